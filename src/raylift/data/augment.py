@@ -1,0 +1,138 @@
+"""Augmentation of a CT scan as one continuous warp of space, evaluated wherever a grid needs it.
+
+X-rays are projected from the warped scan, so they and the target stay a true pair. A warp maps a point of the
+new patient to the point of the old one whose tissue it takes: rotation, scaling and shift about the isocentre,
+then a smooth elastic displacement.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from raylift.geometry import VolumeGrid
+
+# Coordinates are computed at every fourth voxel and interpolated between; displacements are smooth on 50 mm.
+LATTICE = 4
+ELASTIC_SPACING = 60.0  # mm between control points
+ELASTIC_REACH = 480.0  # mm, edge of the cube around the isocentre that control points cover
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far training pairs stray from the scan. Uniform distributions in ±range unless said otherwise.
+
+    Args:
+        rotation: degrees about each of the x, y and z axes.
+        scaling: relative, of the whole body; each axis varies by half of it besides.
+        shift: mm along each axis.
+        elastic: standard deviation in mm of the displacement along each axis.
+        intensity: relative, of the attenuation (1 + HU/1000).
+        truncation: probability that the scan ends nearer above, and below, than it does.
+    """
+
+    rotation: float = 0.0
+    scaling: float = 0.0
+    shift: float = 0.0
+    elastic: float = 0.0
+    intensity: float = 0.0
+    truncation: float = 0.0
+
+
+@dataclass(frozen=True)
+class Warp:
+    """A drawn augmentation.
+
+    Args:
+        matrix: (3, 3) from new to old positions relative to the isocentre, axes (x, y, z).
+        shift: (3,) in mm, added to the old position.
+        controls: (3, K, K, K) displacements in mm of the control points, axes (component, z, y, x).
+        gain: factor of the attenuation.
+        z_range: where the scan now begins and ends, in mm from the isocentre.
+    """
+
+    matrix: Tensor
+    shift: Tensor
+    controls: Tensor
+    gain: float
+    z_range: tuple[float, float]
+
+    @classmethod
+    def draw(cls, settings: Augmentation, generator: torch.Generator) -> Warp:
+        """Draw a warp; the same generator state gives the same warp."""
+
+        def uniform(reach: float, count: int = 3) -> Tensor:
+            return (torch.rand(count, generator=generator, dtype=torch.float64) * 2 - 1) * reach
+
+        angles = uniform(math.radians(settings.rotation))
+        scale = (1 + uniform(settings.scaling, 1)) * (1 + uniform(settings.scaling / 2))
+        matrix = _rotation(angles) * scale
+        shift = uniform(settings.shift)
+        count = math.ceil(ELASTIC_REACH / ELASTIC_SPACING) + 1
+        controls = torch.randn(3, count, count, count, generator=generator) * settings.elastic
+        gain = 1 + float(uniform(settings.intensity, 1))
+        cut = torch.rand(4, generator=generator)
+        low = -160.0 + 60 * float(cut[1]) if cut[0] < settings.truncation else -math.inf
+        high = 160.0 - 60 * float(cut[3]) if cut[2] < settings.truncation else math.inf
+        return cls(matrix, shift, controls, gain, (low, high))
+
+    def apply(self, hu: Tensor, source: VolumeGrid, grid: VolumeGrid, isocentre: Tensor) -> Tensor:
+        """The warped scan on a grid.
+
+        Args:
+            hu: scan (D, H, W) = (z, y, x) in Hounsfield units on `source`, at least -1000.
+            source: an axis-aligned grid.
+            grid: axis-aligned grid to fill, its world centred where the source's `isocentre` is to come: positions
+                are relative to the isocentre.
+            isocentre: world point (3,) = (x, y, z) in mm in the source.
+
+        Returns:
+            Hounsfield units (D, H, W) on `grid`; -1000 outside of the scan.
+        """
+        nodes = [math.ceil(n / LATTICE) + 1 for n in grid.shape]
+        z, y, x = (
+            torch.linspace(o, o + s * (n - 1), k, dtype=torch.float64)
+            for o, s, n, k in zip(grid.origin[::-1], grid.spacing[::-1], grid.shape, nodes, strict=True)
+        )
+        new = torch.stack(torch.meshgrid(z, y, x, indexing="ij")[::-1], -1)
+        old = new @ self.matrix.T + self.shift + isocentre + _spline(self.controls, z, y, x)
+        index = (old - torch.tensor(source.origin)) / torch.tensor(source.spacing)
+        size = torch.tensor(source.shape[::-1])
+        lattice = ((index + 0.5) * 2 / size - 1).float().to(hu.device)
+        coordinates = F.interpolate(
+            lattice.permute(3, 0, 1, 2)[None], size=grid.shape, mode="trilinear", align_corners=True
+        ).permute(0, 2, 3, 4, 1)
+        # Values above air, so that the padding's 0 means air.
+        density = F.grid_sample(hu[None, None] + 1000, coordinates, align_corners=False)[0, 0] * self.gain
+        heights = torch.linspace(z[0], z[-1], grid.shape[0])
+        outside = (heights < self.z_range[0]) | (heights > self.z_range[1])
+        density[outside.to(hu.device)] = 0
+        return density - 1000
+
+
+def _rotation(angles: Tensor) -> Tensor:
+    """Rz·Ry·Rx for angles (3,) in radians about x, y and z."""
+    rotation = torch.eye(3, dtype=torch.float64)
+    for axis, angle in enumerate(angles):
+        i, j = [k for k in range(3) if k != axis]
+        one = torch.eye(3, dtype=torch.float64)
+        one[i, i] = one[j, j] = torch.cos(angle)
+        one[i, j], one[j, i] = -torch.sin(angle), torch.sin(angle)
+        rotation = one @ rotation
+    return rotation
+
+
+def _spline(controls: Tensor, z: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Displacement (z, y, x, 3) in mm: the control points smoothed by Gaussians of half their distance."""
+    count = controls.shape[-1]
+    knots = (torch.arange(count, dtype=torch.float64) - (count - 1) / 2) * ELASTIC_SPACING
+
+    def weights(positions: Tensor) -> Tensor:
+        bell = torch.exp(-0.5 * ((positions[:, None] - knots) / (ELASTIC_SPACING / 2)) ** 2)
+        return bell / bell.norm(dim=1, keepdim=True).clamp_min(1e-6)  # keeps the standard deviation
+
+    return torch.einsum("czyx,Zz,Yy,Xx->ZYXc", controls.double(), weights(z), weights(y), weights(x))

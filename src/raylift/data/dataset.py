@@ -1,0 +1,240 @@
+"""A prepared dataset in training: pairs of X-rays and volume, each batch a function of the seed and its number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from raylift.data.augment import Augmentation, Warp
+from raylift.drr import Projector
+from raylift.errors import BadInput
+from raylift.geometry import Geometry, Point, View, VolumeGrid
+from raylift.training.recipe import DataPart, XrayAugmentationPart
+from raylift.volumes import WATER_MU, Volume, hu_to_unit, read_volume
+
+# What is projected of a warped scan, in mm along (z, y, x): all that a chest stand's detector sees.
+PROJECTED_MM = (440.0, 400.0, 480.0)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A prepared case; its files are read when asked for."""
+
+    name: str
+    folder: Path
+    isocentre: Point
+    context_grid: VolumeGrid
+
+    @property
+    def truth(self) -> Volume:
+        """The target cube, int16 HU."""
+        return read_volume(self.folder / "ct.nii.gz")
+
+    @property
+    def xrays(self) -> np.ndarray:
+        """The stored X-rays (V, rows, columns), float32 line integrals."""
+        array: np.ndarray = sitk.GetArrayFromImage(sitk.ReadImage(str(self.folder / "xrays.mha")))
+        return array
+
+    @cached_property
+    def context(self) -> np.ndarray:
+        """The whole scan (z, y, x), int16 HU on `context_grid`, memory-mapped."""
+        array: np.ndarray = np.load(self.folder / "context.npy", mmap_mode="r", allow_pickle=False)
+        return array
+
+
+class PreparedDataset:
+    """The folder that `raylift data prepare` writes.
+
+    Args:
+        folder: holds `dataset.json`, `splits.json` and `cases/`.
+
+    Raises:
+        BadInput: it does not.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        try:
+            self.info: dict[str, Any] = json.loads((self.folder / "dataset.json").read_text())
+            self.splits: dict[str, list[str]] = json.loads((self.folder / "splits.json").read_text())
+            self.geometry = Geometry.from_dict(self.info["geometry"])
+            self.views = tuple(View(**view) for view in self.info["views"])
+            self.voxels, self.cube_mm = int(self.info["voxels"]), float(self.info["cube_mm"])
+        except OSError:
+            raise BadInput(folder, "not a prepared dataset", "make one with raylift data prepare") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput(folder, f"its dataset.json or splits.json is damaged ({error})", "prepare it again") from None
+
+    def names(self, split: str) -> list[str]:
+        """Case names of "train", "validation", or "all".
+
+        Raises:
+            BadInput: there is no such split, or it is empty.
+        """
+        names = sorted(sum(self.splits.values(), [])) if split == "all" else self.splits.get(split)
+        if not names:
+            raise BadInput(self.folder, f"no cases in the split '{split}'", f"it has {', '.join(self.splits)}, all")
+        return names
+
+    def case(self, name: str) -> Case:
+        """One case. Raises BadInput if its record is missing or damaged."""
+        folder = self.folder / "cases" / name
+        try:
+            record = json.loads((folder / "case.json").read_text())
+            x, y, z = record["isocentre_lps_mm"]
+            return Case(name, folder, (x, y, z), VolumeGrid.from_dict(record["context_grid"]))
+        except (OSError, KeyError, ValueError) as error:
+            raise BadInput(folder, f"not a prepared case ({error})", "run raylift data prepare again") from None
+
+    def cases(self, split: str) -> list[Case]:
+        """All cases of a split."""
+        return [self.case(name) for name in self.names(split)]
+
+    def view_indices(self, views: Sequence[View]) -> list[int]:
+        """Where the wanted views stand among the stored ones. Raises BadInput if one is not stored."""
+        missing = [view.name for view in views if view not in self.views]
+        if missing:
+            stored = ", ".join(view.name for view in self.views)
+            raise BadInput(self.folder, f"no X-rays of view {', '.join(missing)}", f"it has {stored}")
+        return [self.views.index(view) for view in views]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs. X-rays (B, N, rows, columns) are line integrals; truth (B, 1, D, H, W) is in [0, 1]."""
+
+    xrays: Tensor
+    truth: Tensor
+    views: tuple[View, ...]
+
+
+def opposite(view: View) -> View:
+    """The view from the other side, hung to read alike: columns keep their direction in the patient."""
+    return View((view.angle + 180) % 360, not view.mirrored)
+
+
+class OnlinePairs:
+    """Scans warped anew for each batch and projected again.
+
+    Args:
+        dataset: prepared scans.
+        cases: those to draw from.
+        views: directions of the X-rays.
+        settings: the recipe's data part.
+        device: where batches are made.
+        seed: of the run; batch k depends on it and k alone.
+    """
+
+    def __init__(
+        self,
+        dataset: PreparedDataset,
+        cases: Sequence[Case],
+        views: Sequence[View],
+        settings: DataPart,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        self.cases, self.views, self.settings, self.device, self.seed = cases, tuple(views), settings, device, seed
+        self.augmentation = Augmentation(**settings.augmentation.model_dump())
+        self.geometry = dataset.geometry.with_pixels(settings.xray_pixels)
+        # The target is sampled twice as finely and averaged: voxels are means, as in a scan.
+        self.fine_grid = VolumeGrid.cube((0, 0, 0), dataset.cube_mm, 2 * dataset.voxels)
+        spacing = settings.projection_spacing
+        z, y, x = (round(extent / spacing) for extent in PROJECTED_MM)
+        self.projected_grid = VolumeGrid.box((0, 0, 0), (z, y, x), spacing)
+        self._projectors: dict[tuple[View, ...], Projector] = {}
+
+    def batch(self, number: int, size: int) -> Batch:
+        """Batch `number` of `size` pairs."""
+        generator = torch.Generator().manual_seed(_mix(self.seed, number))
+        turned = torch.rand(len(self.views), generator=generator) < 0.5
+        views = tuple(
+            opposite(view) if self.settings.opposite_views and turn else view
+            for view, turn in zip(self.views, turned.tolist(), strict=True)
+        )
+        truths, contexts = [], []
+        for choice in torch.randint(len(self.cases), (size,), generator=generator).tolist():
+            case = self.cases[choice]
+            warp = Warp.draw(self.augmentation, generator)
+            hu = torch.from_numpy(np.array(case.context)).to(self.device).float()
+            isocentre = torch.tensor(case.isocentre, dtype=torch.float64)
+            fine = warp.apply(hu, case.context_grid, self.fine_grid, isocentre)
+            truths.append(F.avg_pool3d(_unit(fine)[None], 2))
+            contexts.append(warp.apply(hu, case.context_grid, self.projected_grid, isocentre))
+        mu = WATER_MU * (torch.stack(contexts) / 1000 + 1).clamp_min(0)
+        with torch.no_grad():
+            xrays = self._projector(views)(mu)
+        return Batch(xrays, torch.stack(truths), views)
+
+    def _projector(self, views: tuple[View, ...]) -> Projector:
+        if views not in self._projectors:
+            projector = Projector(self.projected_grid, self.geometry, views, (0, 0, 0))
+            self._projectors[views] = projector.to(self.device)
+        return self._projectors[views]
+
+
+class OfflinePairs:
+    """Stored X-rays and targets, the X-rays augmented on their own: the paper's pairs.
+
+    Arguments as for `OnlinePairs`.
+    """
+
+    def __init__(
+        self,
+        dataset: PreparedDataset,
+        cases: Sequence[Case],
+        views: Sequence[View],
+        settings: DataPart,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        self.cases, self.views, self.settings, self.device, self.seed = cases, tuple(views), settings, device, seed
+        self.indices = dataset.view_indices(self.views)
+
+    def batch(self, number: int, size: int) -> Batch:
+        """Batch `number` of `size` pairs."""
+        seed = _mix(self.seed, number)
+        generator = torch.Generator().manual_seed(seed)
+        chosen = torch.randint(len(self.cases), (size,), generator=generator).tolist()
+        xrays = np.stack([self.cases[k].xrays[self.indices] for k in chosen])
+        truths = np.stack([hu_to_unit(self.cases[k].truth.array.astype(np.float32))[None] for k in chosen])
+        pixels = (self.settings.xray_pixels,) * 2
+        images = F.interpolate(torch.from_numpy(xrays).to(self.device), pixels, mode="area")
+        images = augment_xrays(images, self.settings.xray_augmentation, seed)
+        return Batch(images, torch.from_numpy(truths).to(self.device), self.views)
+
+
+def augment_xrays(xrays: Tensor, settings: XrayAugmentationPart, seed: int) -> Tensor:
+    """The paper's augmentation of X-rays (B, N, rows, columns): contrast, rotation, flip, each image on its own."""
+    from kornia.augmentation import RandomAffine, RandomHorizontalFlip
+
+    low, high = settings.contrast
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        images = xrays.flatten(0, 1)[:, None]
+        factor = low + (high - low) * torch.rand(len(images), 1, 1, 1)
+        mean = images.mean((2, 3), keepdim=True)
+        images = (images - mean) * factor.to(images.device) + mean
+        images = RandomAffine(settings.rotation, p=settings.rotation_probability)(images)
+        images = RandomHorizontalFlip(p=settings.flip_probability)(images)
+    return images[:, 0].view_as(xrays)
+
+
+def _unit(hu: Tensor) -> Tensor:
+    return ((hu + 1000) / 2000).clamp(0, 1)
+
+
+def _mix(seed: int, number: int) -> int:
+    """Distinct generator seeds for all runs and batches in use."""
+    return (seed * 1_000_003 + number) & 0x7FFF_FFFF_FFFF_FFFF

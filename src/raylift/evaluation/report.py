@@ -1,0 +1,196 @@
+"""An evaluation as files: every case, the summary for programs, and a page for people."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raylift._version import __version__
+from raylift.evaluation.protocols import Protocol, bootstrap_interval, find_protocol
+from raylift.volumes import replacing, write_json
+
+LEVEL = 0.95  # of the bootstrap intervals
+HEADINGS = {
+    "ssim": "SSIM ↑",
+    "psnr": "PSNR (dB) ↑",
+    "mse": "MSE ↓",
+    "mae": "MAE ↓",
+    "mae_hu": "MAE (HU) ↓",
+}
+NOT_MEDICAL = (
+    "Raylift is research software, not a medical device; its volumes are not for diagnosis or treatment."
+)
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """What one method scored on one case.
+
+    Args:
+        name: of the case.
+        metrics: what `raylift.evaluation.protocols.score` returned.
+        method: what made the volume, such as "model" or "mean volume"; each has its row in the summary.
+        extra: more numbers beside the protocol's, such as "reprojection_error"; a method may lack some.
+    """
+
+    name: str
+    metrics: dict[str, float]
+    method: str = "model"
+    extra: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """All numbers, the protocol's first."""
+        return {**self.metrics, **self.extra}
+
+
+def summarise(cases: Sequence[CaseResult]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Statistics over the cases, by method and metric, in order of first appearance.
+
+    Args:
+        cases: results of one protocol.
+
+    Returns:
+        ``summary[method][metric]`` with "n", "mean", "sd" (of the sample, n - 1) and "interval" (95 %
+        bootstrap interval of the mean); the last two are None for a single case.
+
+    Raises:
+        ValueError: a value is NaN or infinite.
+    """
+    values: dict[str, dict[str, list[float]]] = {}
+    for case in cases:
+        for metric, value in case.values.items():
+            if not math.isfinite(value):
+                raise ValueError(f"{metric} of {case.name} by {case.method} is {value}")
+            values.setdefault(case.method, {}).setdefault(metric, []).append(float(value))
+    return {
+        method: {
+            metric: {
+                "n": len(numbers),
+                "mean": float(np.mean(numbers)),
+                "sd": float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None,
+                "interval": list(bootstrap_interval(numbers, LEVEL)) if len(numbers) > 1 else None,
+            }
+            for metric, numbers in columns.items()
+        }
+        for method, columns in values.items()
+    }
+
+
+def write_report(
+    cases: Sequence[CaseResult],
+    protocol: str,
+    folder: str | Path,
+    title: str = "Evaluation",
+    notes: Sequence[str] = (),
+) -> Path:
+    """Write `cases.csv`, `summary.json` and `report.md`, each as a whole or not at all.
+
+    Args:
+        cases: at least one; those of several methods stand side by side.
+        protocol: the name of the protocol that all metrics were computed by.
+        folder: made if missing; PNG images that are already in it are shown in `report.md`.
+        title: heading of the report.
+        notes: sentences to print under the summary, such as the weights and data that were used.
+
+    Returns:
+        The path of `report.md`.
+
+    Raises:
+        WrongUsage: the protocol is unknown.
+        ValueError: there are no cases, or a value is NaN or infinite.
+    """
+    folder = Path(folder)
+    chosen = find_protocol(protocol)
+    if not cases:
+        raise ValueError("a report needs at least one case")
+    summary = summarise(cases)
+    columns = list(dict.fromkeys(key for case in cases for key in case.values))
+
+    with (
+        replacing(folder / "cases.csv") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        table = csv.DictWriter(file, ["case", "method", *columns])
+        table.writeheader()
+        table.writerows({"case": case.name, "method": case.method, **case.values} for case in cases)
+
+    write_json(
+        {
+            "title": title,
+            "protocol": {"name": chosen.name, "description": chosen.description},
+            "n": len({case.name for case in cases}),
+            "interval_level": LEVEL,
+            "methods": summary,
+            "notes": list(notes),
+            "raylift": __version__,
+        },
+        folder / "summary.json",
+    )
+
+    images = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*.png"))
+    with replacing(folder / "report.md") as temporary:
+        temporary.write_text(
+            _markdown(cases, chosen, summary, columns, title, notes, images), encoding="utf-8"
+        )
+    return folder / "report.md"
+
+
+def _markdown(
+    cases: Sequence[CaseResult],
+    protocol: Protocol,
+    summary: dict[str, dict[str, dict[str, Any]]],
+    columns: Sequence[str],
+    title: str,
+    notes: Sequence[str],
+    images: Sequence[str],
+) -> str:
+    headings = [HEADINGS.get(column, column.replace("_", " ")) for column in columns]
+    means = [
+        [method, str(max(s["n"] for s in row.values())), *(_statistics(c, row.get(c)) for c in columns)]
+        for method, row in summary.items()
+    ]
+    each = [
+        [case.name, case.method, *(_number(c, case.values[c]) if c in case.values else "" for c in columns)]
+        for case in cases
+    ]
+    blocks = [
+        f"# {title}",
+        f"Protocol **{protocol.name}**: {protocol.description}.",
+        "Numbers of other protocols are not comparable with these.",
+        _table([f"Protocol {protocol.name}", "Cases", *headings], means),
+        f"Mean ± standard deviation over the cases [{LEVEL:.0%} bootstrap interval of the mean].",
+        "\n".join(f"- {note}" for note in notes),
+        "## Cases",
+        _table([f"Case (protocol {protocol.name})", "Method", *headings], each),
+        "## Images" if images else "",
+        *(f"![{image}](<{image}>)" for image in images),
+        f"Raylift {__version__}. {NOT_MEDICAL}",
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---", "---", *["---:"] * (len(header) - 2)], *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _statistics(column: str, statistics: dict[str, Any] | None) -> str:
+    if statistics is None:
+        return ""
+    text = _number(column, statistics["mean"])
+    if statistics["sd"] is not None:
+        low, high = statistics["interval"]
+        text += f" ± {_number(column, statistics['sd'])} [{_number(column, low)}, {_number(column, high)}]"
+    return text
+
+
+def _number(column: str, value: float) -> str:
+    formats = {"ssim": ".3f", "psnr": ".2f", "mse": ".4f", "mae": ".4f", "mae_hu": ".1f"}
+    return format(value, formats.get(column, ".4g"))

@@ -1,0 +1,270 @@
+"""Where source, detector and voxels are.
+
+World coordinates are DICOM patient coordinates (LPS) in millimetres: +x is the patient's left, +y posterior,
++z superior. A view's angle θ turns the source from the patient's front (θ = 0°, AP) towards the patient's left
+(θ = 90°). Detector columns run along u = (cos θ, sin θ, 0), rows downwards along v = (0, 0, -1), so row 0 is
+superior and an AP image shows the patient's left on its right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+Point = tuple[float, float, float]
+Direction = tuple[float, float, float, float, float, float, float, float, float]
+
+IDENTITY: Direction = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class VolumeGrid:
+    """The positions of a volume's voxels in the patient.
+
+    Args:
+        shape: number of voxels along the array axes (z, y, x).
+        spacing: distance of voxel centres in mm along the index axes (x, y, z), as ITK orders it.
+        origin: world position (x, y, z) in mm of the centre of voxel (0, 0, 0).
+        direction: 3×3 row-major cosines; column j is the world direction of index axis j in (x, y, z).
+    """
+
+    shape: tuple[int, int, int]
+    spacing: Point
+    origin: Point
+    direction: Direction = IDENTITY
+
+    @classmethod
+    def cube(cls, centre: Sequence[float], edge: float, voxels: int) -> VolumeGrid:
+        """An axis-aligned cube of `edge` mm with `voxels` per edge around the world point `centre`."""
+        return cls.box(centre, (voxels,) * 3, edge / voxels)
+
+    @classmethod
+    def box(cls, centre: Sequence[float], shape: tuple[int, int, int], spacing: float) -> VolumeGrid:
+        """An axis-aligned box of `shape` (z, y, x) isotropic voxels of `spacing` mm around `centre`."""
+        x, y, z = (float(c) - spacing * (n - 1) / 2 for c, n in zip(centre, shape[::-1], strict=True))
+        return cls(shape, (spacing,) * 3, (x, y, z))
+
+    @property
+    def index_to_world(self) -> np.ndarray:
+        """Affine matrix (4, 4) from a voxel index (x, y, z, 1) to its world position in mm."""
+        affine = np.eye(4)
+        affine[:3, :3] = np.reshape(self.direction, (3, 3)) * np.asarray(self.spacing)
+        affine[:3, 3] = self.origin
+        return affine
+
+    @property
+    def world_to_index(self) -> np.ndarray:
+        """Affine matrix (4, 4) from a world position in mm to a continuous voxel index (x, y, z, 1)."""
+        return np.linalg.inv(self.index_to_world)
+
+    @property
+    def centre(self) -> Point:
+        """World position of the middle of the grid in mm."""
+        middle = [(n - 1) / 2 for n in self.shape[::-1]] + [1.0]
+        x, y, z = (self.index_to_world @ middle)[:3]
+        return (float(x), float(y), float(z))
+
+    @property
+    def corners(self) -> np.ndarray:
+        """World positions (8, 3) in mm of the outer corners of the corner voxels."""
+        ends = [(-0.5, n - 0.5) for n in self.shape[::-1]]
+        index = np.stack(np.meshgrid(*ends, indexing="ij"), -1).reshape(-1, 3)
+        return index @ self.index_to_world[:3, :3].T + self.index_to_world[:3, 3]
+
+    def points(self) -> np.ndarray:
+        """World positions (z, y, x, 3) in mm of all voxel centres, float64."""
+        z, y, x = (np.arange(n, dtype=np.float64) for n in self.shape)
+        index = np.stack(np.meshgrid(z, y, x, indexing="ij")[::-1], -1)
+        return index @ self.index_to_world[:3, :3].T + self.index_to_world[:3, 3]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready description; `from_dict` reads it back."""
+        return {
+            "shape_zyx": list(self.shape),
+            "spacing_xyz_mm": list(self.spacing),
+            "origin_lps_mm": list(self.origin),
+            "direction": list(self.direction),
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> VolumeGrid:
+        """The grid that `to_dict` described. Raises KeyError or ValueError if an entry is missing or malformed."""
+        z, y, x = (int(n) for n in data["shape_zyx"])
+        sx, sy, sz = (float(s) for s in data["spacing_xyz_mm"])
+        ox, oy, oz = (float(o) for o in data["origin_lps_mm"])
+        direction = tuple(float(d) for d in data.get("direction", IDENTITY))
+        if len(direction) != 9 or min(sx, sy, sz) <= 0 or min(x, y, z) < 1:
+            raise ValueError("a grid needs 9 direction cosines, positive spacing and at least one voxel per axis")
+        return cls((z, y, x), (sx, sy, sz), (ox, oy, oz), direction)
+
+
+# Names radiographers use. A lateral is named, as in DICOM, for the side at the detector, and PA and left lateral
+# are hung so that they read like AP and right lateral: the patient's left on the right, the front on the left.
+NAMED_VIEWS: dict[str, tuple[float, bool]] = {
+    "ap": (0.0, False),
+    "lateral-right": (90.0, False),
+    "pa": (180.0, True),
+    "lateral-left": (270.0, True),
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """One direction of looking.
+
+    Args:
+        angle: position of the source in degrees; 0 = in front of the patient, 90 = at the patient's left.
+        mirrored: the image's columns run against u, as when a PA radiograph is hung for reading.
+    """
+
+    angle: float
+    mirrored: bool = False
+
+    @classmethod
+    def parse(cls, text: str | float | View) -> View:
+        """A view from an angle in degrees ("90", 45.0) or a name ("ap", "pa", "lateral-left", "lateral-right").
+
+        Raises:
+            ValueError: neither a finite number nor a known name.
+        """
+        if isinstance(text, View):
+            return text
+        name = str(text).strip().lower()
+        if name in NAMED_VIEWS:
+            return cls(*NAMED_VIEWS[name])
+        try:
+            angle = float(name)
+        except ValueError:
+            angle = math.nan
+        if not math.isfinite(angle):
+            raise ValueError(f"'{text}' is no view: give an angle in degrees or one of {', '.join(NAMED_VIEWS)}")
+        return cls(angle % 360)
+
+    @property
+    def name(self) -> str:
+        """The radiographer's name where there is one, else the angle in degrees."""
+        named = {view: name for name, view in NAMED_VIEWS.items()}
+        return named.get((self.angle, self.mirrored), f"{self.angle:g}" + ("m" if self.mirrored else ""))
+
+    @property
+    def towards_source(self) -> np.ndarray:
+        """Unit vector (3,) from the isocentre to the source."""
+        theta = math.radians(self.angle)
+        return np.array([math.sin(theta), -math.cos(theta), 0.0])
+
+    @property
+    def u(self) -> np.ndarray:
+        """Unit vector (3,) along increasing detector columns."""
+        theta = math.radians(self.angle)
+        return np.array([math.cos(theta), math.sin(theta), 0.0]) * (-1.0 if self.mirrored else 1.0)
+
+    @property
+    def v(self) -> np.ndarray:
+        """Unit vector (3,) along increasing detector rows: towards the feet."""
+        return np.array([0.0, 0.0, -1.0])
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """An X-ray unit: a point source and a flat square detector on opposite sides of the isocentre.
+
+    Args:
+        sad: distance from source to axis (isocentre) in mm.
+        sdd: distance from source to detector in mm.
+        detector_mm: edge of the square detector in mm.
+        pixels: detector rows, and columns.
+        parallel: all rays run along the view's axis; the detector then sees `detector_mm` at the isocentre.
+    """
+
+    sad: float
+    sdd: float
+    detector_mm: float
+    pixels: int = 256
+    parallel: bool = False
+
+    def __post_init__(self) -> None:
+        if not (0 < self.sad < self.sdd and self.detector_mm > 0 and self.pixels > 0):
+            raise ValueError("a geometry needs 0 < sad < sdd, and a detector of positive size and pixels")
+
+    @classmethod
+    def preset(cls, name: str, pixels: int = 256) -> Geometry:
+        """The named geometry (see `PRESETS`) with the given number of detector pixels per edge."""
+        if name not in PRESETS:
+            raise ValueError(f"'{name}' is no geometry: choose one of {', '.join(PRESETS)}")
+        return replace(PRESETS[name], pixels=pixels)
+
+    @property
+    def pitch(self) -> float:
+        """Distance of pixel centres on the detector in mm."""
+        return self.detector_mm / self.pixels
+
+    def with_pixels(self, pixels: int) -> Geometry:
+        """The same unit with its detector divided into `pixels` × `pixels`."""
+        return replace(self, pixels=pixels)
+
+    def source(self, view: View, isocentre: Sequence[float]) -> np.ndarray:
+        """World position (3,) in mm of the source; of the ray plane's middle for a parallel geometry."""
+        return np.asarray(isocentre, float) + self.sad * view.towards_source
+
+    def pixel_positions(self, view: View, isocentre: Sequence[float]) -> np.ndarray:
+        """World positions (rows, columns, 3) in mm of the detector's pixel centres."""
+        offset = (np.arange(self.pixels) - (self.pixels - 1) / 2) * self.pitch
+        middle = np.asarray(isocentre, float) - (self.sdd - self.sad) * view.towards_source
+        return middle + offset[:, None, None] * view.v + offset[None, :, None] * view.u
+
+    def rays(self, view: View, isocentre: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        """Start and end, each (rows, columns, 3) in mm, of the ray that meets each pixel."""
+        end = self.pixel_positions(view, isocentre)
+        if self.parallel:
+            return end + self.sdd * view.towards_source, end
+        return np.broadcast_to(self.source(view, isocentre), end.shape), end
+
+    def shadow(self, points: np.ndarray, view: View, isocentre: Sequence[float]) -> np.ndarray:
+        """Where the rays through world points meet the detector.
+
+        Args:
+            points: world positions (..., 3) in mm.
+
+        Returns:
+            Continuous pixel coordinates (..., 2) as (row, column); (0, 0) is the centre of the first pixel.
+        """
+        relative = np.asarray(points, float) - np.asarray(isocentre, float)
+        if self.parallel:
+            magnification = np.ones(relative.shape[:-1])
+        else:
+            magnification = self.sdd / (self.sad - relative @ view.towards_source)
+        rows = relative @ view.v * magnification / self.pitch + (self.pixels - 1) / 2
+        columns = relative @ view.u * magnification / self.pitch + (self.pixels - 1) / 2
+        return np.stack([rows, columns], -1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready description; `from_dict` reads it back."""
+        return {
+            "source_axis_mm": self.sad,
+            "source_detector_mm": self.sdd,
+            "detector_mm": self.detector_mm,
+            "pixels": self.pixels,
+            "parallel": self.parallel,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Geometry:
+        """The geometry that `to_dict` described. Raises KeyError or ValueError if it is malformed."""
+        return cls(
+            float(data["source_axis_mm"]),
+            float(data["source_detector_mm"]),
+            float(data["detector_mm"]),
+            int(data["pixels"]),
+            bool(data.get("parallel", False)),
+        )
+
+
+PRESETS: dict[str, Geometry] = {
+    "chest-stand": Geometry(sad=1600.0, sdd=1800.0, detector_mm=430.0),
+    "x2ct": Geometry(sad=541.0, sdd=949.0, detector_mm=500.0),
+    "parallel": Geometry(sad=1600.0, sdd=1800.0, detector_mm=400.0, parallel=True),
+}

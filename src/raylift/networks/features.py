@@ -1,0 +1,39 @@
+"""The feature extractor f: a small strided 3D CNN with random weights that are never trained."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class FeatureExtractor(nn.Module):
+    """Volume (B, 1, D, H, W) → the activations after each of four LeakyReLUs.
+
+    Three strided and one unstrided 4×4×4 convolutions, Kaiming initialisation. It holds no normalisation layer, its
+    weights take no gradient, and its state belongs in every checkpoint: another f is another loss.
+
+    Args:
+        features: channels of the first layer; they double with each strided one.
+        seed: of the weights.
+    """
+
+    def __init__(self, features: int = 16, seed: int = 0) -> None:
+        super().__init__()
+        widths, strides = [1, features, features * 2, features * 4, features * 8], [2, 2, 2, 1]
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Conv3d(a, b, 4, stride, padding=1), nn.LeakyReLU(0.2))
+            for a, b, stride in zip(widths[:-1], widths[1:], strides, strict=True)
+        )
+        generator = torch.Generator().manual_seed(seed)
+        for layer in self.layers:
+            nn.init.kaiming_normal_(layer[0].weight, a=0.2, generator=generator)
+            nn.init.zeros_(layer[0].bias)
+        self.requires_grad_(False)
+
+    def forward(self, volume: Tensor) -> list[Tensor]:
+        """(B, 1, D, H, W) → four maps (B, C, D', H', W'); gradients reach the volume, never the weights."""
+        maps = []
+        for layer in self.layers:
+            volume = layer(volume)
+            maps.append(volume)
+        return maps

@@ -1,0 +1,101 @@
+"""Where the thorax is in a CT scan: the body without the table, the lungs in it, and the centre of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from raylift.errors import BadInput
+from raylift.geometry import Point, VolumeGrid
+from raylift.volumes import Volume
+
+BODY_HU = -300.0
+LUNG_HU = (-980.0, -400.0)
+SMALLEST_LUNGS_ML = 500.0  # both together; adults breathe out to about 1500
+SEARCH_SPACING = 4.0  # mm
+
+
+@dataclass(frozen=True)
+class Thorax:
+    """What `find_thorax` saw.
+
+    Args:
+        centre: world point (x, y, z) in mm: the middle of the trunk across and front to back, of the lungs in z.
+        lung_ml: volume of the lungs in ml.
+        lung_mm: extent of the lungs along (x, y, z) in mm.
+        cut_above: the lungs reach the scan's highest slice.
+        cut_below: the lungs reach the scan's lowest slice.
+    """
+
+    centre: Point
+    lung_ml: float
+    lung_mm: Point
+    cut_above: bool
+    cut_below: bool
+
+
+def find_thorax(volume: Volume) -> Thorax:
+    """Find the lungs, and the trunk around them, at 4 mm.
+
+    Raises:
+        BadInput: the scan shows no lungs: less than 500 ml of lung tissue enclosed by a body.
+    """
+    coarse = _at_search_spacing(volume)
+    hu = coarse.array
+    body = _body(hu > BODY_HU)
+    lungs = _lungs(body & (hu > LUNG_HU[0]) & (hu < LUNG_HU[1]))
+    voxel_ml = float(np.prod(coarse.grid.spacing)) / 1000
+    lung_ml = float(lungs.sum()) * voxel_ml
+    if lung_ml < SMALLEST_LUNGS_ML:
+        raise BadInput("scan", f"no lungs found ({lung_ml:.0f} ml of enclosed lung tissue)", "give a chest CT in HU")
+    z, y, x = (_extent(lungs, axis) for axis in range(3))
+    trunk = body[z[0] : z[1] + 1]
+    trunk_y, trunk_x = (_typical_extent(trunk, axis) for axis in (1, 2))
+    middle = [sum(trunk_x) / 2, sum(trunk_y) / 2, (z[0] + z[1]) / 2, 1.0]
+    cx, cy, cz = (float(c) for c in (coarse.grid.index_to_world @ middle)[:3])
+    sx, sy, sz = coarse.grid.spacing
+    size = ((x[1] - x[0] + 1) * sx, (y[1] - y[0] + 1) * sy, (z[1] - z[0] + 1) * sz)
+    return Thorax((cx, cy, cz), lung_ml, size, z[1] == hu.shape[0] - 1, z[0] == 0)
+
+
+def _at_search_spacing(volume: Volume) -> Volume:
+    low, high = volume.grid.corners.min(0), volume.grid.corners.max(0)
+    x, y, z = (max(2, round(float(extent) / SEARCH_SPACING)) for extent in high - low)
+    return volume.resample(VolumeGrid.box((low + high) / 2, (z, y, x), SEARCH_SPACING))
+
+
+def _body(dense: np.ndarray) -> np.ndarray:
+    """The largest piece of dense voxels, free of the table by an opening, its cavities filled slice by slice."""
+    opened = ndimage.binary_opening(dense, iterations=2)
+    labels, count = ndimage.label(opened)
+    if count == 0:
+        return opened
+    body = labels == 1 + np.argmax(ndimage.sum_labels(opened, labels, np.arange(1, count + 1)))
+    # Closing first lets an airway or a lung that a thin wall separates from the outside be filled too.
+    body = ndimage.binary_closing(np.pad(body, 2), iterations=2)[2:-2, 2:-2, 2:-2]
+    return np.stack([ndimage.binary_fill_holes(slice_) for slice_ in body])
+
+
+def _lungs(candidates: np.ndarray) -> np.ndarray:
+    """The pieces that hold at least a tenth of the largest one's voxels: both lungs, no bowel gas."""
+    labels, count = ndimage.label(ndimage.binary_opening(candidates))
+    if count == 0:
+        return candidates & False
+    sizes = ndimage.sum_labels(candidates, labels, np.arange(1, count + 1))
+    return np.isin(labels, 1 + np.flatnonzero(sizes >= sizes.max() / 10))
+
+
+def _extent(mask: np.ndarray, axis: int) -> tuple[int, int]:
+    along = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+    return int(along[0]), int(along[-1])
+
+
+def _typical_extent(mask: np.ndarray, axis: int) -> tuple[float, float]:
+    """Median over the slices of where the mask begins and ends along `axis`, so that arms in a few don't count."""
+    along = mask.any(axis=3 - axis)  # (z, axis)
+    along = along[along.any(1)]
+    first = along.argmax(1)
+    last = along.shape[1] - 1 - along[:, ::-1].argmax(1)
+    return float(np.median(first)), float(np.median(last))

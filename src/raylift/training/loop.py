@@ -1,0 +1,373 @@
+"""The training loop: the alternating updates of g and d, and the bookkeeping around them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from lightning_fabric import Fabric
+from torch import nn
+from torch.optim import AdamW, Optimizer
+from torch.utils.tensorboard import SummaryWriter
+
+from raylift.data.dataset import OfflinePairs, OnlinePairs, PreparedDataset
+from raylift.errors import WrongUsage
+from raylift.evaluation.figures import montage
+from raylift.evaluation.protocols import score
+from raylift.networks.mapping import Mapping
+from raylift.objectives import PairedObjective, PaperObjective
+from raylift.training.checkpoint import (
+    Checkpoints,
+    load_module,
+    load_optimizer,
+    module_tensors,
+    optimizer_tensors,
+)
+from raylift.training.recipe import Recipe, TrainPart
+from raylift.volumes import Volume, hu_to_unit, replacing, unit_to_hu
+from raylift.weights import describe, save_weights
+
+Progress = Callable[[int, int, dict[str, float]], None]
+
+
+@dataclass
+class Validation:
+    """Held-out cases, read once: X-rays (B, N, rows, columns), truth in [0, 1] (B, D, H, W)."""
+
+    names: list[str]
+    xrays: torch.Tensor
+    truth: np.ndarray
+
+
+def learning_rate(step: int, train: TrainPart) -> float:
+    """Factor of the learning rate at a step: a linear rise that is never 0, a plateau, a fall towards 0."""
+    if step < train.warmup:
+        return (step + 1) / (train.warmup + 1)
+    done = (step - train.decay_from) / max(1, train.steps - train.decay_from)
+    if done <= 0:
+        return 1.0
+    return 1 - done if train.decay == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+
+
+class Run:
+    """One training run in its folder.
+
+    Args:
+        recipe: what to train.
+        dataset: prepared scans.
+        folder: of the run: `recipe.yaml`, `metrics.csv`, `timing.csv`, TensorBoard events, `previews/`,
+            `checkpoints/`, and at the end `weights.safetensors` and `weights.json`.
+        resume: go on from the newest good checkpoint; else the folder must not hold a run.
+    """
+
+    def __init__(self, recipe: Recipe, dataset: PreparedDataset, folder: Path, *, resume: bool = False) -> None:
+        self.recipe, self.dataset, self.folder = recipe, dataset, folder
+        train = recipe.train
+        if (folder / "recipe.yaml").exists() and not resume:
+            raise WrongUsage(f"{folder} holds a run already: go on with --resume, or name another folder")
+        self.fabric = Fabric(devices=int(os.environ.get("WORLD_SIZE", "1")), precision=train.precision)
+        self.fabric.launch()
+        torch.manual_seed(train.seed)
+        geometry = dataset.geometry.with_pixels(recipe.data.xray_pixels)
+        self.mapping = Mapping(
+            network=recipe.network.name,
+            feature_size=recipe.network.feature_size,
+            window_size=recipe.network.window_size,
+            lift=recipe.lift,
+            geometry=geometry,
+            views=recipe.view_list,
+            voxels=dataset.voxels,
+            cube_mm=dataset.cube_mm,
+        )
+        self.average = torch.optim.swa_utils.AveragedModel(
+            self.mapping.network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(train.ema_decay)
+        ).to(self.fabric.device)
+        self.objective = (
+            PaperObjective(recipe.objective, train.seed)
+            if recipe.objective.name == "paper"
+            else PairedObjective(recipe.objective, geometry, self.mapping.grid)
+        ).to(self.fabric.device)
+        g = self.mapping.network
+        self.g, self.g_optimizer = self.fabric.setup(g, self._adamw(g, train.lr))
+        self.d, self.d_optimizer = self.objective.d, None
+        if self.d is not None:
+            self.d, self.d_optimizer = self.fabric.setup(self.d, self._adamw(self.d, train.d_lr or train.lr))
+        pairs = OnlinePairs if recipe.data.pairs == "online" else OfflinePairs
+        cases = dataset.cases(recipe.data.split)
+        self.pairs = pairs(dataset, cases, recipe.view_list, recipe.data, self.fabric.device, train.seed)
+        self.validation = self._read_validation()
+        self.checkpoints = Checkpoints(folder / "checkpoints", train.keep)
+        self.step, self.batches, self.seconds = 0, 0, 0.0
+        if resume:
+            self._resume()
+        if self.fabric.is_global_zero:
+            with replacing(folder / "recipe.yaml") as temporary:
+                temporary.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+
+    def train(self, progress: Progress = lambda step, steps, numbers: None) -> None:
+        """Train to the recipe's last step, then write the averaged weights."""
+        train = self.recipe.train
+        table = Table(self.folder / "metrics.csv", self.step)
+        timing = Table(self.folder / "timing.csv", self.step)
+        board = SummaryWriter(str(self.folder), purge_step=self.step) if self.fabric.is_global_zero else None
+        started = saved = previewed = time.monotonic()
+        before, sums = self.seconds, Means()
+        while self.step < train.steps:
+            for optimizer, rate in self._optimizers():
+                for group in optimizer.param_groups:
+                    group["lr"] = rate * learning_rate(self.step, train)
+            for _ in range(self.objective.g_updates):
+                sums.add(self._update_g())
+            if self.d is not None:
+                sums.add(self._update_d())
+            if self.step % train.ema_every == 0:
+                self.average.update_parameters(self.mapping.network)
+            self.step += 1
+            self.seconds = before + time.monotonic() - started
+
+            last = self.step == train.steps
+            numbers: dict[str, float] = {}
+            if self.step % train.log_every == 0 or last:
+                numbers = sums.take()
+            validated = self.validation is not None and (self.step % train.validate_every == 0 or last)
+            if validated:
+                numbers |= self.validate()
+            if numbers and board is not None:
+                table.write({"step": self.step, **numbers})
+                timing.write({"step": self.step, "seconds": round(self.seconds, 2)})
+                for name, value in numbers.items():
+                    board.add_scalar(name, value, self.step)
+            progress(self.step, train.steps, numbers)
+            now = time.monotonic()
+            if last or validated or now - saved > 60 * train.checkpoint_minutes:
+                self.save(numbers.get("validation/ssim"))
+                saved = time.monotonic()
+            if board is not None and (last or now - previewed > 60 * train.preview_minutes):
+                self.preview()
+                previewed = time.monotonic()
+        if board is not None:
+            board.close()
+            self.write_weights()
+
+    def _update_g(self) -> dict[str, float]:
+        """One update of g on fresh minibatches, d frozen."""
+        accumulate, numbers = self.recipe.train.accumulate, Means()
+        if self.d is not None:
+            self.d.requires_grad_(False)
+        for k in range(accumulate):
+            batch = self._next_batch()
+            with self.fabric.no_backward_sync(self.g, enabled=k < accumulate - 1):
+                v_cat = self.mapping.lift(batch.xrays, batch.views)
+                fake = self.g(v_cat).float()
+                terms = self.objective.g_terms(fake, batch.truth, batch.views)
+                loss = torch.stack(list(terms.values())).sum()
+                self.fabric.backward(loss / accumulate)
+            numbers.add({"loss": float(loss.detach()), **{n: float(t.detach()) for n, t in terms.items()}})
+        self._apply(self.g, self.g_optimizer)
+        return numbers.take()
+
+    def _update_d(self) -> dict[str, float]:
+        """One update of d on a fresh minibatch, g frozen."""
+        self.d.requires_grad_(True)
+        batch = self._next_batch()
+        with torch.no_grad():
+            fake = self.g(self.mapping.lift(batch.xrays, batch.views)).float()
+        loss = self.objective.d_loss(fake, batch.truth)
+        self.fabric.backward(loss)
+        self._apply(self.d, self.d_optimizer)
+        return {"d_loss": float(loss.detach())}
+
+    def _apply(self, module: nn.Module, optimizer: Optimizer | None) -> None:
+        assert optimizer is not None
+        if self.recipe.train.clip_norm is not None:
+            self.fabric.clip_gradients(module, optimizer, max_norm=self.recipe.train.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def _next_batch(self) -> Any:
+        number = self.batches * self.fabric.world_size + self.fabric.global_rank
+        self.batches += 1
+        return self.pairs.batch(number, self.recipe.train.batch_size)
+
+    def _optimizers(self) -> list[tuple[Optimizer, float]]:
+        train = self.recipe.train
+        both = [(self.g_optimizer, train.lr), (self.d_optimizer, train.d_lr or train.lr)]
+        return [(optimizer, rate) for optimizer, rate in both if optimizer is not None]
+
+    def _adamw(self, module: nn.Module, rate: float) -> AdamW:
+        train = self.recipe.train
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        return AdamW(parameters, rate, betas=train.betas, eps=train.eps, weight_decay=train.weight_decay)
+
+    @torch.no_grad()
+    def predict(self, xrays: torch.Tensor) -> np.ndarray:
+        """X-rays (B, N, rows, columns) of the recipe's views → averaged g's volumes (B, D, H, W) in [0, 1]."""
+        average = self.average.module.eval()
+        volumes = [average(self.mapping.lift(x[None].to(self.fabric.device)))[0, 0] for x in xrays]
+        return torch.stack(volumes).float().clamp(0, 1).cpu().numpy()
+
+    def validate(self) -> dict[str, float]:
+        """Means of the `hu` protocol over the validation cases, for the averaged weights."""
+        assert self.validation is not None
+        means = Means()
+        for prediction, truth in zip(self.predict(self.validation.xrays), self.validation.truth, strict=True):
+            means.add(score(prediction, truth, "hu"))
+        return {f"validation/{name}": value for name, value in means.take().items()}
+
+    def preview(self) -> None:
+        """A picture of one validation case (of a training pair, where nothing is held out)."""
+        if self.validation is not None:
+            xrays, truth = self.validation.xrays[:1], self.validation.truth[0]
+        else:
+            case = self.dataset.cases(self.recipe.data.split)[0]
+            indices = self.dataset.view_indices(self.recipe.view_list)
+            xrays = torch.from_numpy(case.xrays[indices])[None]
+            truth = hu_to_unit(case.truth.array.astype(np.float32))
+        grid = self.mapping.grid
+        montage(
+            Volume(unit_to_hu(truth), grid),
+            Volume(unit_to_hu(self.predict(xrays)[0]), grid),
+            [(v.name, x.numpy()) for v, x in zip(self.recipe.view_list, xrays[0], strict=True)],
+            self.folder / "previews" / f"step-{self.step:07d}.png",
+            f"step {self.step}",
+        )
+
+    def save(self, validation_score: float | None) -> None:
+        """Checkpoint: g, its average, d, f, the optimizers, the random state and the counters."""
+        if not self.fabric.is_global_zero:
+            return
+        tensors = {
+            **module_tensors("g", self.mapping.network),
+            **module_tensors("average", self.average),
+            **module_tensors("objective", self.objective),
+            **optimizer_tensors("g_optimizer", self.g_optimizer),
+            "random": torch.get_rng_state(),
+        }
+        if self.d_optimizer is not None:
+            tensors |= optimizer_tensors("d_optimizer", self.d_optimizer)
+        state = {"step": self.step, "batches": self.batches, "seconds": self.seconds}
+        self.checkpoints.save(tensors, state, self.step, validation_score)
+
+    def _resume(self) -> None:
+        loaded = self.checkpoints.load()
+        if loaded is None:
+            return
+        tensors, state = loaded
+        load_module("g", self.mapping.network, tensors)
+        load_module("average", self.average, tensors)
+        load_module("objective", self.objective, tensors)
+        load_optimizer("g_optimizer", self.g_optimizer, tensors)
+        if self.d_optimizer is not None:
+            load_optimizer("d_optimizer", self.d_optimizer, tensors)
+        torch.set_rng_state(tensors["random"])
+        self.step, self.batches, self.seconds = state["step"], state["batches"], state["seconds"]
+
+    def write_weights(self) -> Path:
+        """The averaged weights with their description."""
+        mapping = self.mapping
+        mapping.network.load_state_dict(self.average.module.state_dict())
+        training = {
+            "cases": self.dataset.names(self.recipe.data.split),
+            "source": self.dataset.info["source"],
+            "licence": self.dataset.info["licence"],
+            "steps": self.step,
+            "hours": round(self.seconds / 3600, 2),
+            "validation": {"hu": self.validate(), "cases": self.validation.names} if self.validation else None,
+        }
+        info = describe(
+            self.recipe.model_dump(mode="json"), mapping.geometry, self.dataset.voxels, self.dataset.cube_mm, training
+        )
+        return save_weights(mapping, info, self.folder)
+
+    def _read_validation(self) -> Validation | None:
+        if self.recipe.data.split == "all" or not self.dataset.splits.get("validation"):
+            return None
+        cases = self.dataset.cases("validation")
+        indices = self.dataset.view_indices(self.recipe.view_list)
+        xrays = torch.from_numpy(np.stack([case.xrays[indices] for case in cases]))
+        truth = np.stack([hu_to_unit(case.truth.array.astype(np.float32)) for case in cases])
+        return Validation([case.name for case in cases], xrays, truth)
+
+
+class Means:
+    """Running means of named numbers."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[float]] = {}
+
+    def add(self, numbers: dict[str, float]) -> None:
+        """Take one value of each number."""
+        for name, value in numbers.items():
+            self._values.setdefault(name, []).append(value)
+
+    def take(self) -> dict[str, float]:
+        """The means so far; starts anew."""
+        means = {name: sum(values) / len(values) for name, values in self._values.items()}
+        self._values = {}
+        return means
+
+
+class Table:
+    """A CSV file that grows by rows; its columns are those seen so far.
+
+    Args:
+        path: of the file; rows after step `resume_from` are dropped, since they will be written again.
+        resume_from: number of finished steps.
+    """
+
+    def __init__(self, path: Path, resume_from: int) -> None:
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+        if resume_from and path.exists():
+            with path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            self.rows = [row for row in rows if int(row["step"]) <= resume_from]
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Add a row."""
+        self.rows.append(row)
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        with replacing(self.path) as temporary:
+            temporary.write_text(text.getvalue())
+
+
+def train(
+    recipe: Recipe,
+    data: str | Path,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    progress: Progress = lambda step, steps, numbers: None,
+) -> Run:
+    """Train a recipe on a prepared dataset.
+
+    Args:
+        recipe: what to train.
+        data: folder of the prepared dataset.
+        folder: of the run.
+        resume: go on from the newest good checkpoint.
+        progress: called after each step with its number, the number of steps, and what was measured.
+
+    Raises:
+        BadInput: the dataset is not usable, or does not hold the recipe's views.
+        WrongUsage: the folder holds a run and `resume` is not set.
+    """
+    run = Run(recipe, PreparedDataset(data), Path(folder), resume=resume)
+    run.train(progress)
+    return run
+
+

@@ -1,0 +1,269 @@
+"""CT volumes in and out, in Hounsfield units, always with the grid that places them in the patient."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+
+from raylift.errors import BadInput
+from raylift.geometry import VolumeGrid
+
+READABLE = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".npy")
+WRITABLE = (".mha", ".nii.gz", ".nrrd", ".npy")
+AIR = -1000.0  # HU
+
+# The network's window: [-1000, 1000] HU <-> [0, 1].
+WINDOW = (-1000.0, 1000.0)
+# Attenuation of water at the energies of a chest radiograph, per mm.
+WATER_MU = 0.02
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An array (z, y, x) with its grid; increasing z is superior, y posterior, x left for an identity direction."""
+
+    array: np.ndarray
+    grid: VolumeGrid
+
+    def __post_init__(self) -> None:
+        if self.array.shape != self.grid.shape:
+            raise ValueError(f"array {self.array.shape} and grid {self.grid.shape} differ in shape")
+
+    def to_sitk(self) -> sitk.Image:
+        """The same volume as a SimpleITK image."""
+        image = sitk.GetImageFromArray(self.array)
+        image.SetSpacing(self.grid.spacing)
+        image.SetOrigin(self.grid.origin)
+        image.SetDirection(self.grid.direction)
+        return image
+
+    @classmethod
+    def from_sitk(cls, image: sitk.Image) -> Volume:
+        """A scalar 3D SimpleITK image as a volume."""
+        array = sitk.GetArrayFromImage(image)
+        grid = VolumeGrid(array.shape, image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+        return cls(array, grid)
+
+    def resample(self, grid: VolumeGrid, *, fill: float = AIR, smooth: bool = True) -> Volume:
+        """The volume on another grid, by trilinear interpolation in world coordinates.
+
+        Args:
+            grid: the wanted grid.
+            fill: value outside of this volume.
+            smooth: blur first with a Gaussian of 0.4 of the new voxel along each axis that gets coarser, so that
+                fine structure is averaged rather than skipped.
+
+        Returns:
+            A float32 volume on `grid`.
+        """
+        image = sitk.Cast(self.to_sitk(), sitk.sitkFloat32)
+        if smooth:
+            # The new spacing along this volume's own index axes: exact for aligned grids, a mean for turned ones.
+            turn = np.abs(np.reshape(self.grid.direction, (3, 3)).T @ np.reshape(grid.direction, (3, 3)))
+            wanted = turn @ np.asarray(grid.spacing) / turn.sum(1)
+            sigma = [0.4 * new if new > old * 1.0001 else 0.0
+                     for new, old in zip(wanted, self.grid.spacing, strict=True)]
+            if any(sigma):
+                image = sitk.DiscreteGaussian(image, [max(s, 1e-3) ** 2 for s in sigma])
+        reference = sitk.Image([int(n) for n in grid.shape[::-1]], sitk.sitkUInt8)
+        reference.SetSpacing(grid.spacing)
+        reference.SetOrigin(grid.origin)
+        reference.SetDirection(grid.direction)
+        return Volume.from_sitk(sitk.Resample(image, reference, sitk.Transform(), sitk.sitkLinear, fill))
+
+    def axis_aligned(self) -> Volume:
+        """The same voxels with array axes turned and flipped to run along +z, +y, +x as nearly as they can."""
+        return Volume.from_sitk(sitk.DICOMOrient(self.to_sitk(), "LPS"))
+
+
+def hu_to_unit(hu: np.ndarray) -> np.ndarray:
+    """Hounsfield units to the network's window [0, 1], clipped."""
+    low, high = WINDOW
+    return (np.clip(hu, low, high) - low) / (high - low)
+
+
+def unit_to_hu(unit: np.ndarray) -> np.ndarray:
+    """The network's [0, 1] back to Hounsfield units; the inverse of `hu_to_unit` inside the window."""
+    low, high = WINDOW
+    return unit * (high - low) + low
+
+
+def hu_to_mu(hu: np.ndarray) -> np.ndarray:
+    """Hounsfield units to linear attenuation in mm⁻¹, μ = 0.02·(1 + HU/1000), never below 0."""
+    return np.maximum(WATER_MU * (1 + hu / 1000), 0)
+
+
+def suffix_of(path: Path) -> str:
+    """The file's ending in lower case, ".nii.gz" being one."""
+    name = path.name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
+
+
+def stem_of(path: Path) -> str:
+    """The file's name without its ending."""
+    return path.name[: len(path.name) - len(suffix_of(path))] if suffix_of(path) else path.name
+
+
+def read_volume(path: str | Path) -> Volume:
+    """Read a CT scan.
+
+    Args:
+        path: a folder with the DICOM files of one series, or a .nii.gz, .nii, .mha, .mhd, .nrrd file, or an .npy
+            array (z, y, x) whose grid stands in the .json file of the same name (see `VolumeGrid.to_dict`).
+
+    Returns:
+        The volume in Hounsfield units; integer types are kept, NaN-free, with array axes turned and flipped to run
+        nearest to +z, +y, +x of the world.
+
+    Raises:
+        BadInput: the file is missing, unreadable, not three-dimensional, holds NaN or infinite values, or a folder
+            holds no series, more than one, or one with missing slices.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise BadInput(path, "no such file or folder", "check the path")
+    if path.is_dir():
+        volume = _read_dicom(path)
+    elif suffix_of(path) == ".npy":
+        volume = _read_npy(path)
+    elif suffix_of(path) in READABLE:
+        volume = _read_image(path)
+    else:
+        raise BadInput(path, "not a CT format Raylift reads", f"give a DICOM folder or one of {', '.join(READABLE)}")
+    if not np.isfinite(volume.array).all():
+        count = int((~np.isfinite(volume.array)).sum())
+        raise BadInput(path, f"{count} voxels are NaN or infinite", "repair the file or export it again")
+    if min(volume.array.shape) < 2:
+        raise BadInput(path, f"only {volume.array.shape} voxels (z, y, x)", "a CT needs at least 2 per axis")
+    return volume.axis_aligned()
+
+
+def _read_image(path: Path) -> Volume:
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise BadInput(path, f"cannot be read ({reason})", "the file is damaged or cut short; copy it again") from None
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        kind = f"{image.GetDimension()} dimensions, {image.GetNumberOfComponentsPerPixel()} values per voxel"
+        raise BadInput(path, f"not a scalar 3D volume ({kind})", "export a single CT volume")
+    return Volume.from_sitk(image)
+
+
+def _read_npy(path: Path) -> Volume:
+    sidecar = path.with_suffix(".json")
+    if not sidecar.exists():
+        raise BadInput(path, "an array without a grid", f"put its grid beside it as {sidecar.name}")
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise BadInput(path, f"not a NumPy array of numbers ({error})", "save it with numpy.save") from None
+    try:
+        grid = VolumeGrid.from_dict(json.loads(sidecar.read_text())["grid"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(sidecar, f"not a grid ({error})", 'see VolumeGrid.to_dict under "grid"') from None
+    if array.dtype.kind not in "iuf" or array.shape != grid.shape:
+        raise BadInput(path, f"{array.dtype} {array.shape}, but its grid says {grid.shape}", "make them agree")
+    return Volume(array, grid)
+
+
+def _read_dicom(folder: Path) -> Volume:
+    series: dict[str, list[tuple[float, Path]]] = defaultdict(list)
+    for file in sorted(p for p in folder.iterdir() if p.is_file()):
+        try:
+            header = pydicom.dcmread(
+                file,
+                stop_before_pixels=True,
+                specific_tags=["SeriesInstanceUID", "Modality", "ImagePositionPatient", "ImageOrientationPatient"],
+            )
+            normal = np.cross(*np.reshape(np.asarray(header.ImageOrientationPatient, float), (2, 3)))
+            position = float(normal @ np.asarray(header.ImagePositionPatient, float))
+            if header.Modality != "CT":
+                continue
+        except (pydicom.errors.InvalidDicomError, AttributeError, ValueError, OSError):
+            continue  # licences, DICOMDIR, scouts without a position: not slices of a series
+        series[str(header.SeriesInstanceUID)].append((position, file))
+    if not series:
+        raise BadInput(folder, "no DICOM CT slices in this folder", "give the folder that holds one CT series")
+    if len(series) > 1:
+        counts = ", ".join(f"{len(slices)} slices" for slices in series.values())
+        raise BadInput(folder, f"{len(series)} series in one folder ({counts})", "put each series in its own folder")
+    slices = sorted(next(iter(series.values())))
+    if len(slices) < 2:
+        raise BadInput(folder, "a single DICOM slice", "give the folder of the whole series")
+    gaps = np.diff([position for position, _ in slices])
+    if gaps.max() - gaps.min() > 0.05 * np.median(gaps):
+        raise BadInput(folder, f"slice gaps from {gaps.min():.2f} to {gaps.max():.2f} mm", "slices are missing or doubled")
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames([str(file) for _, file in slices])
+    try:
+        return Volume.from_sitk(reader.Execute())
+    except RuntimeError as error:
+        raise BadInput(folder, f"cannot be read ({str(error).strip().splitlines()[-1]})", "copy the series again") from None
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path of the same ending that takes `path`'s place when the block ends well, else vanishes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ending = suffix_of(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{stem_of(path)}.", suffix=f".partial{ending}")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> Path:
+    """The path, if its ending is one Raylift writes.
+
+    Raises:
+        BadInput: it is not; the message lists those that are.
+    """
+    path = Path(path)
+    if suffix_of(path) not in WRITABLE:
+        raise BadInput(path, "not a volume format Raylift writes", f"end the name in one of {', '.join(WRITABLE)}")
+    return path
+
+
+def write_volume(volume: Volume, path: str | Path) -> Path:
+    """Write a volume with its grid, as a whole or not at all.
+
+    Args:
+        volume: values in Hounsfield units; floating point is rounded to int16.
+        path: ends in .mha, .nii.gz, .nrrd (compressed) or .npy (its grid goes to the .json of the same name).
+
+    Returns:
+        The path written.
+    """
+    path = check_writable(path)
+    if volume.array.dtype.kind == "f":
+        volume = Volume(np.clip(np.rint(volume.array), -32768, 32767).astype(np.int16), volume.grid)
+    if suffix_of(path) == ".npy":
+        with replacing(path) as temporary:
+            np.save(temporary, volume.array)
+        write_json({"grid": volume.grid.to_dict(), "unit": "HU", "axes": "z, y, x"}, path.with_suffix(".json"))
+    else:
+        with replacing(path) as temporary:
+            sitk.WriteImage(volume.to_sitk(), str(temporary), useCompression=True)
+    return path
+
+
+def write_json(data: object, path: Path) -> None:
+    """Write indented JSON, as a whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=2) + "\n")

@@ -1,0 +1,87 @@
+import csv
+import json
+
+import pytest
+
+import raylift
+from raylift.errors import WrongUsage
+from raylift.evaluation.report import CaseResult, summarise, write_report
+
+CASES = [
+    CaseResult("a", {"ssim": 0.5, "psnr": 20.0}, extra={"reprojection_error": 0.01}),
+    CaseResult("b", {"ssim": 0.7, "psnr": 24.0}, extra={"reprojection_error": 0.03}),
+    CaseResult("a", {"ssim": 0.2, "psnr": 15.0}, "mean volume"),
+    CaseResult("b", {"ssim": 0.4, "psnr": 17.0}, "mean volume"),
+]
+
+
+def test_summary_by_hand():
+    summary = summarise(CASES)
+    assert list(summary) == ["model", "mean volume"]
+    ssim = summary["model"]["ssim"]
+    assert ssim["mean"] == pytest.approx(0.6)
+    assert ssim["sd"] == pytest.approx(0.02**0.5)  # ±0.1 about the mean, divided by n - 1 = 1
+    assert ssim["interval"] == pytest.approx([0.5, 0.7])  # a quarter of the resamples is a, a; another b, b
+    assert summary["mean volume"]["psnr"]["n"] == 2
+    assert "reprojection_error" not in summary["mean volume"]
+
+
+def test_summary_of_a_single_case_claims_no_spread():
+    row = summarise(CASES[:1])["model"]["psnr"]
+    assert (row["mean"], row["sd"], row["interval"]) == (20.0, None, None)
+
+
+def test_files_are_written_and_parse(tmp_path):
+    path = write_report(CASES, "hu", tmp_path / "new", "Two methods", ["weights: none"])
+    assert sorted(p.name for p in path.parent.iterdir()) == ["cases.csv", "report.md", "summary.json"]
+
+    with (path.parent / "cases.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["case"], row["method"]) for row in rows] == [(c.name, c.method) for c in CASES]
+    assert float(rows[1]["psnr"]) == 24
+    assert rows[2]["reprojection_error"] == ""
+
+    summary = json.loads((path.parent / "summary.json").read_text())
+    assert summary["protocol"]["name"] == "hu"
+    assert summary["protocol"]["description"]
+    assert summary["n"] == 2
+    assert summary["raylift"] == raylift.__version__
+    assert summary["methods"]["model"]["psnr"]["mean"] == 22
+
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# Two methods\n")
+    assert "weights: none" in text
+    assert "not a medical device" in text
+    assert "![" not in text
+
+
+def test_tables_name_the_protocol_and_are_rectangular(tmp_path):
+    text = write_report(CASES, "paper", tmp_path).read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in lines}) == 1
+    headers = [line for line in lines if "SSIM" in line]
+    assert len(headers) == 2
+    assert all("paper" in line for line in headers)
+    assert any(line.startswith("| model | 2 | 0.600 ± 0.141 [0.500, 0.700] | 22.00 ±") for line in lines)
+
+
+def test_a_bar_in_a_name_does_not_break_the_table(tmp_path):
+    text = write_report([CaseResult("a|b", {"ssim": 1.0})], "hu", tmp_path).read_text(encoding="utf-8")
+    assert "a\\|b" in text
+
+
+def test_images_in_the_folder_are_shown(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "case a.png").write_bytes(b"")
+    text = write_report(CASES, "hu", tmp_path).read_text(encoding="utf-8")
+    assert "(<images/case a.png>)" in text
+
+
+def test_what_cannot_be_reported_leaves_no_file(tmp_path):
+    with pytest.raises(ValueError, match="psnr of c by model is nan"):
+        write_report([CaseResult("c", {"psnr": float("nan")})], "hu", tmp_path)
+    with pytest.raises(ValueError, match="at least one case"):
+        write_report([], "hu", tmp_path)
+    with pytest.raises(WrongUsage):
+        write_report(CASES, "uh", tmp_path)
+    assert not list(tmp_path.iterdir())
