@@ -111,9 +111,7 @@ def as_rgb(array: np.ndarray) -> Image.Image:
 
 
 def as_rgba(array: np.ndarray) -> Image.Image:
-    return Image.fromarray(
-        np.dstack([array] * 3 + [np.arange(array.size).reshape(array.shape).astype(np.uint8)])
-    )
+    return Image.fromarray(np.dstack([array] * 3 + [np.arange(array.size).reshape(array.shape).astype(np.uint8)]))
 
 
 PICTURES: dict[str, Callable[[Path], None]] = {
@@ -144,9 +142,7 @@ def test_pictures_of_any_format_and_depth_agree(tmp_path: Path, name: str) -> No
 
 
 @pytest.mark.parametrize(("lateral", "values"), [(False, FRONTAL), (True, LATERAL)])
-def test_grey_levels_are_tied_at_percentiles(
-    tmp_path: Path, lateral: bool, values: tuple[float, ...]
-) -> None:
+def test_grey_levels_are_tied_at_percentiles(tmp_path: Path, lateral: bool, values: tuple[float, ...]) -> None:
     # All 65536 levels once: their percentiles, and the straight pieces between them, are known exactly.
     levels = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     Image.fromarray(levels).save(tmp_path / "ramp.png")

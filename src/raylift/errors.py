@@ -1,5 +1,8 @@
 """The errors a user can cause, each one line that says which file, what is wrong and what to do."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class BadInput(ValueError):
     """An input that Raylift cannot use; the command line prints it as one line and exits with code 3.
@@ -17,3 +20,12 @@ class BadInput(ValueError):
 
 class WrongUsage(ValueError):
     """A command, option or name that does not exist or does not fit; exit code 2."""
+
+
+@contextmanager
+def named(what: object) -> Iterator[None]:
+    """Name the file in the BadInput that a block raises about "scan", as functions on volumes call it."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(what, str(error).removeprefix("scan: ")) from None

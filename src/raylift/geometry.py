@@ -96,10 +96,10 @@ class VolumeGrid:
         z, y, x = (int(n) for n in data["shape_zyx"])
         sx, sy, sz = (float(s) for s in data["spacing_xyz_mm"])
         ox, oy, oz = (float(o) for o in data["origin_lps_mm"])
-        direction = tuple(float(d) for d in data.get("direction", IDENTITY))
-        if len(direction) != 9 or min(sx, sy, sz) <= 0 or min(x, y, z) < 1:
-            raise ValueError("a grid needs 9 direction cosines, positive spacing and at least one voxel per axis")
-        return cls((z, y, x), (sx, sy, sz), (ox, oy, oz), direction)
+        a, b, c, d, e, f, g, h, i = (float(cosine) for cosine in data.get("direction", IDENTITY))
+        if min(sx, sy, sz) <= 0 or min(x, y, z) < 1:
+            raise ValueError("a grid needs positive spacing and at least one voxel per axis")
+        return cls((z, y, x), (sx, sy, sz), (ox, oy, oz), (a, b, c, d, e, f, g, h, i))
 
 
 # Names radiographers use. A lateral is named, as in DICOM, for the side at the detector, and PA and left lateral

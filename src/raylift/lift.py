@@ -57,8 +57,15 @@ class Lift(torch.nn.Module):
         isocentre: world point (x, y, z) in mm.
     """
 
+    positions: Tensor
+
     def __init__(
-        self, name: str, grid: VolumeGrid, geometry: Geometry, views: Sequence[View], isocentre: Sequence[float]
+        self,
+        name: str,
+        grid: VolumeGrid,
+        geometry: Geometry,
+        views: Sequence[View],
+        isocentre: Sequence[float],
     ) -> None:
         super().__init__()
         self.grid, self.geometry = grid, geometry

@@ -230,9 +230,7 @@ def _hang(path: Path, grey: np.ndarray, orientation: Sequence[str]) -> tuple[np.
     return grey, " and ".join(done)
 
 
-def _from_grey(
-    path: Path, grey: np.ndarray, pixel_mm: float | None, lateral: bool, *facts: str
-) -> Radiograph:
+def _from_grey(path: Path, grey: np.ndarray, pixel_mm: float | None, lateral: bool, *facts: str) -> Radiograph:
     """Line integrals from grey levels (rows, columns) that rise with attenuation."""
     levels = np.unique(grey)
     if len(levels) < 8:

@@ -94,8 +94,8 @@ def _extent(mask: np.ndarray, axis: int) -> tuple[int, int]:
 
 def _typical_extent(mask: np.ndarray, axis: int) -> tuple[float, float]:
     """Median over the slices of where the mask begins and ends along `axis`, so that arms in a few don't count."""
-    along = mask.any(axis=3 - axis)  # (z, axis)
-    along = along[along.any(1)]
+    across = np.any(mask, axis=3 - axis)  # (z, axis)
+    along = across[np.any(across, axis=1)]
     first = along.argmax(1)
     last = along.shape[1] - 1 - along[:, ::-1].argmax(1)
     return float(np.median(first)), float(np.median(last))

@@ -27,12 +27,7 @@ def feature_divergence(f: FeatureExtractor, fake: Tensor, real: Tensor, blur: fl
     sinkhorn = SamplesLoss("sinkhorn", p=2, blur=blur, debias=True, backend="tensorized")
     with torch.no_grad():
         real_maps = f(real)
-    return torch.stack(
-        [
-            sinkhorn(_sample(a), _sample(b))
-            for a, b in zip(f(fake), real_maps, strict=True)
-        ]
-    ).sum()
+    return torch.stack([sinkhorn(_sample(a), _sample(b)) for a, b in zip(f(fake), real_maps, strict=True)]).sum()
 
 
 def _sample(maps: Tensor) -> Tensor:

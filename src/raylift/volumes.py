@@ -71,8 +71,9 @@ class Volume:
             # The new spacing along this volume's own index axes: exact for aligned grids, a mean for turned ones.
             turn = np.abs(np.reshape(self.grid.direction, (3, 3)).T @ np.reshape(grid.direction, (3, 3)))
             wanted = turn @ np.asarray(grid.spacing) / turn.sum(1)
-            sigma = [0.4 * new if new > old * 1.0001 else 0.0
-                     for new, old in zip(wanted, self.grid.spacing, strict=True)]
+            sigma = [
+                0.4 * new if new > old * 1.0001 else 0.0 for new, old in zip(wanted, self.grid.spacing, strict=True)
+            ]
             if any(sigma):
                 image = sitk.DiscreteGaussian(image, [max(s, 1e-3) ** 2 for s in sigma])
         reference = sitk.Image([int(n) for n in grid.shape[::-1]], sitk.sitkUInt8)
@@ -184,7 +185,12 @@ def _read_dicom(folder: Path) -> Volume:
             header = pydicom.dcmread(
                 file,
                 stop_before_pixels=True,
-                specific_tags=["SeriesInstanceUID", "Modality", "ImagePositionPatient", "ImageOrientationPatient"],
+                specific_tags=[
+                    "SeriesInstanceUID",
+                    "Modality",
+                    "ImagePositionPatient",
+                    "ImageOrientationPatient",
+                ],
             )
             normal = np.cross(*np.reshape(np.asarray(header.ImageOrientationPatient, float), (2, 3)))
             position = float(normal @ np.asarray(header.ImagePositionPatient, float))
@@ -203,13 +209,19 @@ def _read_dicom(folder: Path) -> Volume:
         raise BadInput(folder, "a single DICOM slice", "give the folder of the whole series")
     gaps = np.diff([position for position, _ in slices])
     if gaps.max() - gaps.min() > 0.05 * np.median(gaps):
-        raise BadInput(folder, f"slice gaps from {gaps.min():.2f} to {gaps.max():.2f} mm", "slices are missing or doubled")
+        raise BadInput(
+            folder,
+            f"slice gaps from {gaps.min():.2f} to {gaps.max():.2f} mm",
+            "slices are missing or doubled",
+        )
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames([str(file) for _, file in slices])
     try:
         return Volume.from_sitk(reader.Execute())
     except RuntimeError as error:
-        raise BadInput(folder, f"cannot be read ({str(error).strip().splitlines()[-1]})", "copy the series again") from None
+        raise BadInput(
+            folder, f"cannot be read ({str(error).strip().splitlines()[-1]})", "copy the series again"
+        ) from None
 
 
 @contextmanager

@@ -113,9 +113,7 @@ def test_montage_takes_a_truth_on_another_grid_and_flat_xrays(tmp_path, head):
 def test_montage_shows_more_attenuation_brighter_and_upright(tmp_path, head):
     xray = np.zeros((64, 64))
     xray[:32, 32:] = 3.0
-    pixels = np.asarray(
-        Image.open(montage(None, head, [("45", xray)], tmp_path / "a.png")).convert("L"), float
-    )
+    pixels = np.asarray(Image.open(montage(None, head, [("45", xray)], tmp_path / "a.png")).convert("L"), float)
     # The X-ray is the first of five columns of the upper of two rows: find its dark three quarters there.
     corner = pixels[: pixels.shape[0] // 2, : pixels.shape[1] // 5]
     rows, columns = np.nonzero(corner < 5)

@@ -92,9 +92,7 @@ def test_hu_agrees_with_an_independent_scorer(smooth_pair, tmp_path):
         str(write_volume(volume, tmp_path / f"{name}.mha"))
         for name, volume in (("truth", fine), ("prediction", coarse))
     ]
-    run = subprocess.run(
-        [sys.executable, SCORER, *files, "--json"], capture_output=True, text=True, check=True
-    )
+    run = subprocess.run([sys.executable, SCORER, *files, "--json"], capture_output=True, text=True, check=True)
     theirs = json.loads(run.stdout)
     ours = score(hu_to_unit(coarse.array), hu_to_unit(fine.resample(coarse.grid).array), "hu")
     for metric, value in ours.items():

@@ -1,0 +1,46 @@
+"""The `raylift` command: parse, call the package, print. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from raylift.errors import BadInput, WrongUsage
+
+app = typer.Typer(
+    name="raylift",
+    help="Lift a few X-rays into a CT-like 3D volume. Research software, not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+data_app = typer.Typer(help="Prepare CT scans for training and evaluation.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+from raylift.cli import commands, data  # noqa: E402  (they register themselves with the apps above)
+
+__all__ = ["app", "commands", "data", "main"]
+
+
+def main() -> None:
+    """Run the command line; exit codes: 0 done, 1 failed, 2 wrong usage, 3 bad input."""
+    try:
+        app()
+    except BadInput as error:
+        _fail(str(error), 3)
+    except WrongUsage as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt:
+        _fail("interrupted", 1)
+    except Exception as error:
+        if os.environ.get("RAYLIFT_DEBUG"):
+            raise
+        _fail(f"{type(error).__name__}: {error} (RAYLIFT_DEBUG=1 shows where)", 1)
+
+
+def _fail(line: str, code: int) -> None:
+    print(f"raylift: {' '.join(line.split())}", file=sys.stderr)
+    sys.exit(code)

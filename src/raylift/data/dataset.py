@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,7 +75,9 @@ class PreparedDataset:
         except OSError:
             raise BadInput(folder, "not a prepared dataset", "make one with raylift data prepare") from None
         except (KeyError, TypeError, ValueError) as error:
-            raise BadInput(folder, f"its dataset.json or splits.json is damaged ({error})", "prepare it again") from None
+            raise BadInput(
+                folder, f"its dataset.json or splits.json is damaged ({error})", "prepare it again"
+            ) from None
 
     def names(self, split: str) -> list[str]:
         """Case names of "train", "validation", or "all".
@@ -82,7 +85,7 @@ class PreparedDataset:
         Raises:
             BadInput: there is no such split, or it is empty.
         """
-        names = sorted(sum(self.splits.values(), [])) if split == "all" else self.splits.get(split)
+        names = sorted(itertools.chain(*self.splits.values())) if split == "all" else self.splits.get(split)
         if not names:
             raise BadInput(self.folder, f"no cases in the split '{split}'", f"it has {', '.join(self.splits)}, all")
         return names
@@ -145,7 +148,13 @@ class OnlinePairs:
         device: torch.device,
         seed: int,
     ) -> None:
-        self.cases, self.views, self.settings, self.device, self.seed = cases, tuple(views), settings, device, seed
+        self.cases, self.views, self.settings, self.device, self.seed = (
+            cases,
+            tuple(views),
+            settings,
+            device,
+            seed,
+        )
         self.augmentation = Augmentation(**settings.augmentation.model_dump())
         self.geometry = dataset.geometry.with_pixels(settings.xray_pixels)
         # The target is sampled twice as finely and averaged: voxels are means, as in a scan.
@@ -199,7 +208,13 @@ class OfflinePairs:
         device: torch.device,
         seed: int,
     ) -> None:
-        self.cases, self.views, self.settings, self.device, self.seed = cases, tuple(views), settings, device, seed
+        self.cases, self.views, self.settings, self.device, self.seed = (
+            cases,
+            tuple(views),
+            settings,
+            device,
+            seed,
+        )
         self.indices = dataset.view_indices(self.views)
 
     def batch(self, number: int, size: int) -> Batch:

@@ -428,9 +428,7 @@ def _spine(canvas: _Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
     canvas.paint(canal, 30.0, region)
 
 
-def _bone(
-    canvas: _Canvas, paths: Sequence[Path], stretch: Point, shell: float, cortex: float = CORTEX
-) -> None:
+def _bone(canvas: _Canvas, paths: Sequence[Path], stretch: Point, shell: float, cortex: float = CORTEX) -> None:
     """Tubes of cortical bone, `shell` mm thick, around marrow."""
     canvas.tubes(paths, cortex, stretch)
     canvas.tubes(paths, MARROW, stretch, inset=shell)

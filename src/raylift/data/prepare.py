@@ -20,9 +20,20 @@ import SimpleITK as sitk
 from raylift._version import __version__
 from raylift.drr import ENGINES
 from raylift.errors import BadInput
+from raylift.evaluation.figures import SheetEntry, contact_sheet
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.thorax import Thorax, find_thorax
-from raylift.volumes import AIR, READABLE, Volume, read_volume, replacing, stem_of, suffix_of, write_json, write_volume
+from raylift.volumes import (
+    AIR,
+    READABLE,
+    Volume,
+    read_volume,
+    replacing,
+    stem_of,
+    suffix_of,
+    write_json,
+    write_volume,
+)
 
 CUBE_MM = 320.0
 CONTEXT_SPACING = 2.5  # mm
@@ -110,7 +121,8 @@ def prepare_case(source: Path, folder: Path, settings: Settings) -> dict[str, An
         check_scan(volume)
         thorax = find_thorax(volume)
     except BadInput as error:
-        record |= {"status": "rejected", "reason": str(error).replace(str(source), source.name)}
+        reason = str(error).removeprefix("scan: ").replace(str(source), source.name)
+        record |= {"status": "rejected", "reason": reason}
     else:
         record |= _write_case(volume, thorax, folder, settings)
     write_json(record, folder / "case.json")
@@ -285,3 +297,20 @@ def _one_thread() -> None:
 
     torch.set_num_threads(1)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+
+
+def write_contact_sheet(folder: Path, records: dict[str, dict[str, Any]]) -> list[Path]:
+    """A picture of every case, rejected ones with their reason, as `contact-sheet.png` in the dataset folder.
+
+    Returns:
+        The pages' paths.
+    """
+    entries = []
+    for name, record in records.items():
+        case = folder / "cases" / name
+        if record["status"] != "ok":
+            entries.append(SheetEntry(name, record["reason"], rejected=True))
+            continue
+        xrays = sitk.GetArrayFromImage(sitk.ReadImage(str(case / "xrays.mha")))
+        entries.append(SheetEntry(name, "; ".join(record["warnings"]), xrays, read_volume(case / "ct.nii.gz")))
+    return contact_sheet(entries, folder / "contact-sheet.png")

@@ -27,9 +27,7 @@ def program() -> Path | None:
     return Path(found) if found else None
 
 
-def project_volume(
-    volume: Volume, geometry: Geometry, views: Sequence[View], isocentre: Sequence[float]
-) -> np.ndarray:
+def project_volume(volume: Volume, geometry: Geometry, views: Sequence[View], isocentre: Sequence[float]) -> np.ndarray:
     """X-rays of a CT scan by `plastimatch drr` (Siddon's exact ray tracing); see `drr.projector.project_volume`.
 
     Raises:
@@ -48,9 +46,7 @@ def project_volume(
         return np.stack([_project_view(executable, ct, geometry, view, isocentre) for view in views])
 
 
-def _project_view(
-    executable: Path, ct: Path, geometry: Geometry, view: View, isocentre: Sequence[float]
-) -> np.ndarray:
+def _project_view(executable: Path, ct: Path, geometry: Geometry, view: View, isocentre: Sequence[float]) -> np.ndarray:
     triple = lambda vector: " ".join(f"{float(c):.9g}" for c in vector)  # noqa: E731
     output = ct.parent / "drr"
     command = [

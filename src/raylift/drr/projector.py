@@ -32,6 +32,10 @@ class Projector(nn.Module):
         step: distance of the planes in mm; the grid's smallest spacing by default.
     """
 
+    starts: Tensor
+    runs: Tensor
+    lengths: Tensor
+
     def __init__(
         self,
         grid: VolumeGrid,
@@ -96,9 +100,7 @@ class Projector(nn.Module):
 
 
 @torch.no_grad()
-def project_volume(
-    volume: Volume, geometry: Geometry, views: Sequence[View], isocentre: Sequence[float]
-) -> np.ndarray:
+def project_volume(volume: Volume, geometry: Geometry, views: Sequence[View], isocentre: Sequence[float]) -> np.ndarray:
     """X-rays of a CT scan: the PyTorch engine of `raylift.drr.ENGINES`.
 
     Args:

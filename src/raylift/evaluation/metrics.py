@@ -75,10 +75,7 @@ def mean_over_slices(
     truth, prediction = _float64(truth), _float64(prediction)
     along = [
         np.mean(
-            [
-                metric(a, b)
-                for a, b in zip(np.moveaxis(truth, axis, 0), np.moveaxis(prediction, axis, 0), strict=True)
-            ]
+            [metric(a, b) for a, b in zip(np.moveaxis(truth, axis, 0), np.moveaxis(prediction, axis, 0), strict=True)]
         )
         for axis in range(3)
     ]

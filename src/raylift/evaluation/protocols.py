@@ -129,9 +129,7 @@ def score(prediction_unit: np.ndarray, truth_unit: np.ndarray, protocol: str = "
     if prediction.shape != truth.shape:
         raise ValueError(f"prediction {prediction.shape} and truth {truth.shape} differ in shape")
     if truth.ndim != 3 or min(truth.shape) < metrics.SSIM_WINDOW:
-        raise ValueError(
-            f"a volume (z, y, x) of at least {metrics.SSIM_WINDOW} voxels per axis, not {truth.shape}"
-        )
+        raise ValueError(f"a volume (z, y, x) of at least {metrics.SSIM_WINDOW} voxels per axis, not {truth.shape}")
     for name, array in (("prediction", prediction), ("truth", truth)):
         if not np.isfinite(array).all():
             raise ValueError(f"the {name} holds NaN or infinite values")

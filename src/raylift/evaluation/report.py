@@ -23,9 +23,7 @@ HEADINGS = {
     "mae": "MAE ↓",
     "mae_hu": "MAE (HU) ↓",
 }
-NOT_MEDICAL = (
-    "Raylift is research software, not a medical device; its volumes are not for diagnosis or treatment."
-)
+NOT_MEDICAL = "Raylift is research software, not a medical device; its volumes are not for diagnosis or treatment."
 
 
 @dataclass(frozen=True)
@@ -136,9 +134,7 @@ def write_report(
 
     images = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*.png"))
     with replacing(folder / "report.md") as temporary:
-        temporary.write_text(
-            _markdown(cases, chosen, summary, columns, title, notes, images), encoding="utf-8"
-        )
+        temporary.write_text(_markdown(cases, chosen, summary, columns, title, notes, images), encoding="utf-8")
     return folder / "report.md"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -20,14 +22,12 @@ class FeatureExtractor(nn.Module):
     def __init__(self, features: int = 16, seed: int = 0) -> None:
         super().__init__()
         widths, strides = [1, features, features * 2, features * 4, features * 8], [2, 2, 2, 1]
-        self.layers = nn.ModuleList(
-            nn.Sequential(nn.Conv3d(a, b, 4, stride, padding=1), nn.LeakyReLU(0.2))
-            for a, b, stride in zip(widths[:-1], widths[1:], strides, strict=True)
-        )
         generator = torch.Generator().manual_seed(seed)
-        for layer in self.layers:
-            nn.init.kaiming_normal_(layer[0].weight, a=0.2, generator=generator)
-            nn.init.zeros_(layer[0].bias)
+        self.layers = nn.ModuleList()
+        for (a, b), stride in zip(itertools.pairwise(widths), strides, strict=True):
+            convolution = nn.Conv3d(a, b, 4, stride, padding=1, bias=False)
+            nn.init.kaiming_normal_(convolution.weight, a=0.2, generator=generator)
+            self.layers.append(nn.Sequential(convolution, nn.LeakyReLU(0.2)))
         self.requires_grad_(False)
 
     def forward(self, volume: Tensor) -> list[Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from monai.networks.blocks import ResidualUnit
 from torch import Tensor, nn
 
@@ -20,10 +22,7 @@ class Potential(nn.Module):
         widths = [1] + [features * 2**k for k in range(4)]
         act = ("leakyrelu", {"negative_slope": 0.2})
         self.units = nn.Sequential(
-            *(
-                ResidualUnit(3, a, b, strides=2, norm=None, act=act)
-                for a, b in zip(widths[:-1], widths[1:], strict=True)
-            )
+            *(ResidualUnit(3, a, b, strides=2, norm=None, act=act) for a, b in itertools.pairwise(widths))
         )
         self.head = nn.Linear(widths[-1], 1)
 

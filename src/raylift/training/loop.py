@@ -6,6 +6,8 @@ import csv
 import io
 import math
 import os
+import resource
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,7 +101,8 @@ class Run:
         ).to(self.fabric.device)
         g = self.mapping.network
         self.g, self.g_optimizer = self.fabric.setup(g, self._adamw(g, train.lr))
-        self.d, self.d_optimizer = self.objective.d, None
+        self.d: nn.Module | None = self.objective.d
+        self.d_optimizer: Optimizer | None = None
         if self.d is not None:
             self.d, self.d_optimizer = self.fabric.setup(self.d, self._adamw(self.d, train.d_lr or train.lr))
         pairs = OnlinePairs if recipe.data.pairs == "online" else OfflinePairs
@@ -178,6 +181,7 @@ class Run:
 
     def _update_d(self) -> dict[str, float]:
         """One update of d on a fresh minibatch, g frozen."""
+        assert self.d is not None
         self.d.requires_grad_(True)
         batch = self._next_batch()
         with torch.no_grad():
@@ -285,7 +289,11 @@ class Run:
             "validation": {"hu": self.validate(), "cases": self.validation.names} if self.validation else None,
         }
         info = describe(
-            self.recipe.model_dump(mode="json"), mapping.geometry, self.dataset.voxels, self.dataset.cube_mm, training
+            self.recipe.model_dump(mode="json"),
+            mapping.geometry,
+            self.dataset.voxels,
+            self.dataset.cube_mm,
+            training,
         )
         return save_weights(mapping, info, self.folder)
 
@@ -345,6 +353,14 @@ class Table:
             temporary.write_text(text.getvalue())
 
 
+def peak_memory(device: torch.device) -> int:
+    """The most memory in bytes that this process has held: on the GPU if that is the device, else resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes if sys.platform == "darwin" else 1024 * kilobytes
+
+
 def train(
     recipe: Recipe,
     data: str | Path,
@@ -369,5 +385,3 @@ def train(
     run = Run(recipe, PreparedDataset(data), Path(folder), resume=resume)
     run.train(progress)
     return run
-
-

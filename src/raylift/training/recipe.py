@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -205,10 +206,8 @@ def parse_recipe(data: dict[str, Any], origin: str) -> Recipe:
 def _set(data: dict[str, Any], key: str, value: Any) -> None:
     # YAML 1.1 reads 1e-4 as text; a number is what is meant.
     if isinstance(value, str):
-        try:
+        with contextlib.suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     *path, last = key.split(".")
     for part in path:
         data = data.setdefault(part, {})

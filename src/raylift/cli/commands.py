@@ -1,0 +1,241 @@
+"""The commands on X-rays, volumes and weights."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raylift.cli import app
+from raylift.cli.console import console, print_json, progress_bar
+from raylift.errors import BadInput, WrongUsage
+
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="weights.safetensors, or a folder or run with one; the embedded one by default."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for everything.")] = Path("demo-output"),
+    seed: Annotated[int, typer.Option(help="Which phantom.")] = 0,
+) -> None:
+    """Lift two X-rays of a phantom and show how good the volume is.
+
+    Example: raylift demo -o demo-output
+    """
+    from raylift.demo import demo as run
+
+    started = time.monotonic()
+    numbers = run(output, seed, lambda line: console.print(line, markup=False))
+    print(
+        f"SSIM {numbers['ssim']:.3f}  PSNR {numbers['psnr']:.2f} dB  MAE {numbers['mae_hu']:.0f} HU  (protocol hu)\n"
+        f"re-projection error {numbers['reprojection_error']:.1%}; of the true cube "
+        f"{numbers['reprojection_error_of_truth']:.1%}, since rays cross more than the cube\n"
+        f"done in {time.monotonic() - started:.0f} s"
+    )
+
+
+@app.command()
+def drr(
+    ct: Annotated[Path, typer.Argument(help="DICOM folder, .nii.gz, .mha, .mhd, .nrrd, or .npy with a grid.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the X-rays and xrays.json.")],
+    views: Annotated[str, typer.Option(help="Angles in degrees or names, comma-separated.")] = "0,90",
+    geometry: Annotated[
+        str, typer.Option(help="chest-stand, x2ct, parallel, or SAD/SDD/detector in mm.")
+    ] = "chest-stand",
+    pixels: Annotated[int, typer.Option(min=8, max=4096, help="Edge of the detector in pixels.")] = 256,
+    engine: Annotated[str, typer.Option(help="torch or plastimatch.")] = "torch",
+    isocentre: Annotated[str, typer.Option(help="World point x,y,z in mm (LPS); the thorax is found by default.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Project a CT scan to X-rays: line integrals through the whole scan.
+
+    Example: raylift drr chest.nii.gz --views 0,90 -o xrays
+    """
+    from raylift.cli.parsing import check_choice, parse_geometry, parse_views
+    from raylift.data.prepare import check_scan
+    from raylift.drr import ENGINES
+    from raylift.errors import named
+    from raylift.thorax import find_thorax
+    from raylift.volumes import read_volume
+    from raylift.xrays import XraySet, write_xrays
+
+    check_choice("--engine", engine, ENGINES)
+    chosen, unit = parse_views(views), parse_geometry(geometry, pixels)
+    if unit.parallel and engine == "plastimatch":
+        raise WrongUsage("plastimatch projects cone beams only: use --engine torch for the parallel geometry")
+    point = _parse_point(isocentre) if isocentre else None
+    volume = read_volume(ct)
+    with named(ct):
+        check_scan(volume)
+        centre = point or find_thorax(volume).centre
+    images = []
+    with progress_bar("projecting") as bar:
+        for done, view in enumerate(chosen, 1):
+            images.append(ENGINES[engine](volume, unit, [view], centre)[0])
+            bar(view.name, done, len(chosen))
+    import numpy as np
+
+    paths = write_xrays(XraySet(np.stack(images), chosen, unit, centre), output, engine)
+    if as_json:
+        print_json({"xrays": [str(path) for path in paths], "isocentre_lps_mm": list(centre)})
+    else:
+        console.print(f"{len(paths)} X-rays in {output}", markup=False)
+
+
+@app.command()
+def reconstruct(
+    xrays: Annotated[list[Path], typer.Argument(help="A folder of raylift drr, or X-ray images with --views.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Volume: .mha, .nii.gz, .nrrd or .npy.")],
+    views: Annotated[
+        str,
+        typer.Option(help="View of each image, in order: angles, or ap, pa, lateral-left, lateral-right."),
+    ] = "",
+    weights: Weights = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Lift X-rays into a volume; a preview picture and a report are written beside it.
+
+    Example: raylift reconstruct pa.png lateral.dcm --views pa,lateral-left -o volume.mha
+    """
+    from raylift.cli.parsing import parse_views
+    from raylift.evaluation.figures import montage
+    from raylift.reconstruction import Reconstructor
+    from raylift.volumes import check_writable, stem_of, write_json, write_volume
+    from raylift.xrays import SIDECAR
+
+    check_writable(output)
+    one = xrays[0] if len(xrays) == 1 else None
+    as_set = one is not None and (one.is_dir() or one.name == SIDECAR)
+    if views and as_set:
+        raise WrongUsage(f"--views: {one} says its views itself in {SIDECAR}")
+    if not views and not as_set:
+        raise BadInput(
+            ", ".join(map(str, xrays)), "X-rays without views", "say them with --views, like pa,lateral-left"
+        )
+    reconstructor = Reconstructor.from_pretrained(weights, device)
+    made = reconstructor(xrays[0] if as_set else xrays, parse_views(views) if views else None)
+    write_volume(made.volume, output)
+    preview = output.with_name(f"{stem_of(output)}-preview.png")
+    named = [(view.name, image) for view, image in zip(made.xrays.views, made.xrays.images, strict=True)]
+    again = [(f"{view.name}, re-projected", image)
+             for view, image in zip(made.xrays.views, made.reprojected, strict=True)]  # fmt: skip
+    montage(None, made.volume, named + again, preview, stem_of(output))
+    report = {
+        "volume": str(output),
+        "preview": str(preview),
+        "grid": made.volume.grid.to_dict(),
+        "views": [view.name for view in made.xrays.views],
+        "reprojection_error": made.reprojection_error,
+        "weights_sha256": reconstructor.weights.info["sha256"],
+        "notes": list(made.notes),
+        "purpose": "research only; not a medical device",
+    }
+    write_json(report, output.with_name(f"{stem_of(output)}-report.json"))
+    if as_json:
+        print_json(report)
+        return
+    for note in made.notes:
+        console.print(note, markup=False)
+    console.print(f"{output} and {preview.name}; re-projection error {made.reprojection_error:.1%}", markup=False)
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe, like recipes/cpu.yaml.")],
+    data: Annotated[Path, typer.Option(help="Dataset that raylift data prepare wrote.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Run folder.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest good checkpoint.")] = False,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, like train.lr=1e-4; repeatable.")] = None,
+) -> None:
+    """Train a recipe; interrupt it at any time and go on with --resume.
+
+    Example: raylift train recipes/cpu.yaml --data prepared -o runs/cpu
+    """
+    from raylift.training.loop import peak_memory
+    from raylift.training.loop import train as run
+    from raylift.training.recipe import load_recipe
+
+    chosen = load_recipe(recipe, set_)
+    plain = not sys.stderr.isatty()
+    with progress_bar(chosen.name) as bar:
+
+        def progress(step: int, steps: int, numbers: dict[str, float]) -> None:
+            shown = {name.removeprefix("validation/"): value for name, value in numbers.items()}
+            text = "  ".join(f"{n} {shown[n]:.4g}" for n in ("loss", "ssim", "psnr", "mae_hu") if n in shown)
+            bar(text or last[0], step, steps)
+            last[0] = text or last[0]
+            if plain and text:
+                print(f"step {step} of {steps}  {text}", file=sys.stderr, flush=True)
+
+        last = [""]
+        done = run(chosen, data, output, resume=resume, progress=progress)
+    minutes, memory = done.seconds / 60, peak_memory(done.fabric.device)
+    print(f"{done.step} steps in {minutes:.1f} minutes, peak memory {memory / 2**30:.2f} GiB")
+    print(f"weights: {output / 'weights.safetensors'}")
+
+
+@app.command()
+def evaluate(
+    weights: Annotated[Path, typer.Argument(help="weights.safetensors, or a folder or run with one.")],
+    data: Annotated[Path, typer.Option(help="Dataset that raylift data prepare wrote.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Report folder.")],
+    split: Annotated[str, typer.Option(help="train, validation or all.")] = "validation",
+    protocol: Annotated[str, typer.Option(help="hu, paper or x2ct.")] = "hu",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score weights on a prepared dataset, beside the mean training volume.
+
+    Example: raylift evaluate runs/cpu --data prepared --split validation --protocol hu -o report
+    """
+    from raylift.data.dataset import PreparedDataset
+    from raylift.evaluation.evaluate import evaluate as run
+    from raylift.evaluation.protocols import find_protocol
+    from raylift.evaluation.report import summarise
+    from raylift.reconstruction import Reconstructor
+
+    find_protocol(protocol)
+    dataset = PreparedDataset(data)
+    reconstructor = Reconstructor.from_pretrained(weights, device)
+    with progress_bar("evaluating") as bar:
+        results = run(reconstructor, dataset, split, protocol, output, bar)
+    if as_json:
+        cases = [{"name": r.name, "method": r.method, **r.values} for r in results]
+        print_json({"protocol": protocol, "split": split, "summary": summarise(results), "cases": cases})
+        return
+    print((output / "report.md").read_text())
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Print versions, devices, threads, engines and the state of the embedded weights.
+
+    Example: raylift doctor
+    """
+    from raylift.doctor import examine
+
+    findings = examine()
+    if as_json:
+        print_json(findings)
+    else:
+        for name, value in findings.items():
+            text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+            print(f"{name:10} {', '.join(text) if isinstance(text, list) else text}")
+    if findings["weights"]["state"] != "good":
+        raise typer.Exit(1)
+
+
+def _parse_point(text: str) -> tuple[float, float, float]:
+    try:
+        x, y, z = (float(part) for part in text.split(","))
+    except ValueError:
+        raise WrongUsage(f"--isocentre {text}: give x,y,z in mm") from None
+    return x, y, z

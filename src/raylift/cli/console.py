@@ -1,0 +1,42 @@
+"""Progress bars and printing that the commands share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+# Progress and remarks go to standard error, so that --json leaves standard output to the JSON.
+console = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar with the time left; yields a function that takes what was finished, how many are, and the total."""
+    columns = [
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+    ]  # fmt: skip
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(label, total=None, note="")
+
+        def advance(note: str, done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, note=note)
+
+        yield advance
+
+
+def print_json(data: Any) -> None:
+    """JSON on standard output."""
+    print(json.dumps(data, indent=2))

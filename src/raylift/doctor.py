@@ -1,0 +1,36 @@
+"""What a bug report needs: versions, devices, threads, engines and the embedded weights."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+from typing import Any
+
+import torch
+
+from raylift._version import __version__
+from raylift.drr import plastimatch
+from raylift.errors import BadInput
+from raylift.weights import EMBEDDED, load_weights
+
+PACKAGES = ("torch", "monai", "geomloss", "kornia", "lightning-fabric", "SimpleITK", "pydicom", "numpy")
+
+
+def examine() -> dict[str, Any]:
+    """Everything `raylift doctor` prints, JSON-ready."""
+    try:
+        weights: dict[str, Any] = {"sha256": load_weights().info["sha256"], "state": "good"}
+    except BadInput as error:
+        weights = {"sha256": None, "state": str(error)}
+    engine = plastimatch.program()
+    return {
+        "raylift": __version__,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "devices": ["cpu", *(torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count()))],
+        "threads": torch.get_num_threads(),
+        "engines": {"torch": "built in", "plastimatch": str(engine) if engine else "not found"},
+        "weights": {"folder": EMBEDDED.name, **weights},
+    }

@@ -1,0 +1,81 @@
+"""Weights against a prepared dataset: scores by protocol, beside the baseline of the mean training volume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from raylift.data.dataset import PreparedDataset
+from raylift.errors import BadInput
+from raylift.evaluation.figures import montage
+from raylift.evaluation.protocols import score
+from raylift.evaluation.report import CaseResult, write_report
+from raylift.reconstruction import Reconstructor
+from raylift.volumes import hu_to_unit
+from raylift.xrays import XraySet
+
+BASELINE = "mean volume"
+
+
+def mean_volume(dataset: PreparedDataset) -> np.ndarray:
+    """The mean of the training cases' cubes (z, y, x), in [0, 1]."""
+    total = np.zeros((dataset.voxels,) * 3)
+    cases = dataset.cases("train")
+    for case in cases:
+        total += hu_to_unit(case.truth.array.astype(np.float32))
+    return total / len(cases)
+
+
+def evaluate(
+    reconstructor: Reconstructor,
+    dataset: PreparedDataset,
+    split: str,
+    protocol: str,
+    folder: Path,
+    progress: Callable[[str, int, int], None] = lambda name, done, total: None,
+) -> list[CaseResult]:
+    """Reconstruct every case of a split from its stored X-rays, score it, and write the report with montages.
+
+    Args:
+        reconstructor: holds the weights.
+        dataset: its cubes must be those of the weights.
+        split: "train", "validation" or "all".
+        protocol: key of `raylift.evaluation.protocols.PROTOCOLS`.
+        folder: of the report: `cases.csv`, `summary.json`, `report.md`, one PNG per case.
+        progress: called with the case's name, the number done and the total after each case.
+
+    Returns:
+        One result per case and method ("model", and the mean volume where there are training cases).
+
+    Raises:
+        BadInput: the dataset's cubes, views or unit are not those of the weights.
+    """
+    grid = reconstructor.mapping.grid
+    if (dataset.voxels,) * 3 != grid.shape:
+        raise BadInput(dataset.folder, f"cubes of {dataset.voxels}³ voxels, the weights are for {grid.shape[0]}³",
+                       "prepare it with --voxels")  # fmt: skip
+    indices = dataset.view_indices(reconstructor.mapping.views)
+    baseline = mean_volume(dataset) if dataset.splits.get("train") else None
+    results = []
+    cases = dataset.cases(split)
+    for done, case in enumerate(cases, 1):
+        views = tuple(dataset.views[k] for k in indices)
+        made = reconstructor(XraySet(case.xrays[indices], views, dataset.geometry, case.isocentre))
+        truth = case.truth
+        unit = hu_to_unit(truth.array.astype(np.float32))
+        extra = {"reprojection_error": made.reprojection_error}
+        metrics = score(hu_to_unit(made.volume.array), unit, protocol)
+        results.append(CaseResult(case.name, metrics, extra=extra))
+        if baseline is not None:
+            results.append(CaseResult(case.name, score(baseline, unit, protocol), BASELINE))
+        named = [(view.name, image) for view, image in zip(views, case.xrays[indices], strict=True)]
+        montage(truth, made.volume, named, folder / f"{case.name}.png", case.name)
+        progress(case.name, done, len(cases))
+    notes = [f"Weights {reconstructor.weights.info['sha256'][:12]}, split {split} of {dataset.folder.name}."]
+    seen = set(reconstructor.weights.info["training"]["cases"]) & {case.name for case in cases}
+    if seen:
+        notes.append(f"The weights were trained on {len(seen)} of these cases: their scores say nothing of new ones.")
+    write_report(results, protocol, folder, f"Evaluation on {split}", notes)
+    return results

@@ -1,0 +1,180 @@
+"""Weights and X-rays to a volume, with a statement of how well the volume explains its own X-rays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from raylift.data.dataset import opposite
+from raylift.drr import Projector
+from raylift.errors import BadInput
+from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.volumes import Volume, hu_to_mu, unit_to_hu
+from raylift.weights import Weights, device_of, load_weights
+from raylift.xrays import SIDECAR, XraySet, read_radiographs, read_xrays
+
+ANGLE_TOLERANCE = 2.0  # degrees between an X-ray's view and the one the weights were trained for
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """A volume and its account.
+
+    Args:
+        volume: Hounsfield units (z, y, x), float32, on a cube around the X-rays' isocentre (around the world's
+            origin where that is not known).
+        xrays: those it was made from, on the weights' detector.
+        reprojected: line integrals (N, rows, columns) through the volume.
+        reprojection_error: mean absolute difference of `reprojected` and the X-rays as a share of their mean. What
+            the rays cross outside of the cube counts as error, so that even a perfect volume does not reach 0.
+        notes: what a user should know, one sentence each.
+    """
+
+    volume: Volume
+    xrays: XraySet
+    reprojected: np.ndarray
+    reprojection_error: float
+    notes: tuple[str, ...]
+
+
+class Reconstructor:
+    """Lifts X-rays into a CT-like volume with trained weights.
+
+    Example:
+        >>> from raylift import Reconstructor
+        >>> reconstructor = Reconstructor.from_pretrained()
+        >>> result = reconstructor("xrays")  # a folder that `raylift drr` wrote
+        >>> result = reconstructor(["pa.png", "lateral.dcm"], views=["pa", "lateral-left"])
+        >>> result.volume.array.shape, result.volume.grid.spacing
+        ((64, 64, 64), (5.0, 5.0, 5.0))
+
+    Args:
+        weights: see `raylift.weights.load_weights`.
+        device: where to compute; the first GPU, or else the CPU, by default.
+    """
+
+    def __init__(self, weights: Weights, device: torch.device | str | None = None) -> None:
+        self.weights = weights
+        self.device = torch.device(device) if device is not None else device_of()
+        self.mapping = weights.mapping.to(self.device)
+
+    @classmethod
+    def from_pretrained(
+        cls, weights: str | Path | None = None, device: torch.device | str | None = None
+    ) -> Reconstructor:
+        """A reconstructor with the weights of a file, folder or run; with the embedded weights by default.
+
+        Raises:
+            BadInput: the weights are missing or damaged.
+        """
+        return cls(load_weights(weights), device)
+
+    @property
+    def geometry(self) -> Geometry:
+        """The X-ray unit the weights were trained for."""
+        return self.mapping.geometry
+
+    def __call__(
+        self,
+        xrays: XraySet | str | Path | Sequence[str | Path] | np.ndarray,
+        views: Sequence[str | float | View] | None = None,
+    ) -> Reconstruction:
+        """Reconstruct one patient.
+
+        Args:
+            xrays: a set of X-rays; or a folder that `raylift drr` wrote; or image files; or line integrals
+                (N, rows, columns) that show the weights' detector from edge to edge, row 0 superior.
+            views: one angle or name per file or image, in their order; by default those of the weights.
+
+        Raises:
+            BadInput: an image is unusable, or the views or the unit are not those of the weights.
+        """
+        chosen = self._matched(self._read(xrays, views))
+        images = torch.from_numpy(chosen.images).float().to(self.device)[None]
+        with torch.inference_mode():
+            unit = self.mapping(images, chosen.views)[0, 0].float().clamp(0, 1).cpu().numpy()
+        centre = chosen.isocentre or (0.0, 0.0, 0.0)
+        cube = self.mapping.grid
+        volume = Volume(unit_to_hu(unit), VolumeGrid.cube(centre, cube.shape[0] * cube.spacing[0], cube.shape[0]))
+        reprojected = reproject(volume, chosen)
+        error = float(np.abs(reprojected - chosen.images).mean() / max(float(chosen.images.mean()), 1e-6))
+        notes = [*chosen.notes]
+        if chosen.isocentre is None:
+            notes.append("the X-rays carry no isocentre: the volume is centred on the world's origin")
+        return Reconstruction(volume, chosen, reprojected, error, tuple(notes))
+
+    def _read(
+        self,
+        xrays: XraySet | str | Path | Sequence[str | Path] | np.ndarray,
+        views: Sequence[str | float | View] | None,
+    ) -> XraySet:
+        if isinstance(xrays, XraySet):
+            return xrays
+        if isinstance(xrays, (str, Path)):
+            if Path(xrays).is_dir() or Path(xrays).name == SIDECAR:
+                return read_xrays(xrays)
+            xrays = [xrays]
+        given = self.mapping.views if views is None else _parse_views(views)
+        if isinstance(xrays, np.ndarray):
+            images = np.ascontiguousarray(xrays, np.float32)
+            if images.ndim != 3 or images.shape[1] != images.shape[2] or not np.isfinite(images).all():
+                raise BadInput("X-rays", f"an array {images.shape}", "give finite numbers (N, rows, rows)")
+            if len(images) != len(given):
+                raise BadInput(f"{len(images)} X-rays", f"{len(given)} views given", "give one view per X-ray")
+            return XraySet(images, given, self.geometry.with_pixels(images.shape[1]))
+        return read_radiographs(xrays, given, self.geometry)
+
+    def _matched(self, xrays: XraySet) -> XraySet:
+        """The X-rays in the order of the weights' views. Raises BadInput if they were not trained for these."""
+        wanted, unit = self.mapping.views, xrays.geometry
+        ours = replace(self.geometry, pixels=unit.pixels)
+        if not np.allclose(list(ours.to_dict().values()), list(unit.to_dict().values()), rtol=1e-3):
+            raise BadInput(
+                "X-rays",
+                f"taken with {_unit_text(unit)}, the weights are for {_unit_text(ours)}",
+                "use other weights",
+            )
+        order: list[int] = []
+        for view in wanted:
+            accepted = [view.angle]
+            if self.weights.info["recipe"]["data"]["opposite_views"]:
+                accepted.append(opposite(view).angle)
+            near = [k for k, given in enumerate(xrays.views) if _near(given.angle, accepted) and k not in order]
+            order += near[:1]
+        if len(order) != len(wanted) or len(xrays.views) != len(wanted):
+            given_names = ", ".join(view.name for view in xrays.views)
+            wanted_names = ", ".join(f"{view.name} ({view.angle:g}°)" for view in wanted)
+            raise BadInput(
+                f"X-rays of views {given_names}",
+                f"the weights are for {wanted_names}",
+                "give these, or other weights",
+            )
+        return replace(xrays, images=xrays.images[order], views=tuple(xrays.views[k] for k in order))
+
+
+def reproject(volume: Volume, xrays: XraySet) -> np.ndarray:
+    """Line integrals (N, rows, columns) through a volume, for the views and unit of a set of X-rays."""
+    centre = xrays.isocentre or (0.0, 0.0, 0.0)
+    mu = torch.from_numpy(hu_to_mu(volume.array.astype(np.float32)))
+    with torch.inference_mode():
+        return Projector(volume.grid, xrays.geometry, xrays.views, centre)(mu[None])[0].numpy()
+
+
+def _parse_views(views: Sequence[str | float | View]) -> tuple[View, ...]:
+    try:
+        return tuple(View.parse(view) for view in views)
+    except ValueError as error:
+        raise BadInput("views", str(error)) from None
+
+
+def _near(angle: float, accepted: Sequence[float]) -> bool:
+    return any(abs((angle - other + 180) % 360 - 180) <= ANGLE_TOLERANCE for other in accepted)
+
+
+def _unit_text(geometry: Geometry) -> str:
+    beam = "a parallel beam" if geometry.parallel else f"SAD {geometry.sad:g} and SDD {geometry.sdd:g} mm"
+    return f"{beam}, detector {geometry.detector_mm:g} mm"

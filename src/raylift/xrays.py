@@ -1,0 +1,153 @@
+"""A set of X-rays with the views, the unit and the isocentre they were taken with: what `raylift drr` writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from raylift._version import __version__
+from raylift.errors import BadInput
+from raylift.geometry import Geometry, Point, View
+from raylift.radiographs import read_radiograph
+from raylift.volumes import replacing, write_json
+
+SIDECAR = "xrays.json"
+
+
+@dataclass(frozen=True)
+class XraySet:
+    """X-rays of one patient.
+
+    Args:
+        images: line integrals (N, rows, columns), float32; row 0 is superior.
+        views: one per image.
+        geometry: X-ray unit; its `pixels` are those of the images.
+        isocentre: world point (x, y, z) in mm; None where it is not known, as for a photographed radiograph.
+        notes: what a user should know of the images, one sentence each.
+    """
+
+    images: np.ndarray
+    views: tuple[View, ...]
+    geometry: Geometry
+    isocentre: Point | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        pixels = self.geometry.pixels
+        if self.images.shape != (len(self.views), pixels, pixels):
+            raise ValueError(f"X-rays {self.images.shape} are not {len(self.views)} views of {pixels}×{pixels} pixels")
+
+
+def write_xrays(xrays: XraySet, folder: Path, engine: str) -> list[Path]:
+    """Write one .mha per view, with the pixel spacing on the detector, and `xrays.json`.
+
+    Returns:
+        The images' paths.
+    """
+    paths = []
+    for image, view in zip(xrays.images, xrays.views, strict=True):
+        picture = sitk.GetImageFromArray(image.astype(np.float32))
+        picture.SetSpacing((xrays.geometry.pitch,) * 2)
+        path = folder / f"{view.name}.mha"
+        with replacing(path) as temporary:
+            sitk.WriteImage(picture, str(temporary), useCompression=True)
+        paths.append(path)
+    sidecar = {
+        "format": 1,
+        "raylift": __version__,
+        "engine": engine,
+        "unit": "line integral of attenuation, no unit",
+        "geometry": xrays.geometry.to_dict(),
+        "isocentre_lps_mm": list(xrays.isocentre) if xrays.isocentre else None,
+        "xrays": [{"file": p.name, **asdict(v)} for p, v in zip(paths, xrays.views, strict=True)],
+    }
+    write_json(sidecar, folder / SIDECAR)
+    return paths
+
+
+def read_xrays(folder: str | Path) -> XraySet:
+    """Read what `write_xrays` wrote.
+
+    Raises:
+        BadInput: the sidecar or an image is missing or damaged, or they disagree.
+    """
+    folder = Path(folder)
+    path = folder if folder.name == SIDECAR else folder / SIDECAR
+    if not path.exists():
+        raise BadInput(folder, f"no {SIDECAR} in it", "give a folder that raylift drr wrote, or images and --views")
+    try:
+        sidecar = json.loads(path.read_text())
+        geometry = Geometry.from_dict(sidecar["geometry"])
+        views = tuple(View(float(x["angle"]) % 360, bool(x["mirrored"])) for x in sidecar["xrays"])
+        files = [str(x["file"]) for x in sidecar["xrays"]]
+        point = sidecar["isocentre_lps_mm"]
+        isocentre = (float(point[0]), float(point[1]), float(point[2])) if point else None
+        if not files or any(Path(file).name != file for file in files):
+            raise ValueError("files must be named, and lie beside it")
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise BadInput(path, f"damaged ({error})", "make the X-rays again with raylift drr") from None
+    images = [read_radiograph(path.parent / file).image for file in files]
+    for file, image in zip(files, images, strict=True):
+        if image.shape != (geometry.pixels,) * 2:
+            problem = f"{image.shape[0]}×{image.shape[1]} pixels, but {SIDECAR} says {geometry.pixels}"
+            raise BadInput(path.parent / file, problem, "make the X-rays again with raylift drr")
+    return XraySet(np.stack(images), views, geometry, isocentre)
+
+
+def read_radiographs(files: Sequence[str | Path], views: Sequence[View], geometry: Geometry) -> XraySet:
+    """Read radiographs taken with a known or assumed unit onto its detector.
+
+    A file that says its pixel spacing is cropped or padded to the detector's size about its centre; any other is
+    taken to show the detector from edge to edge.
+
+    Args:
+        files: X-ray images, as `read_radiograph` takes them.
+        views: one per file.
+        geometry: X-ray unit; its pixels are not used.
+
+    Raises:
+        BadInput: a file is unusable, or files and views differ in number.
+    """
+    if len(files) != len(views):
+        raise BadInput(f"{len(files)} X-rays", f"{len(views)} views given", "give one view per X-ray with --views")
+    images, notes = [], []
+    for file, view in zip(files, views, strict=True):
+        radiograph = read_radiograph(file, lateral=view.angle % 180 == 90)
+        image = radiograph.image
+        if radiograph.pixel_mm is not None:
+            image = _crop_or_pad(image, round(geometry.detector_mm / radiograph.pixel_mm))
+        images.append(image)
+        notes.append(f"{Path(file).name}: {radiograph.note}")
+    pixels = max(image.shape[0] for image in images)
+    same = [_resized(image, pixels) for image in images]
+    return XraySet(np.stack(same), tuple(views), geometry.with_pixels(pixels), None, tuple(notes))
+
+
+def _crop_or_pad(image: np.ndarray, pixels: int) -> np.ndarray:
+    """About the centre, with air where there was no detector."""
+    missing = pixels - image.shape[0]
+    before = abs(missing) // 2
+    if missing >= 0:
+        return np.pad(image, (before, missing - before))
+    return image[before : before + pixels, before : before + pixels]
+
+
+def _resized(image: np.ndarray, pixels: int) -> np.ndarray:
+    if image.shape[0] == pixels:
+        return image
+    resample = sitk.ResampleImageFilter()
+    source = sitk.GetImageFromArray(image)
+    scale = image.shape[0] / pixels
+    resample.SetSize((pixels, pixels))
+    resample.SetOutputSpacing((scale, scale))
+    resample.SetOutputOrigin(((scale - 1) / 2,) * 2)
+    resample.SetInterpolator(sitk.sitkLinear)
+    # Outside of the outermost pixel centres the nearest pixel holds.
+    resample.UseNearestNeighborExtrapolatorOn()
+    array: np.ndarray = sitk.GetArrayFromImage(resample.Execute(source))
+    return array
