@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import tempfile
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -158,7 +160,29 @@ def _read_image(path: Path) -> Volume:
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         kind = f"{image.GetDimension()} dimensions, {image.GetNumberOfComponentsPerPixel()} values per voxel"
         raise BadInput(path, f"not a scalar 3D volume ({kind})", "export a single CT volume")
+    if suffix_of(path) in (".nii", ".nii.gz"):
+        _check_nifti(path, image)
     return Volume.from_sitk(image)
+
+
+def _check_nifti(path: Path, image: sitk.Image) -> None:
+    """Raise BadInput for voxels that ITK's reader makes 0 without a word: those cut off, NaN or infinite."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    try:
+        with gzip.open(path, "rb") if packed else path.open("rb") as file:
+            content = file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadInput(path, f"cannot be read ({error})", "the file is damaged or cut short; copy it again") from None
+    first, values = int(float(image.GetMetaData("vox_offset"))), image.GetNumberOfPixels()
+    missing = first + values * int(image.GetMetaData("bitpix")) // 8 - len(content)
+    if missing > 0:
+        raise BadInput(path, f"cannot be read (its last {missing} bytes are missing)", "copy it again")
+    if kind := {"16": "f4", "64": "f8"}.get(image.GetMetaData("datatype")):
+        order = "<" if int.from_bytes(content[:4], "little") in (348, 540) else ">"
+        voxels = np.frombuffer(content, order + kind, values, first)
+        if count := int((~np.isfinite(voxels)).sum()):
+            raise BadInput(path, f"{count} voxels are NaN or infinite", "repair the file or export it again")
 
 
 def _read_npy(path: Path) -> Volume:

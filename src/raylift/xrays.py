@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import SimpleITK as sitk
 from raylift._version import __version__
 from raylift.errors import BadInput
 from raylift.geometry import Geometry, Point, View
-from raylift.radiographs import read_radiograph
+from raylift.radiographs import MAX_PIXELS, MIN_EDGE, read_radiograph
 from raylift.volumes import replacing, write_json
 
 SIDECAR = "xrays.json"
@@ -120,7 +121,11 @@ def read_radiographs(files: Sequence[str | Path], views: Sequence[View], geometr
         radiograph = read_radiograph(file, lateral=view.angle % 180 == 90)
         image = radiograph.image
         if radiograph.pixel_mm is not None:
-            image = _crop_or_pad(image, round(geometry.detector_mm / radiograph.pixel_mm))
+            wanted = round(geometry.detector_mm / radiograph.pixel_mm)
+            if not MIN_EDGE <= wanted <= math.isqrt(MAX_PIXELS):
+                problem = f"pixels of {radiograph.pixel_mm:g} mm on a detector of {geometry.detector_mm:g} mm"
+                raise BadInput(file, problem, "correct the file's pixel spacing")
+            image = _crop_or_pad(image, wanted)
         images.append(image)
         notes.append(f"{Path(file).name}: {radiograph.note}")
     pixels = max(image.shape[0] for image in images)

@@ -97,7 +97,7 @@ class PreparedDataset:
             record = json.loads((folder / "case.json").read_text())
             x, y, z = record["isocentre_lps_mm"]
             return Case(name, folder, (x, y, z), VolumeGrid.from_dict(record["context_grid"]))
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise BadInput(folder, f"not a prepared case ({error})", "run raylift data prepare again") from None
 
     def cases(self, split: str) -> list[Case]:

@@ -68,24 +68,34 @@ class Settings:
         }
 
 
-def find_scans(folder: Path) -> dict[str, Path]:
+def find_scans(folder: Path, skip: Path | None = None) -> dict[str, Path]:
     """Every CT scan below a folder by case name: files Raylift reads, and folders that hold DICOM files.
 
+    Args:
+        folder: searched to any depth; or one scan.
+        skip: a folder that is not searched, as the prepared dataset itself may lie below `folder`.
+
     Raises:
-        BadInput: the folder is missing or holds none.
+        BadInput: the folder is missing, holds none, or two of the same name.
     """
     if not folder.exists():
         raise BadInput(folder, "no such folder", "check the path")
     if folder.is_file():
         return {stem_of(folder): folder}
-    scans = {}
-    for directory, _, names in os.walk(folder):
+    scans: dict[str, Path] = {}
+
+    def add(name: str, path: Path) -> None:
+        if scans.setdefault(name, path) != path:
+            raise BadInput(path, f"as a case it would be called {name}, as {scans[name]} is", "rename one of them")
+
+    for directory, folders, names in os.walk(folder):
         here = Path(directory)
+        folders[:] = [name for name in folders if skip is None or (here / name).resolve() != skip.resolve()]
         for name in names:
             if suffix_of(Path(name)) in READABLE:
-                scans[_case_name(here / stem_of(Path(name)), folder)] = here / name
+                add(_case_name(here / stem_of(Path(name)), folder), here / name)
         if any(_is_dicom(here / name) for name in names if suffix_of(Path(name)) in (".dcm", ".ima", "")):
-            scans[_case_name(here, folder)] = here
+            add(_case_name(here, folder), here)
     if not scans:
         raise BadInput(folder, "no CT scans in it", f"put DICOM folders or {', '.join(READABLE)} files there")
     return dict(sorted(scans.items()))
@@ -239,7 +249,7 @@ def prepare(
     Raises:
         BadInput: no scans, or none of them usable.
     """
-    scans = find_scans(source)
+    scans = find_scans(source, output)
     if unmatched := [p for p in validation if not any(fnmatch.fnmatch(name, p) for name in scans)]:
         raise BadInput(", ".join(unmatched), "matches no case", f"cases are named like {next(iter(scans))}")
     records = dict(_prepare_cases(scans, output / "cases", settings, processes, progress))

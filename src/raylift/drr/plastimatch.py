@@ -10,13 +10,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from raylift.errors import WrongUsage
-from raylift.geometry import Geometry, View
+from raylift.geometry import IDENTITY, Geometry, View
 from raylift.volumes import Volume, hu_to_mu
 
 
@@ -39,20 +40,27 @@ def project_volume(volume: Volume, geometry: Geometry, views: Sequence[View], is
         raise WrongUsage("plastimatch is not installed: pip install plastimatch, or use --engine torch")
     if geometry.parallel:
         raise WrongUsage("plastimatch projects cone beams only: use --engine torch for the parallel geometry")
-    mu = Volume(hu_to_mu(volume.array.astype(np.float32)), volume.grid)
+    # Plastimatch does not know turned grids, so the patient is turned into the grid's axes, and the unit with them.
+    volume = volume.axis_aligned()
+    turn = np.reshape(volume.grid.direction, (3, 3)).T
+    x, y, z = (float(c) for c in turn @ volume.grid.origin)
+    grid = replace(volume.grid, origin=(x, y, z), direction=IDENTITY)
+    mu = Volume(hu_to_mu(volume.array.astype(np.float32)), grid)
     with tempfile.TemporaryDirectory(prefix="raylift-") as folder:
         ct = Path(folder) / "mu.mha"
         sitk.WriteImage(mu.to_sitk(), str(ct))
-        return np.stack([_project_view(executable, ct, geometry, view, isocentre) for view in views])
+        return np.stack([_project_view(executable, ct, geometry, view, isocentre, turn) for view in views])
 
 
-def _project_view(executable: Path, ct: Path, geometry: Geometry, view: View, isocentre: Sequence[float]) -> np.ndarray:
+def _project_view(
+    executable: Path, ct: Path, geometry: Geometry, view: View, isocentre: Sequence[float], turn: np.ndarray
+) -> np.ndarray:
     triple = lambda vector: " ".join(f"{float(c):.9g}" for c in vector)  # noqa: E731
     output = ct.parent / "drr"
     command = [
         str(executable), "drr", "--threading", "cpu", "--algorithm", "exact", "--hu-conversion", "none",
-        "--output-format", "pfm", "--nrm", triple(view.towards_source), "--vup", "0 0 1",
-        "--sad", f"{geometry.sad}", "--sid", f"{geometry.sdd}", "--isocenter", triple(isocentre),
+        "--output-format", "pfm", "--nrm", triple(turn @ view.towards_source), "--vup", triple(turn @ -view.v),
+        "--sad", f"{geometry.sad}", "--sid", f"{geometry.sdd}", "--isocenter", triple(turn @ isocentre),
         "--dim", f"{geometry.pixels} {geometry.pixels}",
         "--detector-size", f"{geometry.detector_mm} {geometry.detector_mm}",
         "--output", str(output), str(ct),
@@ -65,7 +73,7 @@ def _project_view(executable: Path, ct: Path, geometry: Geometry, view: View, is
     image = 10 * _read_pfm(written[0])
     for file in written:
         file.unlink()
-    return image
+    return image[:, ::-1] if view.mirrored else image
 
 
 def _read_pfm(path: Path) -> np.ndarray:

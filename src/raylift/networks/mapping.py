@@ -60,7 +60,8 @@ class Mapping(nn.Module):
         pixels = self.geometry.pixels
         if xrays.shape[-1] != pixels:
             xrays = F.interpolate(xrays, (pixels, pixels), mode="area")
-        return self._lifts[views].to(xrays.device)(xrays) / XRAY_SCALE
+        v_cat: Tensor = self._lifts[views].to(xrays.device)(xrays) / XRAY_SCALE
+        return v_cat
 
     def forward(self, xrays: Tensor, views: Sequence[View] | None = None) -> Tensor:
         """Translate.

@@ -35,7 +35,7 @@ from raylift.training.checkpoint import (
     module_tensors,
     optimizer_tensors,
 )
-from raylift.training.recipe import Recipe, TrainPart
+from raylift.training.recipe import Recipe, TrainPart, load_recipe
 from raylift.volumes import Volume, hu_to_unit, replacing, unit_to_hu
 from raylift.weights import describe, save_weights
 
@@ -77,7 +77,11 @@ class Run:
         train = recipe.train
         if (folder / "recipe.yaml").exists() and not resume:
             raise WrongUsage(f"{folder} holds a run already: go on with --resume, or name another folder")
-        self.fabric = Fabric(devices=int(os.environ.get("WORLD_SIZE", "1")), precision=train.precision)
+        if resume:
+            check_same(recipe, folder)
+        # One device, unless `fabric run` says otherwise.
+        devices = "auto" if os.environ.get("LT_CLI_USED") else 1
+        self.fabric = Fabric(devices=devices, precision=train.precision)
         self.fabric.launch()
         torch.manual_seed(train.seed)
         geometry = dataset.geometry.with_pixels(recipe.data.xray_pixels)
@@ -111,6 +115,7 @@ class Run:
         self.validation = self._read_validation()
         self.checkpoints = Checkpoints(folder / "checkpoints", train.keep)
         self.step, self.batches, self.seconds = 0, 0, 0.0
+        self.means = Means()  # of what was measured since the last row of metrics.csv
         if resume:
             self._resume()
         if self.fabric.is_global_zero:
@@ -124,15 +129,15 @@ class Run:
         timing = Table(self.folder / "timing.csv", self.step)
         board = SummaryWriter(str(self.folder), purge_step=self.step) if self.fabric.is_global_zero else None
         started = saved = previewed = time.monotonic()
-        before, sums = self.seconds, Means()
+        before = self.seconds
         while self.step < train.steps:
             for optimizer, rate in self._optimizers():
                 for group in optimizer.param_groups:
                     group["lr"] = rate * learning_rate(self.step, train)
             for _ in range(self.objective.g_updates):
-                sums.add(self._update_g())
+                self.means.add(self._update_g())
             if self.d is not None:
-                sums.add(self._update_d())
+                self.means.add(self._update_d())
             if self.step % train.ema_every == 0:
                 self.average.update_parameters(self.mapping.network)
             self.step += 1
@@ -141,7 +146,7 @@ class Run:
             last = self.step == train.steps
             numbers: dict[str, float] = {}
             if self.step % train.log_every == 0 or last:
-                numbers = sums.take()
+                numbers = self.means.take()
             validated = self.validation is not None and (self.step % train.validate_every == 0 or last)
             if validated:
                 numbers |= self.validate()
@@ -188,6 +193,9 @@ class Run:
             fake = self.g(self.mapping.lift(batch.xrays, batch.views)).float()
         loss = self.objective.d_loss(fake, batch.truth)
         self.fabric.backward(loss)
+        for parameter in self.d.parameters():  # the objective calls d itself, past the wrapper that would do this
+            if parameter.grad is not None:
+                parameter.grad = torch.as_tensor(self.fabric.all_reduce(parameter.grad))
         self._apply(self.d, self.d_optimizer)
         return {"d_loss": float(loss.detach())}
 
@@ -259,7 +267,7 @@ class Run:
         }
         if self.d_optimizer is not None:
             tensors |= optimizer_tensors("d_optimizer", self.d_optimizer)
-        state = {"step": self.step, "batches": self.batches, "seconds": self.seconds}
+        state = {"step": self.step, "batches": self.batches, "seconds": self.seconds, "means": self.means.values}
         self.checkpoints.save(tensors, state, self.step, validation_score)
 
     def _resume(self) -> None:
@@ -275,6 +283,7 @@ class Run:
             load_optimizer("d_optimizer", self.d_optimizer, tensors)
         torch.set_rng_state(tensors["random"])
         self.step, self.batches, self.seconds = state["step"], state["batches"], state["seconds"]
+        self.means.values = state.get("means", {})
 
     def write_weights(self) -> Path:
         """The averaged weights with their description."""
@@ -311,17 +320,17 @@ class Means:
     """Running means of named numbers."""
 
     def __init__(self) -> None:
-        self._values: dict[str, list[float]] = {}
+        self.values: dict[str, list[float]] = {}
 
     def add(self, numbers: dict[str, float]) -> None:
         """Take one value of each number."""
         for name, value in numbers.items():
-            self._values.setdefault(name, []).append(value)
+            self.values.setdefault(name, []).append(value)
 
     def take(self) -> dict[str, float]:
         """The means so far; starts anew."""
-        means = {name: sum(values) / len(values) for name, values in self._values.items()}
-        self._values = {}
+        means = {name: sum(values) / len(values) for name, values in self.values.items()}
+        self.values = {}
         return means
 
 
@@ -351,6 +360,17 @@ class Table:
         writer.writerows(self.rows)
         with replacing(self.path) as temporary:
             temporary.write_text(text.getvalue())
+
+
+def check_same(recipe: Recipe, folder: Path) -> None:
+    """Raise WrongUsage where a run was begun with a recipe that differs in more than its number of steps."""
+    if not (folder / "recipe.yaml").exists():
+        return
+    begun, now = load_recipe(folder / "recipe.yaml").model_dump(), recipe.model_dump()
+    begun["train"]["steps"] = now["train"]["steps"]
+    for name, value in now.items():
+        if begun[name] != value:
+            raise WrongUsage(f"--resume: {folder} was begun with another '{name}': give it the same recipe")
 
 
 def peak_memory(device: torch.device) -> int:

@@ -183,7 +183,10 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
         key, equals, value = override.partition("=")
         if not equals:
             raise WrongUsage(f"--set {override}: give it as key=value, like train.lr=1e-4")
-        _set(data, key.strip(), yaml.safe_load(value))
+        try:
+            _set(data, key.strip(), yaml.safe_load(value))
+        except yaml.YAMLError:
+            raise WrongUsage(f"--set {override}: its value is not YAML") from None
     return parse_recipe(data, str(path))
 
 

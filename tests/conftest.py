@@ -1,0 +1,48 @@
+"""What tests of several packages share: coarse phantoms, a dataset prepared from them, and real scans if there are."""
+
+from pathlib import Path
+
+import pytest
+
+from raylift.data.phantom import thorax_phantom
+from raylift.data.prepare import Settings, prepare
+from raylift.geometry import Geometry, View
+from raylift.volumes import Volume, read_volume, stem_of, write_volume
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+PHANTOM_SEEDS = (0, 1, 2)
+
+
+REAL = [SHARED / "ct" / f"{name}.nii.gz" for name in ("LIDC-IDRI-0001", "LCTSC-Test-S1-101", "Lung_Dx-A0002")]
+
+
+@pytest.fixture(
+    scope="session", params=[None, *filter(Path.exists, REAL)], ids=lambda p: stem_of(p) if p else "phantom"
+)
+def scan(request: pytest.FixtureRequest, phantom: Volume) -> Volume:
+    """A phantom and, on a machine that has them beside the repository, three real scans. Treat as read-only."""
+    return phantom if request.param is None else read_volume(request.param)
+
+
+@pytest.fixture(scope="session")
+def phantom() -> Volume:
+    """A chest at 5 mm without any symmetry. Treat as read-only."""
+    return thorax_phantom(0, 5.0)
+
+
+@pytest.fixture(scope="session")
+def phantom_scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three coarse phantoms, `phantom-0.nii.gz` and so on. Treat as read-only."""
+    folder = tmp_path_factory.mktemp("scans")
+    for seed in PHANTOM_SEEDS:
+        write_volume(thorax_phantom(seed, 5.0), folder / f"phantom-{seed}.nii.gz")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(phantom_scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The phantoms as a prepared dataset: 64 voxels, 64 pixels, views 0° and 90°, phantom-2 held out. Read-only."""
+    folder = tmp_path_factory.mktemp("prepared")
+    settings = Settings(64, (View(0.0), View(90.0)), Geometry.preset("chest-stand", 64))
+    prepare(phantom_scans, folder, settings, validation=["phantom-2"], licence="CC0-1.0", processes=1)
+    return folder

@@ -1,0 +1,313 @@
+"""Preparing a folder of scans: what comes out, what is rejected, and that nothing is done twice or left damaged."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from scipy.ndimage import map_coordinates
+
+from raylift.data import prepare as module
+from raylift.data.prepare import Settings, check_scan, find_scans, prepare, prepare_case, write_contact_sheet
+from raylift.drr import ENGINES
+from raylift.errors import BadInput
+from raylift.evaluation.figures import SheetEntry
+from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.volumes import Volume, read_volume, write_volume
+
+SETTINGS = Settings(64, (View(0.0), View(90.0)), Geometry.preset("chest-stand", 32))
+FILES = ("ct.nii.gz", "context.npy", "xrays.mha", "case.json")
+
+
+def water() -> Volume:
+    """A box of water and some bone in air: Hounsfield units, and no lungs."""
+    array = np.full((40, 40, 40), -1000, np.int16)
+    array[5:35, 5:35, 5:35] = 0
+    array[20, 20, 20] = 800
+    return Volume(array, VolumeGrid.cube((0, 0, 0), 300, 40))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in folder.rglob("*.*")}
+
+
+@pytest.fixture
+def case(phantom_scans: Path, prepared: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A scan of one's own, and a prepared case of it (32 pixels) to damage."""
+    source = tmp_path / "phantom-0.nii.gz"
+    shutil.copy(phantom_scans / source.name, source)
+    prepare_case(source, tmp_path / "case", SETTINGS)
+    return source, tmp_path / "case"
+
+
+# --- The dataset ----------------------------------------------------------------------------------------------------
+
+
+def test_dataset_description(prepared: Path) -> None:
+    info = json.loads((prepared / "dataset.json").read_text())
+    assert info["voxels"] == 64
+    assert info["cube_mm"] == 320
+    assert info["licence"] == "CC0-1.0"
+    assert info["geometry"]["source_axis_mm"] == 1600
+    assert info["geometry"]["pixels"] == 64
+    assert [view["angle"] for view in info["views"]] == [0, 90]
+    assert {name: case["status"] for name, case in info["cases"].items()} == {f"phantom-{k}": "ok" for k in range(3)}
+    splits = json.loads((prepared / "splits.json").read_text())
+    assert splits == {"train": ["phantom-0", "phantom-1"], "validation": ["phantom-2"]}
+
+
+@pytest.mark.parametrize("name", ["phantom-0", "phantom-1"])
+def test_cube_is_the_scan_around_its_isocentre(prepared: Path, phantom_scans: Path, name: str) -> None:
+    folder = prepared / "cases" / name
+    record = json.loads((folder / "case.json").read_text())
+    cube, scan = read_volume(folder / "ct.nii.gz"), read_volume(phantom_scans / f"{name}.nii.gz")
+    assert cube.array.dtype == np.int16
+    assert cube.grid.shape == (64, 64, 64)
+    assert cube.grid.spacing == pytest.approx((5, 5, 5))
+    assert cube.grid.centre == pytest.approx(record["isocentre_lps_mm"], abs=1e-3)
+    agrees_with(scan, cube)
+
+
+def agrees_with(scan: Volume, part: Volume) -> None:
+    """The part is SciPy's interpolation of the scan; neither is smoothed, as the part's voxels are no coarser."""
+    size = np.array(scan.grid.shape[::-1])
+    index = (part.grid.points() - scan.grid.origin) / scan.grid.spacing
+    inside = ((index >= 0) & (index <= size - 1)).all(-1)
+    wanted = map_coordinates(np.maximum(scan.array, -1000).astype(float), index[inside][:, ::-1].T, order=1)
+    assert inside.mean() > 0.8
+    assert np.abs(part.array[inside] - wanted).max() <= 0.75  # rounding
+    beyond = ((index < -0.51) | (index > size - 0.49)).any(-1)
+    assert (part.array[beyond] == -1000).all()
+
+
+def test_stored_xrays_are_those_of_plastimatch(prepared: Path, phantom_scans: Path) -> None:
+    folder = prepared / "cases" / "phantom-1"
+    isocentre = json.loads((folder / "case.json").read_text())["isocentre_lps_mm"]
+    stored = sitk.ReadImage(str(folder / "xrays.mha"))
+    ours = sitk.GetArrayFromImage(stored)
+    assert ours.shape == (2, 64, 64)
+    assert ours.dtype == np.float32
+    assert stored.GetSpacing()[:2] == pytest.approx((430 / 64, 430 / 64))
+    scan = read_volume(phantom_scans / "phantom-1.nii.gz")
+    theirs = ENGINES["plastimatch"](scan, Geometry.preset("chest-stand", 64), [View(0.0), View(90.0)], isocentre)
+    for a, b in zip(ours, theirs, strict=True):
+        assert np.abs(a - b).mean() / b.mean() <= 0.02
+
+
+def test_context_holds_the_whole_body(prepared: Path, phantom_scans: Path) -> None:
+    folder = prepared / "cases" / "phantom-1"
+    grid = VolumeGrid.from_dict(json.loads((folder / "case.json").read_text())["context_grid"])
+    context, scan = np.load(folder / "context.npy"), read_volume(phantom_scans / "phantom-1.nii.gz")
+    assert context.dtype == np.int16
+    assert context.shape == grid.shape
+    assert grid.spacing == (2.5, 2.5, 2.5)
+    body = scan.array > -300
+    index = (scan.grid.points()[body] - grid.origin) / 2.5
+    assert (index > -1).all()
+    assert (index < np.array(grid.shape[::-1])).all()
+    agrees_with(scan, Volume(context, grid))
+
+
+def test_a_folder_with_bad_scans(phantom_scans: Path, tmp_path: Path) -> None:
+    """Bad scans are recorded with their reason, on the contact sheet too, and a second run does nothing again."""
+    scans, out = tmp_path / "scans", tmp_path / "scans" / "prepared"  # the output among the scans, as users do
+    (scans / "site b").mkdir(parents=True)
+    shutil.copy(phantom_scans / "phantom-0.nii.gz", scans / "good.nii.gz")
+    write_volume(water(), scans / "site b" / "no lungs.mha")
+    (scans / "site b" / "notes.nii.gz").write_text("not a scan")
+    seen: list[tuple[str, int, int]] = []
+    records = prepare(scans, out, SETTINGS, processes=1, progress=lambda *step: seen.append(step))
+    assert [(done, total) for _, done, total in seen] == [(1, 3), (2, 3), (3, 3)]
+    assert {name for name, _, _ in seen} == set(records)
+    assert {name: record["status"] for name, record in records.items()} == {
+        "good": "ok",
+        "site_b_no_lungs": "rejected",
+        "site_b_notes": "rejected",
+    }
+    assert records["site_b_no_lungs"]["reason"].startswith("no lungs found (0 ml")
+    assert records["site_b_notes"]["reason"].startswith("notes.nii.gz: cannot be read")
+    assert str(tmp_path) not in json.dumps(records)
+    splits = json.loads((out / "splits.json").read_text())
+    assert sorted(splits["train"] + splits["validation"]) == ["good"]
+    assert json.loads((out / "dataset.json").read_text())["cases"]["site_b_notes"]["status"] == "rejected"
+    assert not list((out / "cases" / "site_b_notes").glob("ct*"))
+
+    before = times(out / "cases")
+    assert len(before) == 4 + 2 + 0  # four files of the good case, a case.json of each other one
+    again = prepare(scans, out, SETTINGS, processes=1)
+    assert again == records
+    assert times(out / "cases") == before
+
+    pages = write_contact_sheet(out, records)
+    assert [page.name for page in pages] == ["contact-sheet.png"]
+    image = sitk.ReadImage(str(pages[0]))
+    assert min(image.GetSize()) > 100
+
+
+def test_contact_sheet_shows_each_case_and_each_reason(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[SheetEntry] = []
+    monkeypatch.setattr(module, "contact_sheet", lambda entries, path: shown.extend(entries) or [path])
+    ok = json.loads((prepared / "cases" / "phantom-0" / "case.json").read_text())
+    bad = {"status": "rejected", "reason": "no lungs found"}
+    write_contact_sheet(prepared, {"phantom-0": {**ok, "warnings": ["a", "b"]}, "x": bad})
+    good, rejected = shown
+    assert (good.name, good.rejected) == ("phantom-0", False)
+    assert (rejected.name, rejected.rejected) == ("x", True)
+
+
+def test_nothing_usable(tmp_path: Path) -> None:
+    write_volume(water(), tmp_path / "box.mha")
+    with pytest.raises(BadInput, match=r"no usable scan \(box: no lungs found"):
+        prepare(tmp_path, tmp_path / "out", SETTINGS, processes=1)
+    assert not (tmp_path / "out" / "dataset.json").exists()
+
+
+def test_a_pattern_that_matches_nothing(phantom_scans: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"phantem-\*: matches no case; cases are named like phantom-0"):
+        prepare(phantom_scans, tmp_path / "out", SETTINGS, validation=["phantom-1", "phantem-*"])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("patterns", "held_out"),
+    [(["phantom-[12]"], [1, 2]), (["*-0", "phantom-1"], [0, 1]), (["phantom-2"], [2])],
+)
+def test_validation_patterns(
+    phantom_scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patterns: list[str], held_out: list[int]
+) -> None:
+    ok = {"status": "ok", "reason": "", "warnings": [], "sha256": ""}
+    monkeypatch.setattr(module, "_prepare_cases", lambda scans, *rest: ((name, ok) for name in reversed(scans)))
+    prepare(phantom_scans, tmp_path, SETTINGS, validation=patterns)
+    splits = json.loads((tmp_path / "splits.json").read_text())
+    assert splits["validation"] == [f"phantom-{k}" for k in held_out]
+    assert splits["train"] == [f"phantom-{k}" for k in range(3) if k not in held_out]
+
+
+def test_without_patterns_about_a_fifth_is_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for k in range(200):
+        (tmp_path / f"case-{k:03}.mha").touch()
+    ok = {"status": "ok", "reason": "", "warnings": [], "sha256": ""}
+    monkeypatch.setattr(module, "_prepare_cases", lambda scans, *rest: ((name, ok) for name in scans))
+    prepare(tmp_path, tmp_path / "out", SETTINGS)
+    first = json.loads((tmp_path / "out" / "splits.json").read_text())
+    assert 25 <= len(first["validation"]) <= 55
+    # A case stays on its side when others join or leave.
+    for k in range(0, 200, 2):
+        (tmp_path / f"case-{k:03}.mha").unlink()
+    prepare(tmp_path, tmp_path / "out", SETTINGS)
+    second = json.loads((tmp_path / "out" / "splits.json").read_text())
+    assert set(second["validation"]) < set(first["validation"])
+
+
+# --- One case -------------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_case_is_kept(case: tuple[Path, Path]) -> None:
+    source, folder = case
+    before = times(folder)
+    assert sorted(before) == sorted(FILES)
+    prepare_case(source, folder, SETTINGS)
+    assert times(folder) == before
+
+
+def test_other_settings_do_it_again(case: tuple[Path, Path]) -> None:
+    source, folder = case
+    prepare_case(source, folder, replace(SETTINGS, geometry=Geometry.preset("chest-stand", 48), views=(View(45.0),)))
+    assert sitk.ReadImage(str(folder / "xrays.mha")).GetSize() == (48, 48, 1)
+
+
+def test_another_scan_of_the_same_name_does_it_again(case: tuple[Path, Path], phantom_scans: Path) -> None:
+    source, folder = case
+    first = contents(folder)
+    shutil.copy(phantom_scans / "phantom-1.nii.gz", source)
+    prepare_case(source, folder, SETTINGS)
+    second = contents(folder)
+    assert all(first[name] != second[name] for name in FILES)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("harm", ["missing", "cut", "changed"])
+def test_damage_is_repaired(case: tuple[Path, Path], name: str, harm: str) -> None:
+    source, folder = case
+    before = contents(folder)
+    data = before[name]
+    if harm == "missing":
+        (folder / name).unlink()
+    elif harm == "cut":
+        (folder / name).write_bytes(data[: len(data) // 2])
+    else:
+        middle = len(data) // 2
+        (folder / name).write_bytes(data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :])
+    prepare_case(source, folder, SETTINGS)
+    assert contents(folder) == before
+
+
+def test_a_scan_that_goes_bad_takes_its_old_files_out_of_use(case: tuple[Path, Path]) -> None:
+    source, folder = case
+    write_volume(water(), source)
+    record = prepare_case(source, folder, SETTINGS)
+    assert record["status"] == "rejected"
+    assert json.loads((folder / "case.json").read_text())["status"] == "rejected"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "spacing", "problem"),
+    [
+        (0, 255, 5.0, "values from 0 to 255 are not Hounsfield units"),
+        (-1000, 50, 5.0, "values from -1000 to 50 are not Hounsfield units"),
+        (-1000, 1000, 12.0, "voxels of 12 mm"),
+    ],
+)
+def test_what_no_chest_ct_looks_like(low: int, high: int, spacing: float, problem: str) -> None:
+    array = np.linspace(low, high, 1000).reshape(10, 10, 10).astype(np.int16)
+    with pytest.raises(BadInput, match=problem):
+        check_scan(Volume(array, VolumeGrid.cube((0, 0, 0), 10 * spacing, 10)))
+
+
+# --- Finding scans --------------------------------------------------------------------------------------------------
+
+
+def test_scans_are_found_at_any_depth(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b c").mkdir(parents=True)
+    (tmp_path / "dicom" / "series").mkdir(parents=True)
+    for name in ("x.nii.gz", "a/y.MHA", "a/b c/z.v2.nrrd", "a/readme.txt", "a/xray.png"):
+        (tmp_path / name).touch()
+    for k in range(2):
+        (tmp_path / "dicom" / "series" / f"{k}.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    (tmp_path / "dicom" / "LICENSE").write_text("text")
+    assert find_scans(tmp_path) == {
+        "a_b_c_z.v2": tmp_path / "a" / "b c" / "z.v2.nrrd",
+        "a_y": tmp_path / "a" / "y.MHA",
+        "dicom_series": tmp_path / "dicom" / "series",
+        "x": tmp_path / "x.nii.gz",
+    }
+    assert list(find_scans(tmp_path, skip=tmp_path / "a")) == ["dicom_series", "x"]
+    assert find_scans(tmp_path / "x.nii.gz") == {"x": tmp_path / "x.nii.gz"}
+    assert find_scans(tmp_path / "dicom" / "series") == {"series": tmp_path / "dicom" / "series"}
+
+
+def test_no_scans(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"nowhere: no such folder"):
+        find_scans(tmp_path / "nowhere")
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(BadInput, match="no CT scans in it"):
+        find_scans(tmp_path)
+
+
+@pytest.mark.parametrize("other", ["a_b.nii.gz", "a/b.mha"])
+def test_two_scans_of_one_name(tmp_path: Path, other: str) -> None:
+    """One would silently take the other's place."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.nii.gz").touch()
+    (tmp_path / other).touch()
+    with pytest.raises(BadInput, match=r"it would be called a_b, as .* is; rename one"):
+        find_scans(tmp_path)

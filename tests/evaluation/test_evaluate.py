@@ -1,0 +1,97 @@
+"""Weights against prepared cases: the baseline, the numbers and the files, by hand."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import Known, describe_tiny, known_weights
+
+from raylift.data.dataset import PreparedDataset
+from raylift.errors import BadInput, WrongUsage
+from raylift.evaluation.evaluate import BASELINE, evaluate, mean_volume
+from raylift.evaluation.report import CaseResult
+from raylift.geometry import Geometry
+from raylift.reconstruction import Reconstructor
+
+
+def constant(value: float, *views: float, geometry: Geometry | None = None, cases: tuple[str, ...] = ()) -> Reconstructor:
+    info = describe_tiny(views or (0.0, 90.0), geometry, cases=cases)
+    return Reconstructor(known_weights(Known(value), info), "cpu")
+
+
+def unit(dataset: PreparedDataset, name: str) -> np.ndarray:
+    return np.clip((dataset.case(name).truth.array.astype(float) + 1000) / 2000, 0, 1)
+
+
+@pytest.fixture(scope="module")
+def dataset(prepared: Path) -> PreparedDataset:
+    return PreparedDataset(prepared)
+
+
+@pytest.fixture(scope="module")
+def report(dataset: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[CaseResult]]:
+    folder = tmp_path_factory.mktemp("report")
+    return folder, evaluate(constant(0.25, cases=("phantom-0",)), dataset, "validation", "hu", folder)
+
+
+def test_mean_volume_is_that_of_the_training_cases(dataset: PreparedDataset) -> None:
+    mean = mean_volume(dataset)
+    np.testing.assert_allclose(mean, (unit(dataset, "phantom-0") + unit(dataset, "phantom-1")) / 2, atol=1e-6)
+
+
+def test_scores_by_hand(dataset: PreparedDataset, report: tuple[Path, list[CaseResult]]) -> None:
+    _, results = report
+    assert [(r.name, r.method) for r in results] == [("phantom-2", "model"), ("phantom-2", BASELINE)]
+    truth = unit(dataset, "phantom-2")
+    for result, volume in zip(results, (np.full_like(truth, 0.25), mean_volume(dataset)), strict=True):
+        mse = np.mean((volume - truth) ** 2)
+        assert result.metrics["mse"] == pytest.approx(mse, rel=1e-5)
+        assert result.metrics["psnr"] == pytest.approx(-10 * np.log10(mse), abs=1e-4)
+        assert result.metrics["mae_hu"] == pytest.approx(2000 * np.mean(np.abs(volume - truth)), rel=1e-5)
+    assert 0 < results[0].extra["reprojection_error"] < 10
+    assert not results[1].extra
+
+
+def test_files(report: tuple[Path, list[CaseResult]]) -> None:
+    folder, results = report
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "cases.csv",
+        "phantom-2.png",
+        "report.md",
+        "summary.json",
+    ]
+    with (folder / "cases.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["ssim"]) for row in rows] == pytest.approx([r.metrics["ssim"] for r in results])
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["protocol"]["name"] == "hu"
+    assert summary["methods"]["model"]["mse"]["mean"] == pytest.approx(results[0].metrics["mse"])
+    assert not [note for note in summary["notes"] if "trained on" in note]
+
+
+def test_warns_of_cases_the_weights_were_trained_on(dataset: PreparedDataset, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    reconstructor = constant(0.25, cases=("phantom-0", "phantom-1", "elsewhere"))
+    results = evaluate(reconstructor, dataset, "all", "paper", tmp_path, lambda *done: seen.append(done))
+    assert len(results) == 6
+    assert seen == [(f"phantom-{k}", k + 1, 3) for k in range(3)]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["protocol"]["name"] == "paper"
+    assert summary["n"] == 3
+    assert any("trained on 2 of these cases" in note for note in summary["notes"])
+    assert "trained on 2 of these cases" in (tmp_path / "report.md").read_text()
+
+
+def test_what_does_not_fit(dataset: PreparedDataset, tmp_path: Path) -> None:
+    for wrong, split in (
+        (constant(0.25, 0.0, 45.0), "validation"),
+        (constant(0.25, geometry=Geometry.preset("x2ct", 64)), "validation"),
+        (constant(0.25), "test"),
+    ):
+        with pytest.raises(BadInput):
+            evaluate(wrong, dataset, split, "hu", tmp_path / "report")
+    with pytest.raises(WrongUsage, match="paper"):
+        evaluate(constant(0.25), dataset, "validation", "papre", tmp_path / "report")
+    assert not (tmp_path / "report").exists()

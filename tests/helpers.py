@@ -1,0 +1,64 @@
+"""Weights for tests: a small Swin UNETR that was never trained, or a network whose output is known."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from raylift.geometry import Geometry
+from raylift.training.recipe import parse_recipe
+from raylift.weights import Weights, build_mapping, describe, save_weights
+
+
+def describe_tiny(
+    views: Sequence[str | float] = (0.0, 90.0),
+    geometry: Geometry | None = None,
+    *,
+    opposite_views: bool = True,
+    cases: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The `weights.json` of a small Swin UNETR for 64³ voxels and 64² pixels, without its checksum."""
+    recipe = {
+        "name": "tiny",
+        "views": list(views),
+        "lift": "backproject",
+        "data": {"opposite_views": opposite_views, "xray_pixels": 64},
+        "network": {"name": "swin_unetr", "feature_size": 12, "window_size": 4},
+        "objective": {"name": "paired"},
+        "train": {"steps": 1},
+    }
+    unit = geometry or Geometry.preset("chest-stand", 64)
+    dumped = parse_recipe(recipe, "tests").model_dump(mode="json")
+    return describe(dumped, unit, 64, 320.0, {"cases": list(cases)})
+
+
+def random_weights(folder: Path, info: dict[str, Any] | None = None) -> Path:
+    """Random weights, the same each time, as files in a folder; returns the folder."""
+    info = info or describe_tiny()
+    torch.manual_seed(0)
+    save_weights(build_mapping(info), info, folder)
+    return folder
+
+
+class Known(nn.Module):
+    """A network whose output is a constant plus a weighted sum of the lifted views."""
+
+    def __init__(self, constant: float = 0.0, *shares: float) -> None:
+        super().__init__()
+        self.constant, self.shares = constant, shares
+
+    def forward(self, volume: Tensor) -> Tensor:
+        total = torch.full_like(volume[:, :1], self.constant)
+        for channel, share in enumerate(self.shares):
+            total = total + share * volume[:, channel : channel + 1]
+        return total
+
+
+def known_weights(network: nn.Module, info: dict[str, Any] | None = None) -> Weights:
+    """Weights in memory around a network whose output is known."""
+    info = info or describe_tiny()
+    mapping = build_mapping(info)
+    mapping.network = network
+    return Weights(mapping.eval(), {**info, "sha256": "0" * 64}, Path("known.safetensors"))

@@ -1,0 +1,150 @@
+"""Lifting by hand: which pixel a voxel takes its value from, and that the X-ray's own projector agrees."""
+
+import numpy as np
+import pytest
+import torch
+
+from raylift.drr import Projector
+from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.lift import LIFTS, Lift
+
+ISOCENTRE = (12.0, -80.0, 300.0)
+GRID = VolumeGrid.cube(ISOCENTRE, 80, 8)  # voxels of 10 mm
+# Magnified 1.25 times: 8 pixels of 12.5 mm see exactly the cube's 80 mm at the isocentre.
+UNIT = Geometry(sad=400.0, sdd=500.0, detector_mm=100.0, pixels=8)
+AP, RIGHT = View(0.0), View(90.0)
+
+
+def xray(seed: int = 0, pixels: int = 8) -> torch.Tensor:
+    return torch.rand(1, 1, pixels, pixels, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_frontal_image_is_repeated_from_front_to_back() -> None:
+    image = xray()
+    volume = Lift("repeat", GRID, UNIT, [AP], ISOCENTRE)(image)[0, 0]
+    for y in range(8):
+        # Row 0 is superior, the last z; column 0 is the patient's right, x = 0.
+        assert torch.allclose(volume[:, y], image[0, 0].flip(0), atol=1e-5)
+
+
+def test_a_lateral_image_is_repeated_from_side_to_side() -> None:
+    image = xray()
+    volume = Lift("repeat", GRID, UNIT, [RIGHT], ISOCENTRE)(image)[0, 0]
+    for x in range(8):
+        # Column 0 is the patient's front, y = 0.
+        assert torch.allclose(volume[:, :, x], image[0, 0].flip(0), atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "reversed_like"), [("pa", "ap"), ("lateral-left", "lateral-right")])
+def test_views_from_the_other_side(name: str, reversed_like: str) -> None:
+    """PA hung for reading repeats as AP does; the plain half turn with its columns reversed."""
+    image = xray()
+    view, other = View.parse(name), View.parse(reversed_like)
+    expected = Lift("repeat", GRID, UNIT, [other], ISOCENTRE)(image)
+    assert torch.allclose(Lift("repeat", GRID, UNIT, [view], ISOCENTRE)(image), expected, atol=1e-5)
+    plain = Lift("repeat", GRID, UNIT, [View(view.angle)], ISOCENTRE)(image.flip(3))
+    assert torch.allclose(plain, expected, atol=1e-5)
+
+
+def test_an_oblique_image_is_constant_along_its_own_axis() -> None:
+    """At 45° u = (1, 1)/√2: voxels with the same x + y share a column."""
+    volume = Lift("repeat", GRID, UNIT, [View(45.0)], ISOCENTRE)(xray())[0, 0]
+    for step in range(1, 4):
+        assert torch.allclose(volume[:, 3, 3], volume[:, 3 - step, 3 + step], atol=1e-5)
+    assert not torch.allclose(volume[:, 3, 3], volume[:, 4, 4], atol=1e-3)
+
+
+def test_backprojection_of_one_voxel_by_hand() -> None:
+    # Voxel z, y, x = 6, 1, 5 lies at (+15, -25, +25) mm from the isocentre. Seen from the front it is 25 mm nearer
+    # the source: magnified 500 / 375. Its shadow is 33.33 mm above and 20 mm right of the detector's middle,
+    # 2.667 and 1.6 pixels of 12.5 mm: row 3.5 - 2.667, column 3.5 + 1.6.
+    image = xray()
+    volume = Lift("backproject", GRID, UNIT, [AP], ISOCENTRE)(image)[0, 0]
+    row, column = 3.5 - 2.6667, 3.5 + 1.6
+    pixels = image[0, 0].numpy()
+    r, c = int(row), int(column)
+    weights = np.outer([1 - (row - r), row - r], [1 - (column - c), column - c])
+    expected = (weights * pixels[r : r + 2, c : c + 2]).sum()
+    assert float(volume[6, 1, 5]) == pytest.approx(expected, abs=1e-3)
+
+
+def test_voxels_beside_the_image_get_nothing() -> None:
+    small = Geometry(400.0, 500.0, 50.0, 8)
+    for name in LIFTS:
+        volume = Lift(name, GRID, small, [AP], ISOCENTRE)(torch.ones(1, 1, 8, 8))[0, 0]
+        assert volume[0].abs().max() == 0
+        assert volume[4, 4, 4] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("angle", [0.0, 33.0, 90.0, 270.0])
+def test_both_lifts_agree_on_parallel_rays(angle: float) -> None:
+    parallel = Geometry(400.0, 500.0, 80.0, 8, parallel=True)
+    image = xray(3)
+    lifted = [Lift(name, GRID, parallel, [View(angle)], ISOCENTRE)(image) for name in ("repeat", "backproject")]
+    assert lifted[0].abs().max() > 0
+    assert torch.allclose(*lifted)
+
+
+@pytest.mark.parametrize("angle", [0.0, 90.0, 200.0])
+def test_a_ball_lights_up_where_it_is(angle: float) -> None:
+    """The projector and `backproject` are two ends of the same ray; `repeat` misses off the isocentre."""
+    grid = VolumeGrid.cube(ISOCENTRE, 160, 80)
+    unit = Geometry(400.0, 500.0, 240.0, 160)
+    offset = np.array([-38.0, 41.0, 47.0])
+    at = np.add(ISOCENTRE, offset)
+    ball = np.clip((4 - np.linalg.norm(grid.points() - at, axis=-1)) / 2 + 0.5, 0, 1)
+    view = View(angle)
+    image = Projector(grid, unit, [view], ISOCENTRE)(torch.from_numpy(ball).float()[None])
+    index = tuple(round(float(i)) for i in (grid.world_to_index @ [*at, 1])[2::-1])
+    exact = Lift("backproject", grid, unit, [view], ISOCENTRE)(image)[0, 0]
+    assert float(exact[index]) > 0.9 * float(image.max())
+    # Along the ray through the ball and nowhere else: towards the source it stays bright, beside it is dark.
+    to_source = unit.source(view, ISOCENTRE) - at
+    to_source /= np.linalg.norm(to_source)
+    nearer = at + 30 * to_source
+    assert float(exact[_voxel(grid, nearer)]) > 0.7 * float(image.max())
+    assert float(exact[_voxel(grid, at + 14 * view.u)]) < 0.1 * float(image.max())
+    # The depth of these balls makes `repeat` look at another place by more than the ball's radius.
+    depth = float(offset @ view.towards_source)
+    wrong_by = np.hypot(offset @ view.u, offset[2]) * (400 / (400 - depth) - 1)
+    assert abs(wrong_by) > 4
+    repeated = Lift("repeat", grid, unit, [view], ISOCENTRE)(image)[0, 0]
+    assert float(repeated[index]) < 0.7 * float(image.max())
+
+
+def _voxel(grid: VolumeGrid, at: np.ndarray) -> tuple[int, ...]:
+    return tuple(round(float(i)) for i in (grid.world_to_index @ [*at, 1])[2::-1])
+
+
+def test_each_view_fills_its_own_channel() -> None:
+    images = torch.cat([xray(0), xray(1)], 1).repeat(3, 1, 1, 1)
+    images[1] *= 2
+    both = Lift("backproject", GRID, UNIT, [AP, RIGHT], ISOCENTRE)(images)
+    assert both.shape == (3, 2, 8, 8, 8)
+    for channel, view in enumerate((AP, RIGHT)):
+        alone = Lift("backproject", GRID, UNIT, [view], ISOCENTRE)(images[:, channel : channel + 1])
+        assert torch.equal(both[:, channel], alone[:, 0])
+    assert torch.allclose(both[1], 2 * both[0])
+
+
+@pytest.mark.parametrize("name", LIFTS)
+def test_gradients_reach_every_pixel(name: str) -> None:
+    images = torch.cat([xray(0), xray(1)], 1).requires_grad_()
+    Lift(name, GRID, UNIT, [AP, RIGHT], ISOCENTRE)(images).sum().backward()
+    assert images.grad is not None
+    assert (images.grad > 0).all()
+
+
+def test_a_grid_that_is_no_cube() -> None:
+    grid = VolumeGrid((3, 5, 4), (20.0, 10.0, 15.0), (-18.0, -100.0, 285.0))
+    volume = Lift("repeat", grid, UNIT, [AP], ISOCENTRE)(xray())
+    assert volume.shape == (1, 1, 3, 5, 4)
+    # Voxel (1, 2, 1) at (2, -80, 300) is 10 mm right of the isocentre: one pixel left of the middle, row 3.5.
+    image = xray()[0, 0]
+    assert float(volume[0, 0, 1, 2, 1]) == pytest.approx(float(image[3:5, 2:4].mean()), abs=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 8, 8), (1, 3, 8, 8), (1, 2, 16, 16), (1, 2, 8, 9)])
+def test_xrays_that_do_not_fit(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="do not fit 2 views of 8 pixels"):
+        Lift("repeat", GRID, UNIT, [AP, RIGHT], ISOCENTRE)(torch.zeros(shape))

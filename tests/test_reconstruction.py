@@ -1,0 +1,244 @@
+"""X-rays to a volume: every way of giving them is the same, and those that do not fit are refused."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from helpers import Known, describe_tiny, known_weights, random_weights
+
+from raylift.drr.projector import project_volume
+from raylift.errors import BadInput
+from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.reconstruction import Reconstruction, Reconstructor, reproject
+from raylift.volumes import Volume, hu_to_unit
+from raylift.xrays import XraySet, write_xrays
+
+UNIT = Geometry.preset("chest-stand", 64)
+PARALLEL = Geometry.preset("parallel", 64)
+VIEWS = (View(0.0), View(90.0))
+ISOCENTRE = (12.0, -30.0, 250.0)
+
+
+@pytest.fixture(scope="module")
+def reconstructor(tmp_path_factory: pytest.TempPathFactory) -> Reconstructor:
+    """A real network that was never trained."""
+    return Reconstructor.from_pretrained(random_weights(tmp_path_factory.mktemp("weights")), "cpu")
+
+
+def known(constant: float, *shares: float, geometry: Geometry = UNIT, opposite: bool = True) -> Reconstructor:
+    info = describe_tiny(geometry=geometry, opposite_views=opposite)
+    return Reconstructor(known_weights(Known(constant, *shares), info), "cpu")
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    """Line integrals (2, 64, 64) without any symmetry."""
+    return np.random.default_rng(0).uniform(0, 6, (2, 64, 64)).astype(np.float32)
+
+
+def xray_set(images: np.ndarray, views: Sequence[View] = VIEWS, geometry: Geometry = UNIT) -> XraySet:
+    return XraySet(images, tuple(views), geometry, ISOCENTRE)
+
+
+def same(a: Reconstruction, b: Reconstruction) -> None:
+    np.testing.assert_allclose(a.volume.array, b.volume.array, atol=0.05)  # HU
+    assert np.ptp(a.volume.array) > 1
+
+
+def test_folder_files_array_and_set_are_the_same(
+    reconstructor: Reconstructor, images: np.ndarray, tmp_path: Path
+) -> None:
+    given = xray_set(images)
+    expected = reconstructor(given)
+    write_xrays(given, tmp_path / "xrays", "torch")
+    same(reconstructor(tmp_path / "xrays"), expected)
+    same(reconstructor(str(tmp_path / "xrays" / "xrays.json")), expected)
+    same(reconstructor(images), expected)
+    files = [tmp_path / "xrays" / "ap.mha", tmp_path / "xrays" / "lateral-right.mha"]
+    same(reconstructor(files, views=["ap", 90]), expected)
+    same(reconstructor(files), expected)
+
+
+def test_output_is_that_of_the_network_in_hounsfield_units(images: np.ndarray) -> None:
+    # 0.1 + ch0 · 0.05 - ch1 · 0.02 of the network's window, 1 being 2000 HU above -1000, clipped to it.
+    chosen = known(0.1, 0.05, -0.02)
+    result = chosen(images)
+    import torch
+
+    lifted = chosen.mapping.lift(torch.from_numpy(images)[None])[0].numpy()
+    expected = 2000 * np.clip(0.1 + 0.05 * lifted[0] - 0.02 * lifted[1], 0, 1) - 1000
+    np.testing.assert_allclose(result.volume.array, expected, atol=0.05)
+    assert known(2.0)(images).volume.array.max() == 1000
+    assert known(-2.0)(images).volume.array.min() == -1000
+
+
+def test_the_volume_is_the_320_mm_cube_around_the_isocentre(images: np.ndarray) -> None:
+    volume = known(0.5)(xray_set(images)).volume
+    assert volume.array.shape == (64, 64, 64)
+    assert volume.grid.spacing == (5, 5, 5)
+    # The first voxel's centre: 160 mm minus half a voxel before the isocentre.
+    assert volume.grid.origin == pytest.approx((12 - 157.5, -30 - 157.5, 250 - 157.5))
+    assert volume.grid.direction == (1, 0, 0, 0, 1, 0, 0, 0, 1)
+
+
+def test_without_isocentre_the_cube_is_around_the_origin_and_says_so(images: np.ndarray) -> None:
+    result = known(0.5)(images)
+    assert result.volume.grid.origin == (-157.5, -157.5, -157.5)
+    assert any("isocentre" in note for note in result.notes)
+    assert not known(0.5)(xray_set(images)).notes
+
+
+def test_order_of_views_does_not_matter(images: np.ndarray) -> None:
+    chosen = known(0.1, 0.05, -0.02)
+    straight = chosen(xray_set(images))
+    turned = chosen(xray_set(images[::-1].copy(), VIEWS[::-1]))
+    same(straight, turned)
+    assert turned.xrays.views == VIEWS
+    np.testing.assert_array_equal(turned.xrays.images, images)
+    # With the views named wrongly the volume is another.
+    assert np.abs(chosen(xray_set(images[::-1].copy())).volume.array - straight.volume.array).max() > 10
+
+
+def test_finer_xrays_are_averaged(images: np.ndarray) -> None:
+    chosen = known(0.1, 0.05, -0.02)
+    same(chosen(images.repeat(2, 1).repeat(2, 2)), chosen(images))
+
+
+@pytest.mark.parametrize(
+    ("views", "flipped"),
+    [
+        ((View(180.0, True), View(270.0, True)), False),  # hung to read alike
+        ((View(180.0), View(270.0)), True),
+    ],
+)
+def test_opposite_views_show_the_same_under_a_parallel_beam(
+    images: np.ndarray, views: tuple[View, ...], flipped: bool
+) -> None:
+    chosen = known(0.1, 0.05, -0.02, geometry=PARALLEL)
+    seen = images[..., ::-1].copy() if flipped else images
+    same(chosen(xray_set(seen, views, PARALLEL)), chosen(xray_set(images, VIEWS, PARALLEL)))
+
+
+def test_opposite_views_are_refused_where_the_weights_did_not_see_them(images: np.ndarray) -> None:
+    given = xray_set(images, (View(180.0, True), View(90.0)))
+    known(0.5)(given)
+    with pytest.raises(BadInput, match=r"views pa, lateral-right: the weights are for ap \(0°\), lateral-right"):
+        known(0.5, opposite=False)(given)
+
+
+@pytest.mark.parametrize("angles", [(1.5, 91.0), (-1.0, 89.0)])
+def test_a_slightly_turned_patient(images: np.ndarray, angles: tuple[float, float]) -> None:
+    result = known(0.5)(images, views=list(angles))
+    assert [view.angle for view in result.xrays.views] == [a % 360 for a in angles]
+
+
+@pytest.mark.parametrize(
+    "views", [(0, 45), (0, 0), (90, 90), (0, 93), (0, 180)], ids=lambda v: "-".join(map(str, v))
+)
+def test_wrong_views(images: np.ndarray, views: tuple[float, float]) -> None:
+    with pytest.raises(BadInput, match="the weights are for"):
+        known(0.5)(images, views=views)
+
+
+def test_unknown_view(images: np.ndarray) -> None:
+    with pytest.raises(BadInput, match="'front' is no view"):
+        known(0.5)(images, views=["front", 90])
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_wrong_number(images: np.ndarray, count: int) -> None:
+    given = np.concatenate([images, images])[:count]
+    with pytest.raises(BadInput, match=f"{count} X-rays"):
+        known(0.5)(given)
+    with pytest.raises(BadInput, match="the weights are for"):
+        known(0.5)(XraySet(given, (View(0.0), View(90.0), View(45.0))[:count], UNIT))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        replace(UNIT, sad=1000.0),
+        replace(UNIT, sdd=2000.0),
+        replace(UNIT, detector_mm=400.0),
+        Geometry.preset("x2ct", 64),
+        replace(UNIT, parallel=True),
+    ],
+    ids=["sad", "sdd", "detector", "x2ct", "parallel"],
+)
+def test_wrong_unit(images: np.ndarray, wrong: Geometry) -> None:
+    with pytest.raises(BadInput, match="SAD 1600 and SDD 1800 mm, detector 430 mm"):
+        known(0.5)(xray_set(images, geometry=wrong))
+
+
+def test_arrays_that_are_no_xrays(images: np.ndarray) -> None:
+    holed = images.copy()
+    holed[0, 3, 3] = np.nan
+    for wrong in (images[0], images[:, :, :60], holed):
+        with pytest.raises(BadInput, match="X-rays"):
+            known(0.5)(wrong)
+
+
+def test_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no such file"):
+        known(0.5)([tmp_path / "a.mha", tmp_path / "b.mha"])
+
+
+def test_nothing_explains_nothing(images: np.ndarray) -> None:
+    # Air has no attenuation: all of the X-rays is error.
+    result = known(0.0)(images)
+    assert result.volume.array.max() == -1000
+    assert np.abs(result.reprojected).max() == 0
+    assert result.reprojection_error == pytest.approx(1)
+
+
+def test_reprojection_of_a_cube_of_water() -> None:
+    # 320 mm of water, 0.02 mm⁻¹, under parallel rays: 6.4 where they cross the cube, 0 outside of it.
+    columns = (np.arange(64) - 31.5) * 400 / 64
+    inside = np.abs(columns) < 160
+    truth = np.where(inside[:, None] & inside, 6.4, 0.0).astype(np.float32)
+    result = known(0.5, geometry=PARALLEL)(np.stack([truth, truth]))
+    np.testing.assert_allclose(result.reprojected[:, 10:54, 10:54], 6.4, rtol=1e-3)
+    assert np.abs(result.reprojected[:, 0]).max() == 0
+    # Only pixels at the cube's rim are in doubt: it covers (51.2 pixels)², seen as 52² or 50².
+    assert result.reprojection_error < 0.05
+    twice = known(0.5, geometry=PARALLEL)(2 * np.stack([truth, truth]))
+    assert twice.reprojection_error == pytest.approx(0.5, abs=0.03)
+
+
+def test_reprojection_error_is_a_share_of_the_xrays(images: np.ndarray) -> None:
+    result = known(0.1, 0.05, -0.02)(xray_set(images))
+    expected = np.abs(result.reprojected - images).sum() / images.sum()
+    assert result.reprojection_error == pytest.approx(expected, rel=1e-4)
+
+
+def test_reproject_follows_the_isocentre() -> None:
+    grid = VolumeGrid.cube(ISOCENTRE, 320.0, 32)
+    array = np.random.default_rng(1).uniform(-1000, 500, grid.shape).astype(np.float32)
+    volume = Volume(array, grid)
+    given = xray_set(np.zeros((2, 64, 64), np.float32))
+    np.testing.assert_allclose(
+        reproject(volume, given), project_volume(volume, UNIT, VIEWS, ISOCENTRE), rtol=1e-5, atol=1e-5
+    )
+    elsewhere = replace(given, isocentre=(ISOCENTRE[0] + 40, *ISOCENTRE[1:]))
+    # The source moves 40 mm to the left: at the isocentre the shadow moves 40 · 1800 / 1600 mm, 6.7 pixels, right.
+    centre = [(image.sum(0) @ np.arange(64)) / image.sum() for image in reproject(volume, given)]
+    moved = [(image.sum(0) @ np.arange(64)) / image.sum() for image in reproject(volume, elsewhere)]
+    assert centre[0] - moved[0] == pytest.approx(40 * 1800 / 1600 / (430 / 64), rel=0.25)
+
+
+def test_radiographs_as_float_images_and_as_pictures(reconstructor: Reconstructor, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    files = []
+    for name in ("pa", "lateral-left"):
+        levels = rng.integers(0, 256, (80, 80)).astype(np.uint8)
+        files.append(tmp_path / f"{name}.png")
+        sitk.WriteImage(sitk.GetImageFromArray(levels), str(files[-1]))
+    result = reconstructor(files, views=["pa", "lateral-left"])
+    assert result.volume.array.shape == (64, 64, 64)
+    assert [note.split(":")[0] for note in result.notes[:2]] == ["pa.png", "lateral-left.png"]
+    assert hu_to_unit(result.volume.array).std() > 0
+    with pytest.raises(BadInput, match="2 X-rays: 1 views given"):
+        reconstructor(files, views=["pa"])

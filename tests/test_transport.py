@@ -1,0 +1,125 @@
+"""Sinkhorn divergences where they are known: of single points, of few points far apart, of single masses."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from raylift.networks.features import FeatureExtractor
+from raylift.transport import feature_divergence, mass_divergence
+
+BLUR = 0.05
+
+
+def volumes(count: int, seed: int) -> Tensor:
+    return torch.rand(count, 1, 16, 16, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def unit_vectors(f: FeatureExtractor, batch: Tensor) -> list[Tensor]:
+    """Per layer one vector per volume: channels at each place have length 1 (METHOD.md, section 1)."""
+    return [(m / m.square().sum(1, keepdim=True).sqrt()).reshape(len(m), -1).double() for m in f(batch)]
+
+
+def half_square(a: Tensor, b: Tensor) -> float:
+    return float((a - b).square().sum() / 2)
+
+
+def test_of_single_volumes_is_half_the_squared_distance_of_features() -> None:
+    f, fake, real = FeatureExtractor(), volumes(1, 1), volumes(1, 2)
+    expected = sum(half_square(a, b) for a, b in zip(unit_vectors(f, fake), unit_vectors(f, real), strict=True))
+    assert expected > 1
+    assert float(feature_divergence(f, fake, real, BLUR)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_of_a_batch_is_its_cheapest_assignment() -> None:
+    # The costs are hundreds of times ε = 0.05², so the plan is a permutation.
+    f, fake, real = FeatureExtractor(), volumes(3, 1), volumes(3, 2)
+    expected = 0.0
+    for a, b in zip(unit_vectors(f, fake), unit_vectors(f, real), strict=True):
+        costs = [[half_square(x, y) for y in b] for x in a]
+        expected += min(sum(costs[i][j] for i, j in enumerate(p)) / 3 for p in itertools.permutations(range(3)))
+    assert float(feature_divergence(f, fake, real, BLUR)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_of_equal_batches_in_any_order_is_nothing() -> None:
+    f, batch = FeatureExtractor(), volumes(4, 1)
+    assert abs(float(feature_divergence(f, batch, batch, BLUR))) < 1e-5
+    assert abs(float(feature_divergence(f, batch, batch[[2, 0, 3, 1]], BLUR))) < 1e-5
+    assert float(feature_divergence(f, batch, volumes(4, 2), BLUR)) > 1
+
+
+def test_ignores_the_order_of_both_batches() -> None:
+    f, fake, real = FeatureExtractor(), volumes(3, 1), volumes(3, 2)
+    straight = float(feature_divergence(f, fake, real, BLUR))
+    shuffled = float(feature_divergence(f, fake[[2, 0, 1]], real[[1, 0, 2]], BLUR))
+    assert shuffled == pytest.approx(straight, rel=1e-5)
+
+
+def test_gradient_reaches_the_fake_alone() -> None:
+    fake, real = volumes(2, 1).requires_grad_(), volumes(2, 2).requires_grad_()
+    feature_divergence(FeatureExtractor(), fake, real, BLUR).backward()
+    assert fake.grad is not None
+    assert fake.grad.isfinite().all()
+    assert fake.grad.abs().sum() > 0
+    assert real.grad is None
+
+
+def test_gradient_of_an_empty_volume_is_finite() -> None:
+    # All features are 0 there, and so is the length they are divided by.
+    fake = torch.zeros(1, 1, 16, 16, 16, requires_grad=True)
+    feature_divergence(FeatureExtractor(), fake, volumes(1, 2), BLUR).backward()
+    assert fake.grad is not None
+    assert fake.grad.isfinite().all()
+
+
+def block(box: tuple[int, int, int], density: float = 1.0) -> Tensor:
+    """A volume (1, 1, 32, 32, 32) that is empty but for one of 8³ boxes."""
+    volume = torch.zeros(1, 1, 32, 32, 32)
+    z, y, x = (4 * k for k in box)
+    volume[..., z : z + 4, y : y + 4, x : x + 4] = density
+    return volume
+
+
+def test_mass_of_equal_volumes_is_nothing() -> None:
+    assert abs(float(mass_divergence(volumes(2, 1), volumes(2, 1)))) < 1e-5
+
+
+@pytest.mark.parametrize("moved", [(0, 0, 1), (0, 3, 0), (5, 0, 0), (2, 3, 4)])
+def test_mass_moved_by_boxes_costs_half_the_squared_distance(moved: tuple[int, int, int]) -> None:
+    here = (1, 2, 2)
+    there = tuple(a + b for a, b in zip(here, moved, strict=True))
+    expected = sum(k * k for k in moved) / 8**2 / 2
+    cost = float(mass_divergence(block(here), block(there)))  # type: ignore[arg-type]
+    assert cost == pytest.approx(expected, rel=0.02)
+
+
+def test_mass_grows_with_distance_where_voxels_do_not() -> None:
+    start, stops = block((0, 4, 4)), [block((k, 4, 4)) for k in (1, 3, 7)]
+    differences = [float((start - stop).abs().mean()) for stop in stops]
+    assert differences[0] == differences[1] == differences[2]
+    costs = [float(mass_divergence(start, stop)) for stop in stops]
+    assert costs[0] < costs[1] / 4 < costs[2] / 16
+
+
+def test_mass_that_is_missing_costs_its_square() -> None:
+    # Both are uniform: nothing to move, and (0.5 - 0.2)² of mass too little.
+    fake, real = torch.full((2, 1, 16, 16, 16), 0.2), torch.full((2, 1, 16, 16, 16), 0.5)
+    assert float(mass_divergence(fake, real)) == pytest.approx(0.09, rel=1e-3)
+
+
+def test_mass_compares_pairs() -> None:
+    a, b = block((1, 4, 4)), block((5, 4, 4))
+    paired = torch.cat([a, b])
+    assert abs(float(mass_divergence(paired, paired))) < 1e-5
+    # Four boxes of an eighth each: ½ · 0.5².
+    assert float(mass_divergence(paired, paired.flip(0))) == pytest.approx(0.125, rel=0.02)
+
+
+def test_mass_gradient_pulls_towards_the_right_place() -> None:
+    fake = (block((4, 4, 3)) + 0.1).requires_grad_()
+    mass_divergence(fake, block((4, 4, 6)) + 0.1).backward()
+    assert fake.grad is not None
+    assert fake.grad.isfinite().all()
+    price = torch.nn.functional.avg_pool3d(fake.grad, 4)[0, 0, 4, 4]
+    assert price[6] < price[5] < price[4] < price[3]

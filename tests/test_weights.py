@@ -1,0 +1,151 @@
+"""Weights come back as they were saved, and anything that does not fit is one line."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import describe_tiny, random_weights
+from safetensors.torch import load_file, save_file
+
+from raylift.errors import BadInput
+from raylift.geometry import Geometry, View
+from raylift.weights import build_mapping, load_weights, save_weights
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(saved, tmp_path / "weights"))
+
+
+def refused(place: Path) -> str:
+    with pytest.raises(BadInput) as caught:
+        load_weights(place)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert str(place) in line
+    return line
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change `weights.json`."""
+    file = folder / "weights.json"
+    info = json.loads(file.read_text())
+    change(info)
+    file.write_text(json.dumps(info))
+
+
+def seal(folder: Path) -> None:
+    """Make the checksum right again."""
+    digest = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+    edit(folder, lambda info: info.update(sha256=digest))
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    info = describe_tiny(["pa", 45, "lateral-left"], Geometry.preset("x2ct", 64))
+    mapping = build_mapping(info)
+    save_weights(mapping, info, tmp_path)
+    loaded = load_weights(tmp_path)
+    expected = mapping.network.state_dict()
+    found = loaded.mapping.network.state_dict()
+    assert set(found) == set(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert loaded.mapping.views == (View(180.0, True), View(45.0), View(270.0, True))
+    assert loaded.mapping.geometry == Geometry(541.0, 949.0, 500.0, 64)
+    assert loaded.mapping.grid.spacing == (5.0, 5.0, 5.0)
+    assert loaded.mapping.lift_name == "backproject"
+    assert not loaded.mapping.training
+    assert not any(p.requires_grad for p in loaded.mapping.parameters())
+
+
+def test_by_file_and_by_folder(saved: Path) -> None:
+    assert load_weights(saved / "weights.safetensors").info == load_weights(str(saved)).info
+
+
+def test_the_file_says_what_it_is(saved: Path) -> None:
+    info = json.loads((saved / "weights.json").read_text())
+    assert info["sha256"] == hashlib.sha256((saved / "weights.safetensors").read_bytes()).hexdigest()
+    assert info["normalisation"] == {"window_hu": [-1000, 1000], "water_mu_per_mm": 0.02, "xray_scale": 4.0}
+    assert "not a medical device" in info["purpose"]
+    assert info["recipe"]["network"]["name"] == "swin_unetr"
+    assert sorted(path.name for path in saved.iterdir()) == ["weights.json", "weights.safetensors"]
+
+
+def test_half_precision_is_widened(folder: Path) -> None:
+    file = folder / "weights.safetensors"
+    save_file({name: tensor.half() for name, tensor in load_file(file).items()}, file)
+    seal(folder)
+    assert {t.dtype for t in load_weights(folder).mapping.network.state_dict().values() if t.is_floating_point()} == {
+        torch.float32
+    }
+
+
+def test_tampered(folder: Path) -> None:
+    file = folder / "weights.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+    assert "checksum" in refused(folder)
+
+
+def test_missing(tmp_path: Path) -> None:
+    assert "no weights" in refused(tmp_path)
+    assert "no weights" in refused(tmp_path / "weights.safetensors")
+
+
+def test_without_sidecar(folder: Path) -> None:
+    (folder / "weights.json").unlink()
+    assert "weights.json" in refused(folder)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"sha256": 5}'])
+def test_damaged_sidecar(folder: Path, content: str) -> None:
+    (folder / "weights.json").write_text(content)
+    refused(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda info: info["normalisation"].update(window_hu=[-1000, 3000]),
+        lambda info: info["normalisation"].update(xray_scale=1.0),
+    ],
+    ids=["window", "scale"],
+)
+def test_made_with_another_normalisation(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    edit(folder, change)
+    assert "another normalisation" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda info: info["recipe"]["network"].update(feature_size=24),
+        lambda info: info["recipe"]["network"].update(name="transformer"),
+        lambda info: info["recipe"].update(views=[0]),
+        lambda info: info["recipe"].update(views=["front"]),
+        lambda info: info["geometry"].update(source_axis_mm=-1),
+        lambda info: info.pop("normalisation"),
+    ],
+    ids=["feature size", "network", "number of views", "view", "geometry", "no normalisation"],
+)
+def test_sidecar_of_other_weights(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    edit(folder, change)
+    refused(folder)
+
+
+def test_truncated_but_sealed(folder: Path) -> None:
+    file = folder / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    seal(folder)
+    assert "damaged" in refused(folder)

@@ -1,0 +1,203 @@
+"""X-rays in a folder keep their views, unit and place, and radiographs land on the detector to scale."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from raylift.errors import BadInput
+from raylift.geometry import Geometry, View
+from raylift.xrays import XraySet, read_radiographs, read_xrays, write_xrays
+
+UNIT = Geometry.preset("chest-stand", 43)  # pixels of 10 mm
+VIEWS = (View(0.0), View(180.0, True), View(45.0))
+
+
+def xray_set(isocentre: tuple[float, float, float] | None = (1.5, -20.0, 300.25)) -> XraySet:
+    images = np.random.default_rng(0).uniform(0, 8, (3, 43, 43)).astype(np.float32)
+    return XraySet(images, VIEWS, UNIT, isocentre)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_xrays(xray_set(), tmp_path / "xrays", "torch")
+    return tmp_path / "xrays"
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(BadInput) as caught:
+        read_xrays(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def edit(folder: Path, place: list[Any], value: Any) -> None:
+    """Set one entry of the sidecar; take it out if None."""
+    file = folder / "xrays.json"
+    content = json.loads(file.read_text())
+    target = content
+    for key in place[:-1]:
+        target = target[key]
+    if value is None:
+        del target[place[-1]]
+    else:
+        target[place[-1]] = value
+    file.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("isocentre", [(1.5, -20.0, 300.25), (0.0, 0.0, 0.0), None])
+def test_round_trip(tmp_path: Path, isocentre: tuple[float, float, float] | None) -> None:
+    written = xray_set(isocentre)
+    paths = write_xrays(written, tmp_path, "torch")
+    assert [path.name for path in paths] == ["ap.mha", "pa.mha", "45.mha"]
+    for place in (tmp_path, str(tmp_path), tmp_path / "xrays.json"):
+        found = read_xrays(place)
+        np.testing.assert_array_equal(found.images, written.images)
+        assert (found.views, found.geometry, found.isocentre) == (VIEWS, UNIT, isocentre)
+
+
+def test_images_carry_the_detectors_pixel_size(folder: Path) -> None:
+    image = sitk.ReadImage(str(folder / "ap.mha"))
+    assert image.GetSpacing() == pytest.approx((10, 10))
+    assert image.GetPixelID() == sitk.sitkFloat32
+    assert sorted(path.name for path in folder.iterdir()) == ["45.mha", "ap.mha", "pa.mha", "xrays.json"]
+
+
+def test_images_must_fit_views_and_unit() -> None:
+    images = np.zeros((3, 43, 43), np.float32)
+    for shape in ((2, 43, 43), (3, 43, 42), (3, 44, 44)):
+        with pytest.raises(ValueError, match="X-rays"):
+            XraySet(np.zeros(shape, np.float32), VIEWS, UNIT)
+    assert XraySet(images, VIEWS, UNIT).isocentre is None
+
+
+def test_folder_without_sidecar(tmp_path: Path) -> None:
+    assert "xrays.json" in refused(tmp_path)
+    assert "xrays.json" in refused(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (["geometry"], None),
+        (["geometry", "pixels"], "many"),
+        (["geometry", "source_axis_mm"], 5000),
+        (["xrays"], None),
+        (["xrays"], []),
+        (["xrays"], [3]),
+        (["xrays", 0, "file"], None),
+        (["xrays", 0, "angle"], "front"),
+        (["xrays", 1, "mirrored"], None),
+        (["isocentre_lps_mm"], [1, 2]),
+        (["isocentre_lps_mm"], None),
+    ],
+)
+def test_damaged_sidecar(folder: Path, place: list[Any], value: Any) -> None:
+    edit(folder, place, value)
+    assert "xrays.json: damaged" in refused(folder)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null"])
+def test_sidecar_that_is_none(folder: Path, content: str) -> None:
+    (folder / "xrays.json").write_text(content)
+    assert "xrays.json: damaged" in refused(folder)
+
+
+@pytest.mark.parametrize("name", ["../ap.mha", "sub/ap.mha", "/etc/hostname"])
+def test_files_must_lie_beside_the_sidecar(folder: Path, name: str) -> None:
+    (folder / "sub").mkdir()
+    for other in (folder / "sub", folder.parent):
+        (other / "ap.mha").write_bytes((folder / "ap.mha").read_bytes())
+    edit(folder, ["xrays", 0, "file"], name)
+    assert "damaged" in refused(folder)
+
+
+def test_missing_image(folder: Path) -> None:
+    (folder / "pa.mha").unlink()
+    assert str(folder / "pa.mha") in refused(folder)
+
+
+def test_image_of_another_size(folder: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(np.random.default_rng(0).random((40, 40))), str(folder / "pa.mha"))
+    line = refused(folder)
+    assert str(folder / "pa.mha") in line
+    assert "40×40" in line
+    assert "43" in line
+
+
+def test_image_with_nan(folder: Path) -> None:
+    image = np.ones((43, 43), np.float32)
+    image[3, 4:6] = np.nan
+    sitk.WriteImage(sitk.GetImageFromArray(image), str(folder / "45.mha"))
+    line = refused(folder)
+    assert str(folder / "45.mha") in line
+    assert "2 pixels are NaN" in line
+
+
+def radiograph(path: Path, pixels: int, spacing: float | None, marker: tuple[int, int]) -> Path:
+    """Line integrals of 1 with one pixel of 9, with a pixel spacing (.mha) or without (.npy)."""
+    image = np.ones((pixels, pixels), np.float32)
+    image[marker] = 9
+    if spacing is None:
+        np.save(path.with_suffix(".npy"), image)
+        return path.with_suffix(".npy")
+    picture = sitk.GetImageFromArray(image)
+    picture.SetSpacing((spacing, spacing))
+    sitk.WriteImage(picture, str(path.with_suffix(".mha")))
+    return path.with_suffix(".mha")
+
+
+def test_small_radiographs_are_padded_with_air(tmp_path: Path) -> None:
+    # 215 mm of the detector's 430: 50 of 200 pixels of air on each side.
+    file = radiograph(tmp_path / "small", 100, 2.15, (10, 70))
+    found = read_radiographs([file], [View(0.0)], UNIT)
+    expected = np.zeros((200, 200))
+    expected[50:150, 50:150] = 1
+    expected[60, 120] = 9
+    np.testing.assert_array_equal(found.images[0], expected)
+    assert found.geometry == Geometry(1600, 1800, 430, 200)
+    assert found.isocentre is None
+    assert found.notes[0].startswith("small.mha: ")
+
+
+def test_large_radiographs_are_cropped(tmp_path: Path) -> None:
+    # 645 mm, of which the middle 430 meet the detector: 50 of 300 pixels go on each side.
+    file = radiograph(tmp_path / "large", 300, 2.15, (60, 240))
+    image = read_radiographs([file], [View(0.0)], UNIT).images[0]
+    assert image.shape == (200, 200)
+    assert np.argwhere(image == 9).tolist() == [[10, 190]]
+
+
+def test_without_spacing_the_whole_detector_is_shown(tmp_path: Path) -> None:
+    file = radiograph(tmp_path / "plain", 64, None, (5, 60))
+    found = read_radiographs([file], [View(0.0)], UNIT)
+    assert np.argwhere(found.images[0] == 9).tolist() == [[5, 60]]
+    assert found.geometry.pixels == 64
+
+
+def test_radiographs_of_different_sizes_meet_on_the_finer_one(tmp_path: Path) -> None:
+    coarse = np.tile(np.arange(50, dtype=np.float32) / 10, (50, 1))
+    np.save(tmp_path / "coarse.npy", coarse)
+    fine = radiograph(tmp_path / "fine", 100, None, (20, 30))
+    found = read_radiographs([tmp_path / "coarse.npy", fine], [View(0.0), View(90.0)], UNIT)
+    assert found.images.shape == (2, 100, 100)
+    # Fine pixel i covers [i, i + 1) / 100 of the edge: coarse position (i + 0.5) / 2 - 0.5, constant past the ends.
+    position = np.clip((np.arange(100) + 0.5) / 2 - 0.5, 0, 49)
+    np.testing.assert_allclose(found.images[0], np.tile(position / 10, (100, 1)), atol=1e-5)
+    assert np.argwhere(found.images[1] == 9).tolist() == [[20, 30]]
+
+
+def test_one_view_per_radiograph(tmp_path: Path) -> None:
+    file = radiograph(tmp_path / "one", 64, None, (5, 60))
+    with pytest.raises(BadInput, match="2 views given"):
+        read_radiographs([file], [View(0.0), View(90.0)], UNIT)
+
+
+@pytest.mark.parametrize("spacing", [1e-6, 0.001, 900.0])
+def test_pixel_sizes_that_no_detector_has(tmp_path: Path, spacing: float) -> None:
+    file = radiograph(tmp_path / "odd", 64, spacing, (5, 60))
+    with pytest.raises(BadInput, match="odd.mha.* mm"):
+        read_radiographs([file], [View(0.0)], UNIT)
