@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from helpers import Known, describe_tiny, known_weights, random_weights
+import torch
 
+from helpers import Known, describe_tiny, known_weights, random_weights
 from raylift.drr.projector import project_volume
 from raylift.errors import BadInput
 from raylift.geometry import Geometry, View, VolumeGrid
@@ -66,8 +67,6 @@ def test_output_is_that_of_the_network_in_hounsfield_units(images: np.ndarray) -
     # 0.1 + ch0 · 0.05 - ch1 · 0.02 of the network's window, 1 being 2000 HU above -1000, clipped to it.
     chosen = known(0.1, 0.05, -0.02)
     result = chosen(images)
-    import torch
-
     lifted = chosen.mapping.lift(torch.from_numpy(images)[None])[0].numpy()
     expected = 2000 * np.clip(0.1 + 0.05 * lifted[0] - 0.02 * lifted[1], 0, 1) - 1000
     np.testing.assert_allclose(result.volume.array, expected, atol=0.05)
@@ -135,9 +134,7 @@ def test_a_slightly_turned_patient(images: np.ndarray, angles: tuple[float, floa
     assert [view.angle for view in result.xrays.views] == [a % 360 for a in angles]
 
 
-@pytest.mark.parametrize(
-    "views", [(0, 45), (0, 0), (90, 90), (0, 93), (0, 180)], ids=lambda v: "-".join(map(str, v))
-)
+@pytest.mark.parametrize("views", [(0, 45), (0, 0), (90, 90), (0, 93), (0, 180)], ids=lambda v: "-".join(map(str, v)))
 def test_wrong_views(images: np.ndarray, views: tuple[float, float]) -> None:
     with pytest.raises(BadInput, match="the weights are for"):
         known(0.5)(images, views=views)

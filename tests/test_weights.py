@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import describe_tiny, random_weights
 from safetensors.torch import load_file, save_file
 
+from helpers import describe_tiny, random_weights
 from raylift.errors import BadInput
 from raylift.geometry import Geometry, View
 from raylift.weights import build_mapping, load_weights, save_weights

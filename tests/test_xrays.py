@@ -199,5 +199,5 @@ def test_one_view_per_radiograph(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spacing", [1e-6, 0.001, 900.0])
 def test_pixel_sizes_that_no_detector_has(tmp_path: Path, spacing: float) -> None:
     file = radiograph(tmp_path / "odd", 64, spacing, (5, 60))
-    with pytest.raises(BadInput, match="odd.mha.* mm"):
+    with pytest.raises(BadInput, match=r"odd\.mha: pixels of .* mm"):
         read_radiographs([file], [View(0.0)], UNIT)

@@ -187,8 +187,8 @@ class Geometry:
     parallel: bool = False
 
     def __post_init__(self) -> None:
-        if not (0 < self.sad < self.sdd and self.detector_mm > 0 and self.pixels > 0):
-            raise ValueError("a geometry needs 0 < sad < sdd, and a detector of positive size and pixels")
+        if not (0 < self.sad < self.sdd < math.inf and 0 < self.detector_mm < math.inf and self.pixels > 0):
+            raise ValueError("a geometry needs 0 < sad < sdd, and a detector of positive size and pixels, all finite")
 
     @classmethod
     def preset(cls, name: str, pixels: int = 256) -> Geometry:

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from helpers import random_weights
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from helpers import random_weights
 from raylift.cli import main
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.volumes import Volume, write_json, write_volume
@@ -316,12 +316,13 @@ def test_interrupted(raylift, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("raylift.doctor.examine", interrupt)
     outcome = raylift("doctor")
-    print(outcome)
-    assert outcome.code == 1
-    assert len(outcome.err.split("\n")) <= 2
+    assert outcome.code in (1, 130)  # 128 + SIGINT where typer says so
+    assert len(outcome.err.splitlines()) <= 1
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["drr"], ["reconstruct"], ["train"], ["evaluate"], ["data", "prepare"]])
+@pytest.mark.parametrize(
+    "command", [[], ["demo"], ["drr"], ["reconstruct"], ["train"], ["evaluate"], ["data", "prepare"]]
+)
 def test_help_shows_an_example(raylift, command: list[str]) -> None:
     outcome = raylift(*command, "--help")
     assert outcome.code == 0

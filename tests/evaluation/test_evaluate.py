@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import Known, describe_tiny, known_weights
 
+from helpers import Known, describe_tiny, known_weights
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.evaluate import BASELINE, evaluate, mean_volume
@@ -16,7 +16,9 @@ from raylift.geometry import Geometry
 from raylift.reconstruction import Reconstructor
 
 
-def constant(value: float, *views: float, geometry: Geometry | None = None, cases: tuple[str, ...] = ()) -> Reconstructor:
+def constant(
+    value: float, *views: float, geometry: Geometry | None = None, cases: tuple[str, ...] = ()
+) -> Reconstructor:
     info = describe_tiny(views or (0.0, 90.0), geometry, cases=cases)
     return Reconstructor(known_weights(Known(value), info), "cpu")
 

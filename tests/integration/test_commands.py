@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from helpers import random_weights
 from PIL import Image
 
+from helpers import random_weights
 from raylift.evaluation.protocols import score
 from raylift.geometry import VolumeGrid
 from raylift.thorax import find_thorax
@@ -112,11 +112,10 @@ def test_drr_at_a_given_isocentre_and_unit(phantom_scans: Path, tmp_path: Path) 
     )
 
 
-@pytest.mark.parametrize("ending", [".mha", ".nii.gz"])
 def test_reconstruct_lands_on_the_thorax(
-    xrays: tuple[Path, Any], weights: Path, phantom_scans: Path, tmp_path: Path, ending: str
+    xrays: tuple[Path, Any], weights: Path, phantom_scans: Path, tmp_path: Path
 ) -> None:
-    output = tmp_path / f"volume{ending}"
+    output = tmp_path / "volume.nii.gz"
     report = raylift_json("reconstruct", xrays[0], "-o", output, "--weights", weights)
     image = sitk.ReadImage(str(output))
     centre = find_thorax(read_volume(phantom_scans / "phantom-0.nii.gz")).centre
@@ -130,7 +129,7 @@ def test_reconstruct_lands_on_the_thorax(
     assert report["weights_sha256"] == load_weights(weights).info["sha256"]
     assert "not a medical device" in report["purpose"]
     picture(tmp_path / "volume-preview.png")
-    names = {f"volume{ending}", "volume-report.json", "volume-preview.png"}
+    names = {"volume.nii.gz", "volume-report.json", "volume-preview.png"}
     assert {path.name for path in tmp_path.iterdir()} == names
 
 
@@ -182,9 +181,6 @@ def test_evaluate(prepared: Path, weights: Path, tmp_path: Path) -> None:
         assert [float(row["psnr"]) for row in csv.DictReader(file)] == [case["psnr"] for case in printed["cases"]]
     assert printed["summary"]["model"]["ssim"]["mean"] == printed["cases"][0]["ssim"]
     picture(folder / "phantom-2.png")
-    text = raylift("evaluate", weights, "--data", prepared, "-o", folder, "--protocol", "paper").stdout
-    assert text.strip() == (folder / "report.md").read_text().strip()
-    assert "**paper**" in text
 
 
 @pytest.mark.skipif(not SCORER.exists(), reason="the independent scorer lies beside the repository only")
@@ -211,26 +207,20 @@ def test_train_evaluate_reconstruct(prepared: Path, xrays: tuple[Path, Any], tmp
     done = raylift("train", ROOT / "recipes" / "cpu.yaml", "--data", prepared, "-o", run, *options)
     assert f"weights: {run / 'weights.safetensors'}" in done.stdout
     assert "step 1 of 1" in done.stderr
-    assert {path.name.split(".")[0] for path in run.iterdir()} == {
-        "recipe", "metrics", "timing", "events", "previews", "checkpoints", "weights",
-    }  # fmt: skip
+    names = {"recipe", "metrics", "timing", "events", "previews", "checkpoints", "weights"}
+    assert {path.name.split(".")[0] for path in run.iterdir()} == names
     info = json.loads((run / "weights.json").read_text())
     assert info["recipe"]["train"]["lr"] == 1e-4
     picture(run / "previews" / "step-0000001.png")
 
     # The run is weights to the other commands, and says that it saw these cases.
-    text = raylift("evaluate", run, "--data", prepared, "--split", "train", "-o", tmp_path / "report").stdout
+    options = ["--data", prepared, "--split", "train", "--protocol", "paper"]
+    text = raylift("evaluate", run, *options, "-o", tmp_path / "report").stdout
     assert "trained on 2 of these cases" in text
+    assert "**paper**" in text
+    assert text.strip() == (tmp_path / "report" / "report.md").read_text().strip()
     raylift("reconstruct", xrays[0], "-o", tmp_path / "volume.nrrd", "--weights", run)
     assert read_volume(tmp_path / "volume.nrrd").array.shape == (64, 64, 64)
-
-
-def test_interrupting_a_training(prepared: Path, tmp_path: Path) -> None:
-    recipe = ROOT / "recipes" / "cpu.yaml"
-    sets = ["--set", "train.steps=1", "--set", "data.xray_pixels=64", "--set", "train.batch_size=1"]
-    raylift("train", recipe, "--data", prepared, "-o", tmp_path / "run", *sets, "--set", "data.pairs=offline")
-    refused = raylift("train", recipe, "--data", prepared, "-o", tmp_path / "run", *sets, code=2)
-    assert "--resume" in refused.stderr
 
 
 def test_doctor() -> None:
@@ -241,9 +231,6 @@ def test_doctor() -> None:
     assert found["packages"]["torch"].startswith("2.")
     assert found["engines"]["torch"] == "built in"
     assert found["threads"] >= 1
-    text = raylift("doctor").stdout
-    assert found["raylift"] in text
-    assert found["weights"]["sha256"] in text
 
 
 def test_only_the_output_folder_is_written(phantom_scans: Path, tmp_path: Path) -> None:

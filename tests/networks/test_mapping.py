@@ -19,8 +19,6 @@ def mapping() -> Mapping:
     recipe = Recipe.model_validate(
         {
             "name": "tiny",
-            "views": (0.0, 90.0),
-            "lift": "backproject",
             "network": {"name": "swin_unetr", "feature_size": 12, "window_size": 4},
             "objective": {"name": "paired"},
             "train": {"steps": 1},

@@ -17,7 +17,7 @@ from raylift.volumes import Volume, write_volume
 
 @pytest.fixture(autouse=True, scope="session")
 def tiny_network() -> Iterator[None]:
-    """"tiny" in the registry, and one thread, so that sums are always added in the same order."""
+    """ "tiny" in the registry, and one thread, so that sums are always added in the same order."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     NETWORKS["tiny"] = "tiny_network:TinyNetwork"
