@@ -8,6 +8,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from raylift.errors import BadInput
 from raylift.training.checkpoint import (
     Checkpoints,
     load_module,
@@ -121,16 +122,22 @@ def test_a_damaged_file_gives_way_to_the_one_before(checkpoints: Checkpoints, da
 def test_all_damaged(checkpoints: Checkpoints) -> None:
     for step in (1, 2):
         truncate(save(checkpoints, step))
-    assert checkpoints.load() is None
+    with pytest.raises(BadInput, match="none of 2 checkpoints is good"):
+        checkpoints.load()
 
 
-@pytest.mark.parametrize("content", [None, "", '[{"name": "step-', "\x00\x00", "{}"])
-def test_a_missing_or_corrupt_index_is_an_empty_one(checkpoints: Checkpoints, content: str | None) -> None:
+@pytest.mark.parametrize("content", ["", '[{"name": "step-', "\x00\x00", '{"step": 1}', "[3]", "7"])
+def test_a_damaged_index_throws_no_checkpoint_away(checkpoints: Checkpoints, content: str) -> None:
+    path = save(checkpoints, 1)
+    (checkpoints.folder / "index.json").write_text(content)
+    with pytest.raises(BadInput, match="index.json: damaged"):
+        checkpoints.load()
+    assert path.exists()
+
+
+def test_killed_before_the_first_index_was_written(checkpoints: Checkpoints) -> None:
     save(checkpoints, 1)
-    index = checkpoints.folder / "index.json"
-    index.unlink()
-    if content is not None:
-        index.write_text(content)
+    (checkpoints.folder / "index.json").unlink()
     assert checkpoints.load() is None
     save(checkpoints, 5)
     expect_step(Checkpoints(checkpoints.folder, keep=2).load(), 5)

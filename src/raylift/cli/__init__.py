@@ -33,8 +33,6 @@ def main() -> None:
         _fail(str(error), 3)
     except WrongUsage as error:
         _fail(str(error), 2)
-    except KeyboardInterrupt:
-        _fail("interrupted", 1)
     except Exception as error:
         if os.environ.get("RAYLIFT_DEBUG"):
             raise

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from raylift.cli import app
-from raylift.cli.console import console, print_json, progress_bar
+from raylift.cli.console import print_json, progress_bar, say
 from raylift.errors import BadInput, WrongUsage
 
 Weights = Annotated[
@@ -32,7 +32,7 @@ def demo(
     from raylift.demo import demo as run
 
     started = time.monotonic()
-    numbers = run(output, seed, lambda line: console.print(line, markup=False))
+    numbers = run(output, seed, say)
     print(
         f"SSIM {numbers['ssim']:.3f}  PSNR {numbers['psnr']:.2f} dB  MAE {numbers['mae_hu']:.0f} HU  (protocol hu)\n"
         f"re-projection error {numbers['reprojection_error']:.1%}; of the true cube "
@@ -86,7 +86,7 @@ def drr(
     if as_json:
         print_json({"xrays": [str(path) for path in paths], "isocentre_lps_mm": list(centre)})
     else:
-        console.print(f"{len(paths)} X-rays in {output}", markup=False)
+        say(f"{len(paths)} X-rays in {output}")
 
 
 @app.command()
@@ -143,8 +143,8 @@ def reconstruct(
         print_json(report)
         return
     for note in made.notes:
-        console.print(note, markup=False)
-    console.print(f"{output} and {preview.name}; re-projection error {made.reprojection_error:.1%}", markup=False)
+        say(note)
+    say(f"{output} and {preview.name}; re-projection error {made.reprojection_error:.1%}")
 
 
 @app.command()

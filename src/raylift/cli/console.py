@@ -37,6 +37,11 @@ def progress_bar(label: str) -> Iterator[Callable[[str, int, int], None]]:
         yield advance
 
 
+def say(line: str) -> None:
+    """One line on standard error, never wrapped: paths stay whole."""
+    console.print(line, markup=False, soft_wrap=True)
+
+
 def print_json(data: Any) -> None:
     """JSON on standard output."""
     print(json.dumps(data, indent=2))

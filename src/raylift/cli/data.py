@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from raylift.cli import data_app
-from raylift.cli.console import console, print_json, progress_bar
+from raylift.cli.console import print_json, progress_bar, say
 
 
 @data_app.command()
@@ -49,5 +49,5 @@ def prepare(
         return
     for name, record in records.items():
         for text in [record["reason"]] if record["reason"] else record.get("warnings", []):
-            console.print(f"{name}: {record['status']}: {text}", markup=False)
-    console.print(f"{len(usable)} of {len(records)} cases prepared in {output}; look at {sheets[0]}", markup=False)
+            say(f"{name}: {record['status']}: {text}")
+    say(f"{len(usable)} of {len(records)} cases prepared in {output}; look at {sheets[0]}")

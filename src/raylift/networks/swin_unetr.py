@@ -27,7 +27,7 @@ class SwinUNETR(nn.Module):
         window_size: edge of the attention windows in tokens. An input of 64 has token grids of 32, 16, 8 and 4: a
             window of 4 divides them all, the paper's 7 pads each.
 
-    Spatial sizes must be multiples of 32.
+    Spatial sizes must be multiples of 32, and more than 32 along one axis at least (instance normalisation).
     """
 
     def __init__(

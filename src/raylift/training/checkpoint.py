@@ -19,6 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from raylift.errors import BadInput
+
 INDEX = "index.json"
 PREFIX = ".partial-"
 
@@ -36,12 +38,19 @@ class Checkpoints:
         folder.mkdir(parents=True, exist_ok=True)
 
     def entries(self) -> list[dict[str, Any]]:
-        """The index: name, step, score, sha256 of each checkpoint, oldest first."""
-        try:
-            entries: list[dict[str, Any]] = json.loads((self.folder / INDEX).read_text())
-        except (OSError, ValueError):
+        """The index: name, step, score, sha256 of each checkpoint, oldest first.
+
+        Raises:
+            BadInput: it is damaged; taking it for empty would throw the checkpoints away.
+        """
+        path = self.folder / INDEX
+        if not path.exists():
             return []
-        return entries
+        try:
+            entries: list[dict[str, Any]] = json.loads(path.read_text())
+            return [{key: entry[key] for key in ("name", "step", "score", "sha256")} for entry in entries]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise BadInput(path, f"damaged ({error})", "restore it, or train into another folder") from None
 
     def save(self, tensors: Mapping[str, Tensor], state: dict[str, Any], step: int, score: float | None) -> Path:
         """Write a checkpoint, then the index; drop those that are neither among the last `keep` nor the best.
@@ -73,8 +82,13 @@ class Checkpoints:
         return path
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The newest checkpoint whose checksum holds; None if there is none. Later ones leave the index."""
+        """The newest checkpoint whose checksum holds; None if none was finished. Later ones leave the index.
+
+        Raises:
+            BadInput: there are checkpoints, and none is good.
+        """
         entries = self.entries()
+        finished = len(entries)
         while entries:
             newest = max(entries, key=lambda e: e["step"])
             path = self.folder / newest["name"]
@@ -85,6 +99,8 @@ class Checkpoints:
             except (OSError, SafetensorError, ValueError):
                 pass
             entries.remove(newest)
+        if finished:
+            raise BadInput(self.folder, f"none of {finished} checkpoints is good", "train into another folder")
         return None
 
     def best(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
