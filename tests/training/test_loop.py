@@ -267,6 +267,15 @@ def test_a_folder_that_holds_a_run(tiny: Path, tmp_path: Path) -> None:
     assert outcome(tmp_path) == before
 
 
+def test_a_run_goes_on_with_its_own_recipe_alone(tiny: Path, tmp_path: Path) -> None:
+    train(recipe(steps=1), tiny, tmp_path)
+    with pytest.raises(WrongUsage, match="'train'"):
+        train(recipe(steps=1, lr=0.02), tiny, tmp_path, resume=True)
+    with pytest.raises(WrongUsage, match="'objective'"):
+        train(recipe(PAIRED, steps=1), tiny, tmp_path, resume=True)
+    assert train(recipe(steps=3), tiny, tmp_path, resume=True).step == 3
+
+
 def test_views_the_dataset_does_not_hold(tiny: Path, tmp_path: Path) -> None:
     chosen = parse_recipe(content() | {"views": [0, 45]}, "test")
     with pytest.raises(BadInput, match="45"):

@@ -165,7 +165,7 @@ def train(
 
     chosen = load_recipe(recipe, set_)
     plain = not sys.stderr.isatty()
-    with progress_bar(chosen.name) as bar:
+    with progress_bar(chosen.name, hidden=plain) as bar:
 
         def progress(step: int, steps: int, numbers: dict[str, float]) -> None:
             shown = {n: v for n, v in numbers.items() if n in ("loss", "d_loss") or n.startswith("validation/")}

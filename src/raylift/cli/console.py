@@ -22,13 +22,13 @@ console = Console(stderr=True, highlight=False)
 
 
 @contextmanager
-def progress_bar(label: str) -> Iterator[Callable[[str, int, int], None]]:
+def progress_bar(label: str, *, hidden: bool = False) -> Iterator[Callable[[str, int, int], None]]:
     """A bar with the time left; yields a function that takes what was finished, how many are, and the total."""
     columns = [
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
     ]  # fmt: skip
-    with Progress(*columns, console=console) as bar:
+    with Progress(*columns, console=console, disable=hidden) as bar:
         task = bar.add_task(label, total=None, note="")
 
         def advance(note: str, done: int, total: int) -> None:

@@ -79,9 +79,9 @@ class Run:
             raise WrongUsage(f"{folder} holds a run already: go on with --resume, or name another folder")
         if resume:
             check_same(recipe, folder)
-        # One device, unless `fabric run` says otherwise.
-        devices = "auto" if os.environ.get("LT_CLI_USED") else 1
-        self.fabric = Fabric(devices=devices, precision=train.precision)
+        # One device, unless torchrun says otherwise.
+        devices, nodes = (int(os.environ.get(name, "1")) for name in ("LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE"))
+        self.fabric = Fabric(devices=devices, num_nodes=nodes, precision=train.precision)
         self.fabric.launch()
         torch.manual_seed(train.seed)
         geometry = dataset.geometry.with_pixels(recipe.data.xray_pixels)
@@ -155,7 +155,8 @@ class Run:
                 timing.write({"step": self.step, "seconds": round(self.seconds, 2)})
                 for name, value in numbers.items():
                     board.add_scalar(name, value, self.step)
-            progress(self.step, train.steps, numbers)
+            if self.fabric.is_global_zero:
+                progress(self.step, train.steps, numbers)
             now = time.monotonic()
             if last or validated or now - saved > 60 * train.checkpoint_minutes:
                 self.save(numbers.get("validation/ssim"))
