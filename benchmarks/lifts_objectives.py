@@ -20,8 +20,8 @@ from pathlib import Path
 from raylift.data.dataset import PreparedDataset
 from raylift.evaluation.evaluate import mean_volume
 from raylift.evaluation.protocols import score
+from raylift.recipe import Recipe, load_recipe
 from raylift.training.loop import Means, train
-from raylift.training.recipe import Recipe, load_recipe
 from raylift.volumes import hu_to_unit
 
 RECIPES = Path(__file__).parents[1] / "recipes"

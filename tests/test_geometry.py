@@ -203,3 +203,10 @@ def test_geometry_survives_json(name: str) -> None:
 def test_impossible_geometry(numbers: tuple[float, float, float, int]) -> None:
     with pytest.raises(ValueError, match="0 < sad < sdd"):
         Geometry(*numbers)
+
+
+def test_opposite() -> None:
+    assert View(0.0).opposite == View.parse("pa")
+    assert View(90.0).opposite == View.parse("lateral-left")
+    assert View(30.0).opposite.opposite == View(30.0)
+    assert View(30.0).opposite.u == pytest.approx(View(30.0).u)

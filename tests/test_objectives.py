@@ -7,7 +7,7 @@ from torch import Tensor
 
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.objectives import PairedObjective, PaperObjective, structural_similarity
-from raylift.training.recipe import PairedObjectivePart, PaperObjectivePart
+from raylift.recipe import PairedObjectivePart, PaperObjectivePart
 
 VIEWS = (View(0.0), View(90.0))
 GRID = VolumeGrid.cube((0, 0, 0), 160.0, 32)  # 5 mm

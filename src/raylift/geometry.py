@@ -151,6 +151,11 @@ class View:
         return named.get((self.angle, self.mirrored), f"{self.angle:g}" + ("m" if self.mirrored else ""))
 
     @property
+    def opposite(self) -> View:
+        """The view from the other side, hung to read alike: columns keep their direction in the patient."""
+        return View((self.angle + 180) % 360, not self.mirrored)
+
+    @property
     def towards_source(self) -> np.ndarray:
         """Unit vector (3,) from the isocentre to the source."""
         theta = math.radians(self.angle)

@@ -16,7 +16,7 @@ from raylift.drr import Projector
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.networks.features import FeatureExtractor
 from raylift.networks.potential import Potential
-from raylift.training.recipe import PairedObjectivePart, PaperObjectivePart
+from raylift.recipe import PairedObjectivePart, PaperObjectivePart
 from raylift.transport import feature_divergence, mass_divergence
 from raylift.volumes import WATER_MU
 

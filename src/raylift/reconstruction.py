@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from raylift.data.dataset import opposite
 from raylift.drr import Projector
 from raylift.errors import BadInput
 from raylift.geometry import Geometry, View, VolumeGrid
@@ -142,7 +141,7 @@ class Reconstructor:
         for view in wanted:
             accepted = [view.angle]
             if self.weights.info["recipe"]["data"]["opposite_views"]:
-                accepted.append(opposite(view).angle)
+                accepted.append(view.opposite.angle)
             near = [k for k, given in enumerate(xrays.views) if _near(given.angle, accepted) and k not in order]
             order += near[:1]
         if len(order) != len(wanted) or len(xrays.views) != len(wanted):

@@ -9,11 +9,11 @@ import SimpleITK as sitk
 import torch
 import torch.nn.functional as F
 
-from raylift.data.dataset import OfflinePairs, OnlinePairs, PreparedDataset, augment_xrays, opposite
+from raylift.data.dataset import OfflinePairs, OnlinePairs, PreparedDataset, augment_xrays
 from raylift.drr import Projector
 from raylift.errors import BadInput
 from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.training.recipe import AugmentationPart, DataPart, XrayAugmentationPart
+from raylift.recipe import AugmentationPart, DataPart, XrayAugmentationPart
 
 CPU = torch.device("cpu")
 VIEWS = (View(0.0), View(90.0))
@@ -210,13 +210,6 @@ def test_intensity_changes_both_alike(marker: PreparedDataset) -> None:
         assert float(batch.xrays.sum() / plain.xrays.sum()) == pytest.approx(gains[-1], rel=1e-3)
     assert max(gains) - min(gains) > 0.05
     assert all(0.7 <= gain <= 1.3 for gain in gains)
-
-
-def test_opposite() -> None:
-    assert opposite(View(0.0)) == View.parse("pa")
-    assert opposite(View(90.0)) == View.parse("lateral-left")
-    assert opposite(opposite(View(30.0))) == View(30.0)
-    assert opposite(View(30.0)).u == pytest.approx(View(30.0).u)
 
 
 # --- Offline pairs --------------------------------------------------------------------------------------------------

@@ -11,10 +11,9 @@ import SimpleITK as sitk
 from scipy.ndimage import map_coordinates
 
 from raylift.data import prepare as module
-from raylift.data.prepare import Settings, check_scan, find_scans, prepare, prepare_case, write_contact_sheet
+from raylift.data.prepare import Settings, check_scan, find_scans, prepare, prepare_case
 from raylift.drr import ENGINES
 from raylift.errors import BadInput
-from raylift.evaluation.figures import SheetEntry
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.volumes import Volume, read_volume, write_volume
 
@@ -144,24 +143,6 @@ def test_a_folder_with_bad_scans(phantom_scans: Path, tmp_path: Path) -> None:
     again = prepare(scans, out, SETTINGS, processes=1)
     assert again == records
     assert times(out / "cases") == before
-
-    pages = write_contact_sheet(out, records)
-    assert [page.name for page in pages] == ["contact-sheet.png"]
-    image = sitk.ReadImage(str(pages[0]))
-    assert min(image.GetSize()) > 100
-
-
-def test_contact_sheet_shows_each_case_and_each_reason(
-    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shown: list[SheetEntry] = []
-    monkeypatch.setattr(module, "contact_sheet", lambda entries, path: shown.extend(entries) or [path])
-    ok = json.loads((prepared / "cases" / "phantom-0" / "case.json").read_text())
-    bad = {"status": "rejected", "reason": "no lungs found"}
-    write_contact_sheet(prepared, {"phantom-0": {**ok, "warnings": ["a", "b"]}, "x": bad})
-    good, rejected = shown
-    assert (good.name, good.rejected) == ("phantom-0", False)
-    assert (rejected.name, rejected.rejected) == ("x", True)
 
 
 def test_nothing_usable(tmp_path: Path) -> None:

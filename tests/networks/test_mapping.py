@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from raylift.geometry import Geometry, View
 from raylift.lift import Lift
 from raylift.networks.mapping import ISOCENTRE, XRAY_SCALE, Mapping
-from raylift.training.recipe import Recipe
+from raylift.recipe import Recipe
 from raylift.weights import build_mapping, describe
 
 VIEWS = (View(0.0), View(90.0))

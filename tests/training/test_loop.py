@@ -21,9 +21,9 @@ import yaml
 from raylift.data.dataset import Batch, PreparedDataset
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.protocols import score
+from raylift.recipe import Recipe, TrainPart, load_recipe, parse_recipe
 from raylift.training.checkpoint import Checkpoints
 from raylift.training.loop import Run, learning_rate, train
-from raylift.training.recipe import Recipe, TrainPart, load_recipe, parse_recipe
 from raylift.volumes import hu_to_unit
 from raylift.weights import load_weights
 

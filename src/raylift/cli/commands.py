@@ -159,9 +159,9 @@ def train(
 
     Example: raylift train recipes/cpu.yaml --data prepared -o runs/cpu
     """
+    from raylift.recipe import load_recipe
     from raylift.training.loop import peak_memory
     from raylift.training.loop import train as run
-    from raylift.training.recipe import load_recipe
 
     chosen = load_recipe(recipe, set_)
     plain = not sys.stderr.isatty()

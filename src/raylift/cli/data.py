@@ -32,9 +32,10 @@ def prepare(
     Example: raylift data prepare scans -o prepared --validation 'site-b-*'
     """
     from raylift.cli.parsing import check_choice, parse_geometry, parse_views
-    from raylift.data.prepare import Settings, write_contact_sheet
+    from raylift.data.prepare import Settings
     from raylift.data.prepare import prepare as run
     from raylift.drr import ENGINES
+    from raylift.evaluation.overview import write_contact_sheet
 
     check_choice("--voxels", voxels, (64, 128))
     check_choice("--drr-engine", drr_engine, ENGINES)

@@ -20,7 +20,7 @@ from raylift.data.augment import Augmentation, Warp
 from raylift.drr import Projector
 from raylift.errors import BadInput
 from raylift.geometry import Geometry, Point, View, VolumeGrid
-from raylift.training.recipe import DataPart, XrayAugmentationPart
+from raylift.recipe import DataPart, XrayAugmentationPart
 from raylift.volumes import WATER_MU, Volume, hu_to_unit, read_volume
 
 # What is projected of a warped scan, in mm along (z, y, x): all that a chest stand's detector sees.
@@ -122,11 +122,6 @@ class Batch:
     views: tuple[View, ...]
 
 
-def opposite(view: View) -> View:
-    """The view from the other side, hung to read alike: columns keep their direction in the patient."""
-    return View((view.angle + 180) % 360, not view.mirrored)
-
-
 class OnlinePairs:
     """Scans warped anew for each batch and projected again.
 
@@ -169,7 +164,7 @@ class OnlinePairs:
         generator = torch.Generator().manual_seed(_mix(self.seed, number))
         turned = torch.rand(len(self.views), generator=generator) < 0.5
         views = tuple(
-            opposite(view) if self.settings.opposite_views and turn else view
+            view.opposite if self.settings.opposite_views and turn else view
             for view, turn in zip(self.views, turned.tolist(), strict=True)
         )
         truths, contexts = [], []

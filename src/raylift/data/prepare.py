@@ -20,7 +20,6 @@ import SimpleITK as sitk
 from raylift._version import __version__
 from raylift.drr import ENGINES
 from raylift.errors import BadInput
-from raylift.evaluation.figures import SheetEntry, contact_sheet
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.thorax import Thorax, find_thorax
 from raylift.volumes import (
@@ -307,20 +306,3 @@ def _one_thread() -> None:
 
     torch.set_num_threads(1)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-
-
-def write_contact_sheet(folder: Path, records: dict[str, dict[str, Any]]) -> list[Path]:
-    """A picture of every case, rejected ones with their reason, as `contact-sheet.png` in the dataset folder.
-
-    Returns:
-        The pages' paths.
-    """
-    entries = []
-    for name, record in records.items():
-        case = folder / "cases" / name
-        if record["status"] != "ok":
-            entries.append(SheetEntry(name, record["reason"], rejected=True))
-            continue
-        xrays = sitk.GetArrayFromImage(sitk.ReadImage(str(case / "xrays.mha")))
-        entries.append(SheetEntry(name, "; ".join(record["warnings"]), xrays, read_volume(case / "ct.nii.gz")))
-    return contact_sheet(entries, folder / "contact-sheet.png")

@@ -28,6 +28,7 @@ from raylift.evaluation.figures import montage
 from raylift.evaluation.protocols import score
 from raylift.networks.mapping import Mapping
 from raylift.objectives import PairedObjective, PaperObjective
+from raylift.recipe import Recipe, TrainPart, load_recipe
 from raylift.training.checkpoint import (
     Checkpoints,
     load_module,
@@ -35,7 +36,6 @@ from raylift.training.checkpoint import (
     module_tensors,
     optimizer_tensors,
 )
-from raylift.training.recipe import Recipe, TrainPart, load_recipe
 from raylift.volumes import Volume, hu_to_unit, replacing, unit_to_hu
 from raylift.weights import describe, save_weights
 

@@ -8,9 +8,9 @@ import yaml
 
 from raylift.errors import WrongUsage
 from raylift.geometry import View
-from raylift.training.recipe import load_recipe
+from raylift.recipe import load_recipe
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml"))
 
 
 @pytest.fixture
