@@ -7,24 +7,29 @@ full inspiration, in millimetres around the left atrium: +x left, +y posterior, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter
 
+from raylift.data.painting import (
+    UPRIGHT,
+    Axes,
+    Canvas,
+    Path,
+    ellipsoid,
+    join,
+    profile,
+    tree,
+    tube,
+)
 from raylift.geometry import Point, VolumeGrid
-from raylift.volumes import AIR, Volume
+from raylift.volumes import Volume
 
-Region = tuple[slice, ...]
-Axes = tuple[np.ndarray, np.ndarray, np.ndarray]  # x, y, z in mm, shaped to broadcast to (z, y, x)
-Vector = Sequence[float] | np.ndarray  # x, y, z in mm
-Path = tuple[np.ndarray, np.ndarray]  # points (n, 3) in mm and radii (n,) in mm of a tube
 RIGHT, LEFT = -1, 1  # sign of x
 
 FAT, MUSCLE, CARTILAGE, GAS = -100.0, 50.0, 110.0, -985.0  # HU
 CORTEX, MARROW = 850.0, 230.0  # HU
-UPRIGHT = np.eye(3)
 SQUARENESS = 2.4  # exponent of the torso's super-elliptical cross-section; 2 is an ellipse
 
 
@@ -50,7 +55,7 @@ def thorax_phantom(seed: int, spacing: float = 2.5) -> Volume:
     middle = rng.uniform((-40, -190, -700), (40, -110, -150))
     z, y, x = (round(float(edge) / spacing) for edge in size[::-1])
     grid = VolumeGrid.box(middle.tolist(), (z, y, x), spacing)
-    canvas = _Canvas(grid, middle + rng.uniform(-6, 6, 3), rng.uniform(0.93, 1.04, 3))
+    canvas = Canvas(grid, middle + rng.uniform(-6, 6, 3), rng.uniform(0.93, 1.04, 3))
     thorax = _Thorax(rng)
     contrast = rng.random() < 0.5
     blood = rng.uniform(140, 220) if contrast else rng.uniform(38, 48)
@@ -71,89 +76,18 @@ def thorax_phantom(seed: int, spacing: float = 2.5) -> Volume:
     return Volume(np.rint(np.clip(canvas.hu, -1024, 3071)).astype(np.int16), grid)
 
 
-class _Canvas:
-    """The volume being painted, and the patient-centred coordinates of its voxels.
-
-    Args:
-        grid: where the voxels are in the world.
-        centre: world position (x, y, z) of the patient's coordinate origin.
-        stature: the patient's size along (x, y, z) relative to the chest the formulas describe.
-    """
-
-    def __init__(self, grid: VolumeGrid, centre: np.ndarray, stature: np.ndarray) -> None:
-        self.spacing = grid.spacing[0]
-        self.hu = np.full(grid.shape, AIR, np.float32)
-        self.axes = [
-            ((origin + self.spacing * np.arange(n) - c) / s).astype(np.float32)
-            for n, origin, c, s in zip(grid.shape[::-1], grid.origin, centre, stature, strict=True)
-        ]
-
-    def window(self, low: Vector, high: Vector) -> tuple[Region, Axes]:
-        """The voxels between two corners and a margin: as a region of the array, and as coordinates."""
-        x, y, z = (
-            slice(*np.searchsorted(axis, (a - self.spacing, b + self.spacing)).tolist())
-            for axis, a, b in zip(self.axes, low, high, strict=True)
-        )
-        xs, ys, zs = self.axes
-        return (z, y, x), (xs[x], ys[y][:, None], zs[z][:, None, None])
-
-    def paint(self, surface: np.ndarray, hu: float | np.ndarray, region: Region = (slice(None),)) -> None:
-        """Fill the inside of an implicit surface given on a region of the array."""
-        part = self.hu[region]
-        part += np.clip(0.5 - surface / self.spacing, 0, 1) * (hu - part)
-
-    def tubes(self, paths: Sequence[Path], hu: float, stretch: Point = (1, 1, 1), inset: float = 0.0) -> None:
-        """Fill the union of tubes along polylines, `inset` mm below their surface.
-
-        Their section is a circle of the path's radius, stretched along x, y and z. A tube thinner than a
-        voxel counts for the share of it that the tube's section fills.
-        """
-        cover = np.zeros_like(self.hu)
-        scale = np.asarray(stretch, np.float32)
-        for points, radii in paths:
-            points, radii = points.astype(np.float32), radii.astype(np.float32)
-            for a, b, ra, rb in zip(points[:-1], points[1:], radii[:-1], radii[1:], strict=True):
-                reach = max(ra, rb) * scale
-                region, axes = self.window(np.minimum(a, b) - reach, np.maximum(a, b) + reach)
-                # Distance to the segment where the stretched section is a circle again ...
-                axis = (b - a) / scale
-                offset = [(c - p) / s for c, p, s in zip(axes, a, scale, strict=True)]
-                along = np.clip(_dot(offset, axis) / np.maximum(axis @ axis, 1e-6), 0, 1)
-                offset = [o - along * d for o, d in zip(offset, axis, strict=True)]
-                distance = _length(offset)
-                # ... and its gradient, to get back to millimetres.
-                slope = _length([o / s for o, s in zip(offset, scale, strict=True)]) / distance
-                radius = ra + (rb - ra) * along
-                inside = np.clip(0.5 - ((distance - radius) / slope + inset) / self.spacing, 0, 1)
-                inside *= np.clip(2 * radius / self.spacing, 0, 1) ** 2
-                np.maximum(cover[region], inside, out=cover[region])
-        self.hu += cover * (hu - self.hu)
-
-    def texture(self, rng: np.random.Generator, grain: float) -> np.ndarray:
-        """Smooth noise of about unit variance on all voxels, the same for every spacing; `grain` in mm."""
-        extent = [(float(axis[0]), float(axis[-1])) for axis in self.axes[::-1]]
-        noise = rng.standard_normal([int(520 // grain)] * 3, dtype=np.float32) * np.float32(1.8)
-        for dimension, (low, high) in enumerate(extent):
-            n = self.hu.shape[dimension]
-            position = np.linspace(low, high, n, dtype=np.float32) / grain + noise.shape[dimension] / 2 - 0.5
-            index = np.clip(position.astype(int), 0, noise.shape[dimension] - 2)
-            share = np.expand_dims(position - index, [d for d in range(3) if d != dimension])
-            noise = noise.take(index, dimension) * (1 - share) + noise.take(index + 1, dimension) * share
-        return noise
-
-
 class _Thorax:
     """The shapes several organs share: thoracic cage, spine and diaphragm."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         heights = (-190, -110, -50, 0, 50, 85, 110, 140, 190)
         depth = rng.uniform(0.95, 1.06)
-        self.half_width = _profile(heights, (128, 138, 137, 131, 117, 97, 76, 50, 45))
-        self.half_depth = _profile(heights, np.multiply((78, 86, 88, 85, 74, 60, 46, 36, 36), depth))
-        self.middle = _profile(heights, (-2, 0, 0, 4, 12, 16, 17, 14, 8))  # y
+        self.half_width = profile(heights, (128, 138, 137, 131, 117, 97, 76, 50, 45))
+        self.half_depth = profile(heights, np.multiply((78, 86, 88, 85, 74, 60, 46, 36, 36), depth))
+        self.middle = profile(heights, (-2, 0, 0, 4, 12, 16, 17, 14, 8))  # y
         kyphosis = rng.uniform(0.7, 1.25)
-        self.spine_y = _profile(heights, np.multiply((-14, -4, 2, 4, 2, -6, -16, -27, -34), kyphosis) + 60)
-        self.spine_x = _profile((-190, -60, 60, 190), rng.uniform(-4, 4, 4))
+        self.spine_y = profile(heights, np.multiply((-14, -4, 2, 4, 2, -6, -16, -27, -34), kyphosis) + 60)
+        self.spine_x = profile((-190, -60, 60, 190), rng.uniform(-4, 4, 4))
         self.first_vertebra, self.vertebra = 136.0, rng.uniform(22, 24)  # centre of T1, and height with disc
         right = rng.uniform(-58, -40)
         self.dome_top = {RIGHT: right, LEFT: right - rng.uniform(6, 14)}
@@ -181,7 +115,7 @@ class _Thorax:
 
     def diaphragm(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Height z of the roof of the abdomen."""
-        return _join(self.dome(x, y, RIGHT), self.dome(x, y, LEFT), 8)
+        return join(self.dome(x, y, RIGHT), self.dome(x, y, LEFT), 8)
 
     def lung(self, axes: Axes, side: int) -> np.ndarray:
         """The pleural space of one side; heart, spine and large vessels are yet to take their part of it."""
@@ -190,66 +124,14 @@ class _Thorax:
         # The mediastinum lies a little left; it widens above the aortic arch, and under the heart.
         medial = 5 + 3 * side + spine + 17 / (1 + np.exp((72 - z) / 9)) + 14 / (1 + np.exp((z + 50) / 10))
         top = self.apex - ((side * x - 50) ** 2 + (y - 22) ** 2) / 75
-        bound = _join(self.cage(axes), medial - side * x, 18)
-        return _join(bound, _join(0.75 * (self.dome(x, y, side) - z), 0.8 * (z - top), 4), 8)
-
-
-def _profile(at: Sequence[float], values: Vector) -> Callable[..., np.ndarray]:
-    """A smooth curve through values, evaluated in single precision."""
-    curve = PchipInterpolator(at, values)
-    return lambda z: curve(z).astype(np.float32)
-
-
-def _join(a: np.ndarray, b: np.ndarray, rounding: float) -> np.ndarray:
-    """Intersection of two shapes, its edge rounded over `rounding` mm; the union is -_join(-a, -b)."""
-    return np.maximum(a, b) + np.maximum(rounding - np.abs(a - b), 0) ** 2 / (4 * rounding)
+        bound = join(self.cage(axes), medial - side * x, 18)
+        return join(bound, join(0.75 * (self.dome(x, y, side) - z), 0.8 * (z - top), 4), 8)
 
 
 def _section(x: np.ndarray, y: np.ndarray, half_width: np.ndarray, half_depth: np.ndarray) -> np.ndarray:
     """A super-ellipse in each axial plane: the radial distance to its outline."""
     level = (np.abs(x) / half_width) ** SQUARENESS + (np.abs(y) / half_depth) ** SQUARENESS
     return np.hypot(x, y) * (1 - np.maximum(level, 1e-6) ** (-1 / SQUARENESS))
-
-
-def _dot(a: Sequence[np.ndarray], b: Iterable[np.ndarray]) -> np.ndarray:
-    x, y, z = (p * q for p, q in zip(a, b, strict=True))
-    return x + y + z
-
-
-def _length(a: Sequence[np.ndarray]) -> np.ndarray:
-    return np.sqrt(_dot(a, a)) + 1e-6  # never zero, to divide by
-
-
-def _ellipsoid(axes: Axes, centre: Vector, radii: Vector, frame: np.ndarray = UPRIGHT) -> np.ndarray:
-    """An ellipsoid with its radii along the rows of `frame`."""
-    centre, radii = np.asarray(centre, np.float32), np.asarray(radii, np.float32)
-    offset = [a - c for a, c in zip(axes, centre, strict=True)]
-    scaled = [_dot(offset, row) / r for row, r in zip(frame.astype(np.float32), radii, strict=True)]
-    level = _length(scaled)  # 1 on the surface
-    return level * (level - 1) / _length([o / r for o, r in zip(scaled, radii, strict=True)])
-
-
-def _tube(points: Sequence[Vector] | np.ndarray, radii: Vector, steps: int = 20) -> Path:
-    """A tube along a smooth curve through points (n, 3), with a radius for each."""
-    at = np.linspace(0, 1, len(points))
-    fine = np.linspace(0, 1, steps)
-    return PchipInterpolator(at, np.asarray(points, float))(fine), PchipInterpolator(at, radii)(fine)
-
-
-def _tree(start: np.ndarray, ends: np.ndarray, thinnest: float, share: float = 0.45) -> Iterator[Path]:
-    """Tubes that branch from `start` to all `ends` (n, 3), two by two along their widest spread.
-
-    The radius follows Murray's law: a parent's radius cubed is the sum of its children's.
-    """
-    radius = thinnest * len(ends) ** (1 / 3)
-    if len(ends) == 1:
-        yield np.stack([start, ends[0]]), np.array([radius, radius])
-        return
-    fork = start + share * (ends.mean(0) - start)
-    yield np.stack([start, fork]), np.array([radius, radius * 0.85])
-    order = np.argsort(ends[:, ends.std(0).argmax()])
-    for half in np.array_split(order, 2):
-        yield from _tree(fork, ends[half], thinnest, share)
 
 
 def _hilum(side: int) -> np.ndarray:
@@ -269,11 +151,11 @@ def _lung_points(rng: np.random.Generator, thorax: _Thorax, side: int, n: int, d
     return np.stack([x, y, z], -1)[thorax.lung((x, y, z), side) < -depth][:n]
 
 
-def _torso(canvas: _Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
+def _torso(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
     """Skin, fat under it and muscle, widening to the shoulders and narrowing to the neck; breasts or none."""
     heights = (-190, -110, -50, 0, 50, 85, 110, 140, 165, 190)
-    wide = _profile(heights, (24, 22, 24, 28, 46, 70, 78, 42, 16, 14))  # muscle and bone, beyond the cage
-    deep = _profile(heights, (24, 24, 23, 24, 31, 40, 44, 42, 38, 36))
+    wide = profile(heights, (24, 22, 24, 28, 46, 70, 78, 42, 16, 14))  # muscle and bone, beyond the cage
+    deep = profile(heights, (24, 24, 23, 24, 31, 40, 44, 42, 38, 36))
     fat, belly = rng.uniform(6, 17), rng.uniform(0, 8)
     x, y, z = canvas.window((-999,) * 3, (999,) * 3)[1]
     y = y - thorax.middle(z)
@@ -283,42 +165,42 @@ def _torso(canvas: _Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
     cup, spread, sag = rng.uniform(22, 42), rng.uniform(72, 84), rng.uniform(-35, -15)
     if rng.random() < 0.5:
         for side in (RIGHT, LEFT):
-            breast = _ellipsoid((x, y, z), (side * spread, -92 - 0.3 * fat, sag + 4 * side), (58, cup, 56))
-            skin = -_join(-skin, -breast, 25)
+            breast = ellipsoid((x, y, z), (side * spread, -92 - 0.3 * fat, sag + 4 * side), (58, cup, 56))
+            skin = -join(-skin, -breast, 25)
     soft = canvas.texture(rng, 12.0)
     canvas.paint(skin, 20.0)
     canvas.paint(skin + 2, FAT + 6 * soft)
     canvas.paint(muscle, MUSCLE + 9 * soft)
     # Fat between the organs, for all that follows to be painted on.
     region, axes = canvas.window((-150, -120, -999), (150, 120, 115))
-    canvas.paint(_join(thorax.cage(axes), axes[2] - 105, 10), FAT + 15 + 10 * soft[region], region)
+    canvas.paint(join(thorax.cage(axes), axes[2] - 105, 10), FAT + 15 + 10 * soft[region], region)
 
 
-def _abdomen(canvas: _Canvas, rng: np.random.Generator, thorax: _Thorax, contrast: bool) -> None:
+def _abdomen(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax, contrast: bool) -> None:
     """Bowel, liver, spleen, and the stomach with its gas in front, as the patient lies on the back."""
     region, axes = canvas.window((-150, -120, -999), (150, 120, -25))
     x, y, z = axes
     roof = 0.75 * (z - thorax.diaphragm(x, y))
-    inside = _join(thorax.cage(axes) + 2, roof, 8)
+    inside = join(thorax.cage(axes) + 2, roof, 8)
     canvas.paint(inside, MUSCLE, region)  # the diaphragm itself
     mixture = np.clip(canvas.texture(rng, 16.0)[region], -1, 1)
     canvas.paint(inside + 3, -15 + 55 * mixture, region)  # bowel and the fat around it
     enhanced = rng.uniform(30, 55) if contrast else 0.0
 
-    spleen = _ellipsoid(axes, (104, 42, -112), (30, 44, rng.uniform(38, 52)))
-    canvas.paint(_join(spleen, inside + 4, 6), 50 + enhanced, region)
+    spleen = ellipsoid(axes, (104, 42, -112), (30, 44, rng.uniform(38, 52)))
+    canvas.paint(join(spleen, inside + 4, 6), 50 + enhanced, region)
     # The liver's left lobe ends under the heart; its lower edge climbs from the right flank to there.
     edge = (x - rng.uniform(35, 60) + 0.85 * (thorax.dome_top[RIGHT] - z) + 0.35 * y) / 1.35
-    canvas.paint(_join(inside + 3, edge, 20), 60 + enhanced + 4 * mixture, region)
+    canvas.paint(join(inside + 3, edge, 20), 60 + enhanced + 4 * mixture, region)
     size = rng.uniform(0.85, 1.1)
-    stomach = _ellipsoid(axes, (58, -8, -98), (46 * size, 46 * size, 44 * size))
-    stomach = _join(stomach, inside + 4, 8)
+    stomach = ellipsoid(axes, (58, -8, -98), (46 * size, 46 * size, 44 * size))
+    stomach = join(stomach, inside + 4, 8)
     canvas.paint(stomach, 45.0, region)
-    canvas.paint(_join(stomach + 4, y - rng.uniform(-25, 0), 1), GAS, region)
+    canvas.paint(join(stomach + 4, y - rng.uniform(-25, 0), 1), GAS, region)
     canvas.paint(np.maximum(stomach + 4, rng.uniform(0, 4) - y), 20.0, region)
 
 
-def _lungs(canvas: _Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
+def _lungs(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
     """Parenchyma, denser towards the back and the base."""
     inflation = rng.uniform(-880, -835)
     grain = canvas.texture(rng, 6.0)
@@ -329,20 +211,20 @@ def _lungs(canvas: _Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
         canvas.paint(thorax.lung(axes, side), hu, region)
 
 
-def _lung_trees(canvas: _Canvas, rng: np.random.Generator, thorax: _Thorax, blood: float) -> None:
+def _lung_trees(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax, blood: float) -> None:
     """Arteries from the hilum and veins to the left atrium, to a radius of 0.85 mm; bronchi with walls."""
     vessels: list[Path] = []
     bronchi: list[Path] = []
     for side, count in ((RIGHT, 210), (LEFT, 180)):
         for start in (_hilum(side), np.add(_hilum(side), (-8 * side, 8, -22))):
-            vessels += _tree(start, _lung_points(rng, thorax, side, count, 4.0), 0.85)
-        bronchi += _tree(_bronchus(side), _lung_points(rng, thorax, side, 20, 25.0), 1.3)
+            vessels += tree(start, _lung_points(rng, thorax, side, count, 4.0), 0.85)
+        bronchi += tree(_bronchus(side), _lung_points(rng, thorax, side, 20, 25.0), 1.3)
     canvas.tubes(vessels, min(blood, 150.0))
     canvas.tubes([(points, radii + 0.6) for points, radii in bronchi], 0.0)
     canvas.tubes(bronchi, -960.0)
 
 
-def _heart(canvas: _Canvas, rng: np.random.Generator, thorax: _Thorax, blood: float) -> None:
+def _heart(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax, blood: float) -> None:
     """Four chambers in their muscle; the apex points left, forward and down and makes the cardiac notch."""
     size = rng.uniform(0.94, 1.1)
     lowered = 0.7 * (thorax.dome_top[LEFT] + 62)  # it rests on the diaphragm
@@ -360,50 +242,50 @@ def _heart(canvas: _Canvas, rng: np.random.Generator, thorax: _Thorax, blood: fl
         ((8, 19, 2), (36, 21, 25), UPRIGHT, 4),  # left atrium
     ]
     surfaces = [
-        _ellipsoid(axes, np.add(centre, shift), np.multiply(radii, size), turned)
+        ellipsoid(axes, np.add(centre, shift), np.multiply(radii, size), turned)
         for centre, radii, turned, _ in chambers
     ]
     outside = -surfaces[0]
     for surface in surfaces[1:]:
-        outside = _join(outside, -surface, 14)
+        outside = join(outside, -surface, 14)
     canvas.paint(-outside, 45 + 0.35 * max(blood - 45, 0), region)
     for surface, (_, _, _, wall) in zip(surfaces, chambers, strict=True):
         canvas.paint(surface + wall, blood, region)
 
 
-def _great_vessels(canvas: _Canvas, rng: np.random.Generator, thorax: _Thorax, blood: float) -> None:
+def _great_vessels(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax, blood: float) -> None:
     """Aorta with its arch over the left bronchus and its branches, caval vein, pulmonary arteries."""
     arch, lateral, width = rng.uniform(66, 80), rng.uniform(24, 32), rng.uniform(11, 14)
     descending = [(lateral - 0.07 * (50 - z), float(thorax.spine_y(z)) - 15, z) for z in (40, -20, -90, -190)]
     bend = [(0, -22, arch - 6), (19, 6, arch), (lateral, 34, arch - 12)]
-    aorta = _tube(
+    aorta = tube(
         [(6, -22, -12), (-12, -36, 35), *bend, *descending],
         np.array([1.2, 1.3, 1.15, 1.05, 1, 1, 0.95, 0.9, 0.8]) * width,
         40,
     )
-    cava = _tube([(-20, -5, 140), (-25, -14, 80), (-27, -16, 10)], [7, 9, 11])
-    trunk = _tube([(12, -44, -14), (20, -28, 32), (30, -6, 38), _hilum(LEFT)], [14, 14, 11, 8])
-    right_branch = _tube([(20, -22, 34), (-12, -6, 32), _hilum(RIGHT)], [11, 10, 8])
+    cava = tube([(-20, -5, 140), (-25, -14, 80), (-27, -16, 10)], [7, 9, 11])
+    trunk = tube([(12, -44, -14), (20, -28, 32), (30, -6, 38), _hilum(LEFT)], [14, 14, 11, 8])
+    right_branch = tube([(20, -22, 34), (-12, -6, 32), _hilum(RIGHT)], [11, 10, 8])
     head = [
-        _tube([(-4, -16, arch), (-14, -4, arch + 25), (-28, 4, 170)], [7, 6, 4]),
-        _tube([(8, 0, arch), (15, 4, arch + 25), (28, 6, 170)], [5, 4, 4]),
-        _tube([(18, 14, arch), (22, 8, arch + 30), (38, -4, 126), (95, -12, 114)], [5, 5, 5, 4]),
+        tube([(-4, -16, arch), (-14, -4, arch + 25), (-28, 4, 170)], [7, 6, 4]),
+        tube([(8, 0, arch), (15, 4, arch + 25), (28, 6, 170)], [5, 4, 4]),
+        tube([(18, 14, arch), (22, 8, arch + 30), (38, -4, 126), (95, -12, 114)], [5, 5, 5, 4]),
     ]
     canvas.tubes([aorta, cava, trunk, right_branch, *head], blood)
 
 
-def _airways(canvas: _Canvas, rng: np.random.Generator) -> None:
+def _airways(canvas: Canvas, rng: np.random.Generator) -> None:
     """Trachea and main bronchi, the right one steeper and wider."""
     carina = np.array([rng.uniform(-3, 3), 16.0, rng.uniform(42, 52)])
     width = rng.uniform(7.5, 9.5)
-    tubes = [_tube([(0, -4, 200), (1, 2, 130), (2, 10, 90), carina], [width] * 4)]
+    tubes = [tube([(0, -4, 200), (1, 2, 130), (2, 10, 90), carina], [width] * 4)]
     for side, share in ((RIGHT, 0.8), (LEFT, 0.7)):
-        tubes.append(_tube([carina, _bronchus(side)], [share * width, 0.65 * width]))
+        tubes.append(tube([carina, _bronchus(side)], [share * width, 0.65 * width]))
     canvas.tubes(tubes, 30.0, inset=-2)  # wall
     canvas.tubes(tubes, GAS)
 
 
-def _spine(canvas: _Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
+def _spine(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
     """Vertebrae repeating along z: body, disc, canal, arch, transverse and spinous processes."""
     cortex, marrow = CORTEX * rng.uniform(0.7, 1.0), MARROW * rng.uniform(0.7, 1.1)
     region, (x, y, z) = canvas.window((-60, 0, -999), (60, 130, 999))
@@ -413,7 +295,7 @@ def _spine(canvas: _Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
     x, y = x - thorax.spine_x(z), y - thorax.spine_y(z)
     girth = (16 - 0.018 * z) * (1 + 0.0012 * level**2)  # larger downwards, waisted
     column = (np.sqrt((x / 1.15) ** 2 + y**2 + 1e-6) - girth) * 1.05
-    body = _join(column, np.abs(level) - (pitch / 2 - 2.8), 3)
+    body = join(column, np.abs(level) - (pitch / 2 - 2.8), 3)
     canvas.paint(column + 1.5, 85.0, region)  # discs
     canal = np.hypot(x / 1.15, y - girth - 7) - 8
     arch = np.maximum(np.hypot(x / 1.2, y - girth - 8) - 14, np.abs(level + 2) - 7)
@@ -428,13 +310,13 @@ def _spine(canvas: _Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
     canvas.paint(canal, 30.0, region)
 
 
-def _bone(canvas: _Canvas, paths: Sequence[Path], stretch: Point, shell: float, cortex: float = CORTEX) -> None:
+def _bone(canvas: Canvas, paths: Sequence[Path], stretch: Point, shell: float, cortex: float = CORTEX) -> None:
     """Tubes of cortical bone, `shell` mm thick, around marrow."""
     canvas.tubes(paths, cortex, stretch)
     canvas.tubes(paths, MARROW, stretch, inset=shell)
 
 
-def _ribs(canvas: _Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
+def _ribs(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
     """Twelve pairs from the spine around the cage, down and forward; the first seven reach the sternum."""
     ends = np.deg2rad([145, 152, 156, 158, 156, 153, 148, 140, 130, 122, 98, 70])
     drops = np.multiply([32, 50, 66, 78, 88, 94, 98, 100, 98, 90, 62, 40], rng.uniform(0.8, 1.1))
@@ -453,12 +335,12 @@ def _ribs(canvas: _Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
             if i < 7:
                 tip = np.array([side * 14, sternum_y[i], sternum_z[i]])
                 bend = (shaft[-1] + tip) / 2 - np.array([0, 3, 6])
-                cartilages.append(_tube([shaft[-1], bend, tip], [4.5, 4.5, 4.5], 8))
+                cartilages.append(tube([shaft[-1], bend, tip], [4.5, 4.5, 4.5], 8))
     canvas.tubes(cartilages, CARTILAGE)
     _bone(canvas, ribs, (1, 1, 1.6), 1.7)
 
 
-def _shoulder_girdle(canvas: _Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
+def _shoulder_girdle(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
     """Sternum, clavicles and shoulder blades."""
     z = np.array([88, 76, 60, 52, 20, -20, -45, -62], float)
     front = thorax.middle(z) - thorax.half_depth(z) - 6
@@ -469,7 +351,7 @@ def _shoulder_girdle(canvas: _Canvas, rng: np.random.Generator, thorax: _Thorax)
     clavicles, rise = [], rng.uniform(-4, 8, 2)
     for side, up in zip((RIGHT, LEFT), rise.tolist(), strict=True):
         points = [(20, front[0] - 2, 90), (55, front[0] - 12, 97), (100, -20, 106 + up), (134, 6, 110 + up)]
-        clavicles.append(_tube(np.multiply(points, (side, 1, 1)), [8, 5.5, 5.5, 6.5]))
+        clavicles.append(tube(np.multiply(points, (side, 1, 1)), [8, 5.5, 5.5, 6.5]))
     _bone(canvas, clavicles, (1, 1, 1), 1.8)
 
     # A blade is the part of a thin shell around the cage within an ellipsoid. Its spine stands on it.
@@ -477,7 +359,7 @@ def _shoulder_girdle(canvas: _Canvas, rng: np.random.Generator, thorax: _Thorax)
         x0, x1 = sorted((40 * side, 160 * side))
         region, axes = canvas.window((x0, 0, -30), (x1, 125, 125))
         shell = np.abs(thorax.cage(axes) - 20) - 2.2
-        blade = np.maximum(shell, _ellipsoid(axes, (side * 100, 70, 48), (42, 60, 62)))
+        blade = np.maximum(shell, ellipsoid(axes, (side * 100, 70, 48), (42, 60, 62)))
         canvas.paint(blade, 420.0, region)
-        spine = _tube([(side * 78, 98, 72), (side * 115, 72, 92), (side * 140, 22, 108)], [3, 4.5, 6])
+        spine = tube([(side * 78, 98, 72), (side * 115, 72, 92), (side * 140, 22, 108)], [3, 4.5, 6])
         _bone(canvas, [spine], (1, 1, 1.3), 1.6)
