@@ -23,7 +23,7 @@ lint: $(VENV)/.installed-dev  ## check rules, format and types
 	$(BIN)/mypy
 
 docs: $(VENV)/.installed-docs  ## render the documentation, into site/
-	$(BIN)/mkdocs build --strict
+	$(BIN)/sphinx-build --fail-on-warning --quiet docs site
 
 clean:  ## remove everything that make made
 	rm -rf $(VENV) demo-output site build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,10 @@
+"""How Sphinx renders these pages; `make docs` runs it."""
+
+project = "Raylift"
+author = "The Raylift authors"
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+myst_heading_anchors = 3
+html_theme = "furo"
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+add_module_names = False
