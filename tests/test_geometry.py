@@ -60,11 +60,29 @@ def test_grid_survives_json() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("spacing_xyz_mm", [1, 0, 1]), ("shape_zyx", [4, 0, 2]), ("shape_zyx", [4, 2]), ("origin_lps_mm", ["a", 0, 0])],
+    [
+        ("spacing_xyz_mm", [1, 0, 1]),
+        ("spacing_xyz_mm", [1, math.nan, 1]),
+        ("shape_zyx", [4, 0, 2]),
+        ("shape_zyx", [4, 2]),
+        ("shape_zyx", [4, math.inf, 2]),
+        ("origin_lps_mm", ["a", 0, 0]),
+        ("origin_lps_mm", [0, 0, -math.inf]),
+        ("direction", [1, 0, 0, 0, 1, 0, 0, 0, math.nan]),
+        ("direction", [1, 0, 0, 0, 1, 0, 0, 0, 0]),  # singular
+        ("direction", [2, 0, 0, 0, 1, 0, 0, 0, 1]),  # scales
+        ("direction", [1, 0.1, 0, 0, 1, 0, 0, 0, 1]),  # shears
+        ("direction", [1, 0, 0, 1]),
+    ],
 )
 def test_malformed_grid(key: str, value: list[object]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  (the message is Python's own for some)
         VolumeGrid.from_dict({**TURNED.to_dict(), key: value})
+
+
+def test_rounded_cosines_are_a_direction() -> None:
+    turn = [0.866, -0.5, 0, 0.5, 0.866, 0, 0, 0, 1]  # 30°
+    assert VolumeGrid.from_dict({**TURNED.to_dict(), "direction": turn}).direction == pytest.approx(turn)
 
 
 @pytest.mark.parametrize(

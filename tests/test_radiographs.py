@@ -137,6 +137,7 @@ def test_pictures_of_any_format_and_depth_agree(tmp_path: Path, name: str) -> No
     assert np.abs(radiograph.image - read_radiograph(tmp_path / "same.dcm").image).mean() < 0.03
     assert radiograph.image.dtype == np.float32
     assert radiograph.pixel_mm is None
+    assert radiograph.hung
     assert "approximate" in radiograph.note
     assert "frontal" in radiograph.note
 
@@ -246,6 +247,7 @@ def test_dicom_view(tmp_path: Path, view: str | None, kind: str) -> None:
     note = read_radiograph(path).note
     assert kind in note
     assert (f"DICOM view {view}" in note) == (view is not None)
+    assert read_radiograph(path).position == (view or "")
     assert "lateral" in read_radiograph(path, lateral=True).note
 
 
@@ -276,8 +278,10 @@ def test_square(tmp_path: Path, rows: int, columns: int) -> None:
     expected[top : top + rows, left : left + columns] = chest(rows, columns) + 1
     np.testing.assert_array_equal(found.image, expected)
     assert found.pixel_mm == pytest.approx(0.5)
+    assert not found.hung  # line integrals
     found = read_radiograph(write_dicom(tmp_path / "xray.dcm", grey(16, rows, columns) // 16))
     assert found.image.shape == (96, 96)
+    assert found.hung
     assert found.pixel_mm == pytest.approx(0.2)
 
 

@@ -118,6 +118,7 @@ def test_keys_of_the_other_objective_are_unknown(path: Path) -> None:
         ("views=[0, frontal]", "'frontal' is no view"),
         ("lift=repaet", "the nearest is 'repeat'"),
         ("network.name=swin-unet", "the nearest is 'swin_unetr'"),
+        ("network.feature_size=16", "network.feature_size: 16 is no multiple of 12"),
     ],
 )
 def test_wrong_values_are_named(path: Path, override: str, expected: str) -> None:

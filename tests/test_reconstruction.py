@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from PIL import Image
 
 from helpers import Known, describe_tiny, known_weights, random_weights
 from raylift.drr.projector import project_volume
-from raylift.errors import BadInput
+from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.reconstruction import Reconstruction, Reconstructor, reproject
 from raylift.volumes import Volume, hu_to_unit
@@ -106,6 +107,24 @@ def test_finer_xrays_are_averaged(images: np.ndarray) -> None:
     same(chosen(images.repeat(2, 1).repeat(2, 2)), chosen(images))
 
 
+def test_finer_xrays_are_accounted_for_on_the_weights_detector() -> None:
+    fine = np.random.default_rng(0).uniform(0, 6, (2, 192, 192)).astype(np.float32)
+    mean = fine.reshape(2, 64, 3, 64, 3).mean((2, 4))
+    chosen = known(0.1, 0.05, -0.02)
+    given = xray_set(fine, geometry=UNIT.with_pixels(192))
+    result = chosen(given)
+    assert result.xrays.geometry == UNIT
+    assert (result.xrays.views, result.xrays.isocentre) == (VIEWS, ISOCENTRE)
+    np.testing.assert_allclose(result.xrays.images, mean, atol=1e-5)
+    assert result.reprojected.shape == (2, 64, 64)
+    # The volume is that of the full resolution, which the map averages itself.
+    with torch.inference_mode():
+        unit = chosen.mapping(torch.from_numpy(fine)[None], VIEWS)[0, 0].clamp(0, 1).numpy()
+    np.testing.assert_allclose(hu_to_unit(result.volume.array), unit, atol=1e-6)
+    coarse = fine[:, :40, :40]
+    assert chosen(xray_set(coarse, geometry=UNIT.with_pixels(40))).reprojected.shape == (2, 40, 40)
+
+
 @pytest.mark.parametrize(
     ("views", "flipped"),
     [
@@ -138,6 +157,19 @@ def test_a_slightly_turned_patient(images: np.ndarray, angles: tuple[float, floa
 def test_wrong_views(images: np.ndarray, views: tuple[float, float]) -> None:
     with pytest.raises(BadInput, match="the weights are for"):
         known(0.5)(images, views=views)
+
+
+def test_a_set_says_its_views_itself(images: np.ndarray, tmp_path: Path) -> None:
+    given = xray_set(images)
+    write_xrays(given, tmp_path, "torch")
+    for place in (given, tmp_path, str(tmp_path / "xrays.json")):
+        with pytest.raises(WrongUsage, match="its views itself"):
+            known(0.5)(place, views=[0, 90])
+
+
+def test_unknown_device() -> None:
+    with pytest.raises(WrongUsage, match="'foo'"):
+        Reconstructor(known_weights(Known(0.5)), "foo")
 
 
 def test_unknown_view(images: np.ndarray) -> None:
@@ -239,3 +271,13 @@ def test_radiographs_as_float_images_and_as_pictures(reconstructor: Reconstructo
     assert hu_to_unit(result.volume.array).std() > 0
     with pytest.raises(BadInput, match="2 X-rays: 1 views given"):
         reconstructor(files, views=["pa"])
+
+
+@pytest.mark.parametrize("views", [(0, 90), (180, 270), ("pa", "lateral-left"), (181, 269)], ids=str)
+def test_a_picture_is_hung_for_reading_whatever_its_angle(tmp_path: Path, views: tuple[str | float, ...]) -> None:
+    # Brighter towards the right: to the patient's left in the frontal image, to the back in the lateral one.
+    Image.fromarray(np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))).save(tmp_path / "ramp.png")
+    files = [tmp_path / "ramp.png"] * 2
+    frontal, lateral = known(0.0, 0.3, 0.0)(files, views).volume.array, known(0.0, 0.0, 0.3)(files, views).volume.array
+    assert (np.diff(frontal[32, 32, 4:-4]) > 0).all()
+    assert (np.diff(lateral[32, 4:-4, 32]) > 0).all()

@@ -115,3 +115,51 @@ def test_real_scans_too(scan: Volume) -> None:
     solid = np.stack([ndimage.binary_fill_holes(s) for s in scan.array[::4] > -300])[:, ::4, ::4]
     lungs = solid & (scan.array[::4, ::4, ::4] < -600)
     assert (np.abs(relative[lungs]) < 160).all(-1).mean() > 0.97
+
+
+def cropped(volume: Volume, width: float) -> Volume:
+    """The middle `width` mm across: a field of view that cuts the flanks off."""
+    n = volume.grid.shape[2]
+    kept = round(width / volume.grid.spacing[0])
+    start = (n - kept) // 2
+    x, y, z = volume.grid.origin
+    origin = (x + start * volume.grid.spacing[0], y, z)
+    grid = VolumeGrid((*volume.grid.shape[:2], kept), volume.grid.spacing, origin)
+    return Volume(volume.array[:, :, start : start + kept], grid)
+
+
+@pytest.mark.parametrize("width", [280, 240])
+def test_lungs_open_to_the_edge_of_the_field_of_view(width: float) -> None:
+    volume = thorax_phantom(0, 4.0)
+    whole, part = find_thorax(volume), find_thorax(cropped(volume, width))
+    assert part.lung_ml < whole.lung_ml
+    assert np.allclose(part.centre, whole.centre, atol=8)
+
+
+def test_gas_in_the_bowel_is_no_lung() -> None:
+    volume = thorax_phantom(0, 4.0)
+    centre = np.asarray(find_thorax(volume).centre)
+    gas = np.linalg.norm(volume.grid.points() - np.add(centre, (20, -40, -150)), axis=-1) < 45
+    bubble = Volume(np.where(gas, np.int16(-970), volume.array), volume.grid)
+    assert np.allclose(find_thorax(bubble).centre, centre, atol=4)
+
+
+def test_an_arm_beside_the_trunk_does_not_count() -> None:
+    volume = thorax_phantom(0, 4.0)
+    centre = np.asarray(find_thorax(volume).centre)
+    padded = np.pad(volume.array, ((0, 0), (0, 0), (0, 25)), constant_values=-1000)
+    grid = VolumeGrid(padded.shape, volume.grid.spacing, volume.grid.origin)
+    x, y, _ = np.moveaxis(grid.points() - centre, -1, 0)
+    body = np.argwhere((volume.array > -300).any((0, 1))).max() * 4.0 + volume.grid.origin[0] - centre[0]
+    arm = np.hypot(x - body - 50, y) < 35
+    assert np.allclose(find_thorax(Volume(np.where(arm, np.int16(40), padded), grid)).centre, centre, atol=4)
+
+
+def test_lungs_that_look_too_low_are_reported() -> None:
+    volume = thorax_phantom(0, 4.0)
+    assert find_thorax(volume).warnings == []
+    half = find_thorax(volume).centre[2] - 20
+    white = (volume.grid.points()[..., 2] > half) & (volume.array > -980) & (volume.array < -400)
+    filled = Volume(np.where(white, np.int16(30), volume.array), volume.grid)
+    (warning,) = find_thorax(filled).warnings
+    assert "mm tall" in warning

@@ -20,6 +20,7 @@ from raylift.volumes import (
     hu_to_mu,
     hu_to_unit,
     read_volume,
+    replacing_together,
     stem_of,
     suffix_of,
     unit_to_hu,
@@ -123,6 +124,37 @@ def test_a_failing_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(OSError, match="no space"):
         write_volume(marked(), tmp_path / f"other{ending}")
     assert {file.name for file in tmp_path.iterdir()} == set(before)
+
+
+def test_an_array_and_its_grid_are_written_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_volume(marked(), tmp_path / "ct.npy")
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def full(*args: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("raylift.volumes.write_json", full)
+    other = Volume(np.zeros((3, 3, 3), np.int16), VolumeGrid.cube((0, 0, 0), 3, 3))
+    with pytest.raises(OSError, match="no space"):
+        write_volume(other, path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_files_replaced_together(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+
+    def write(target: Path, *, fail: bool) -> None:
+        with replacing_together(target) as folder:
+            for name in "ab":
+                (folder / name).write_text("new")
+            if fail:
+                raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space"):
+        write(tmp_path, fail=True)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"a": "old"}
+    write(tmp_path, fail=False)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"a": "new", "b": "new"}
 
 
 def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None:
@@ -387,6 +419,18 @@ def test_npy_with_a_damaged_grid(tmp_path: Path, grid: str) -> None:
         read_volume(path)
 
 
+@pytest.mark.parametrize("kind", ["f2", "?", "U3", "M8[s]", "g"])
+def test_npy_of_no_type_that_volumes_have(tmp_path: Path, kind: str) -> None:
+    fails(npy(tmp_path, np.zeros(GRID.shape, kind), {"grid": GRID.to_dict()}), "an array of .*; save it as int16")
+
+
+@pytest.mark.parametrize("kind", [">i2", ">f4", "<f8", "u1", "i8"])
+def test_npy_of_any_byte_order(tmp_path: Path, kind: str) -> None:
+    array = np.zeros(GRID.shape, kind)
+    array[MARK] = 70
+    assert world_of(read_volume(npy(tmp_path, array, {"grid": GRID.to_dict()})), 70) == pytest.approx(MARK_AT)
+
+
 def test_npy_of_another_shape_or_kind(tmp_path: Path) -> None:
     grid = {"grid": GRID.to_dict()}
     fails(npy(tmp_path, np.zeros((7, 6, 5), np.int16), grid), r"\(7, 6, 5\), but its grid says \(5, 6, 7\)")
@@ -516,3 +560,15 @@ def test_integers_convert_like_floats() -> None:
 def test_a_volume_and_its_grid_agree() -> None:
     with pytest.raises(ValueError, match="differ in shape"):
         Volume(np.zeros((5, 6, 8)), GRID)
+
+
+def test_slices_of_a_tilted_gantry(tmp_path: Path) -> None:
+    write_series(tmp_path, ImageOrientationPatient=[1, 0, 0, 0, 0.966, 0.259])
+    fails(tmp_path, "slices of a tilted gantry")
+
+
+def test_slices_at_one_place(tmp_path: Path) -> None:
+    series = generate_uid()
+    for k in range(4):
+        write_slice(tmp_path / f"{k}.dcm", np.full((6, 7), k), -400.0, series)
+    fails(tmp_path, "all slices lie at one place")

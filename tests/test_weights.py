@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from helpers import describe_tiny, random_weights
-from raylift.errors import BadInput
+from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View
-from raylift.weights import build_mapping, load_weights, save_weights
+from raylift.weights import build_mapping, device_of, load_weights, save_weights
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +149,15 @@ def test_truncated_but_sealed(folder: Path) -> None:
     file.write_bytes(file.read_bytes()[:-100])
     seal(folder)
     assert "damaged" in refused(folder)
+
+
+def test_devices() -> None:
+    assert device_of("cpu") == device_of(torch.device("cpu")) == torch.device("cpu")
+    assert device_of().type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("name", ["foo", "", "meta", f"cuda:{torch.cuda.device_count()}"])
+def test_devices_that_do_not_compute_here(name: str) -> None:
+    with pytest.raises(WrongUsage, match=f"device '{name}'") as caught:
+        device_of(name)
+    assert "\n" not in str(caught.value)

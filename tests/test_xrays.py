@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from PIL import Image
 
 from raylift.errors import BadInput
 from raylift.geometry import Geometry, View
 from raylift.xrays import XraySet, read_radiographs, read_xrays, write_xrays
+from test_radiographs import grey, write_dicom
 
 UNIT = Geometry.preset("chest-stand", 43)  # pixels of 10 mm
 VIEWS = (View(0.0), View(180.0, True), View(45.0))
@@ -64,6 +66,21 @@ def test_images_carry_the_detectors_pixel_size(folder: Path) -> None:
     assert image.GetSpacing() == pytest.approx((10, 10))
     assert image.GetPixelID() == sitk.sitkFloat32
     assert sorted(path.name for path in folder.iterdir()) == ["45.mha", "ap.mha", "pa.mha", "xrays.json"]
+
+
+def test_an_interrupted_rewrite_is_no_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, written = sitk.WriteImage, []
+
+    def second_fails(*args: Any, **options: Any) -> None:
+        if written:
+            raise KeyboardInterrupt
+        written.append(args)
+        write(*args, **options)
+
+    monkeypatch.setattr(sitk, "WriteImage", second_fails)
+    with pytest.raises(KeyboardInterrupt):
+        write_xrays(xray_set(), folder, "torch")
+    assert "no xrays.json" in refused(folder)
 
 
 def test_images_must_fit_views_and_unit() -> None:
@@ -201,3 +218,53 @@ def test_pixel_sizes_that_no_detector_has(tmp_path: Path, spacing: float) -> Non
     file = radiograph(tmp_path / "odd", 64, spacing, (5, 60))
     with pytest.raises(BadInput, match=r"odd\.mha: pixels of .* mm"):
         read_radiographs([file], [View(0.0)], UNIT)
+
+
+@pytest.mark.parametrize("angle", [0, 30, 60, 90, 91, 120, 150, 180, 181, 210, 240, 270, 300, 330])
+def test_grey_levels_hang_for_reading_from_any_angle(tmp_path: Path, angle: float) -> None:
+    Image.fromarray(grey(8)).save(tmp_path / "picture.png")
+    dicom = write_dicom(tmp_path / "file.dcm", grey(16) // 16)
+    for file in (tmp_path / "picture.png", dicom):
+        for given in (View(angle), View(angle, True)):
+            (view,) = read_radiographs([file], [given], UNIT).views
+            assert view.angle == angle
+            # To the left (+x) in what is rather frontal, to the back (+y) in what is rather lateral.
+            assert max(view.u, key=abs) > 0
+
+
+@pytest.mark.parametrize("view", [View(180.0), View(180.0, True), View(270.0), View(90.0, True)])
+def test_line_integrals_keep_their_view(tmp_path: Path, view: View) -> None:
+    for spacing in (2.15, None):
+        file = radiograph(tmp_path / "drr", 64, spacing, (5, 60))
+        assert read_radiographs([file], [view], UNIT).views == (view,)
+
+
+@pytest.mark.parametrize(("kind", "angles"), [("frontal", (0, 1, 40, 179, 182)), ("lateral", (50, 89, 91, 268.5, 271))])
+def test_grey_levels_of_a_slightly_turned_patient(tmp_path: Path, kind: str, angles: tuple[float, ...]) -> None:
+    Image.fromarray(grey(8)).save(tmp_path / "picture.png")
+    for angle in angles:
+        assert kind in read_radiographs([tmp_path / "picture.png"], [View(angle)], UNIT).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("position", "view", "fits"),
+    [
+        ("PA", "pa", True),
+        ("AP", "180", True),  # from either side
+        ("LL", "lateral-right", True),
+        ("RLO", "91", True),  # says nothing that Raylift knows
+        ("PA", "lateral-left", False),
+        ("AP", "91", False),
+        ("LL", "ap", False),
+        ("RL", "pa", False),
+        ("LAT", "1", False),
+    ],
+)
+def test_dicom_of_another_view(tmp_path: Path, position: str, view: str, fits: bool) -> None:
+    file = write_dicom(tmp_path / "file.dcm", grey(16) // 16, ViewPosition=position)
+    given = View.parse(view)
+    if fits:
+        read_radiographs([file], [given], UNIT)
+        return
+    with pytest.raises(BadInput, match=rf"file\.dcm: DICOM says it is of view {position}, not {given.name}"):
+        read_radiographs([file], [given], UNIT)

@@ -46,11 +46,13 @@ def demo(folder: Path, seed: int = 0, say: Callable[[str], None] = lambda line: 
     say(f"reconstruction: {folder / 'reconstruction'}.{{{','.join(FORMATS)}}}")
     truth = phantom.resample(made.volume.grid)
     named = [(view.name, image) for view, image in zip(xrays.views, images, strict=True)]
-    montage(truth, made.volume, named, folder / "preview.png", "Raylift demo: a phantom and its reconstruction")
+    title = "Raylift demo: a phantom and its reconstruction"
+    preview = montage(truth, made.volume, named, folder / "preview.png", title)
     metrics = score(hu_to_unit(made.volume.array), hu_to_unit(truth.array), "hu")
-    floor = float(abs(reproject(truth, xrays) - images).mean() / images.mean())
+    floor = float(abs(reproject(truth, made.xrays) - made.xrays.images).mean() / made.xrays.images.mean())
     errors = {"reprojection_error": made.reprojection_error, "reprojection_error_of_truth": floor}
-    write_report([CaseResult("phantom", metrics, extra=errors)], "hu", folder / "report", "Raylift demo")
+    case = CaseResult("phantom", metrics, extra=errors)
+    write_report([case], "hu", folder / "report", "Raylift demo", images=[preview])
     (folder / "figures.json").write_text(json.dumps(metrics | errors, indent=2) + "\n")
-    say(f"picture and report: {folder / 'preview.png'}, {folder / 'report' / 'report.md'}")
+    say(f"picture and report: {preview}, {folder / 'report' / 'report.md'}")
     return metrics | errors

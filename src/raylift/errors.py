@@ -14,8 +14,13 @@ class BadInput(ValueError):
     """
 
     def __init__(self, what: object, problem: str, remedy: str = "") -> None:
+        # The base class calls the class with these again when a worker process sends the error.
+        super().__init__(str(what), problem, remedy)
+
+    def __str__(self) -> str:
+        what, problem, remedy = self.args
         line = f"{what}: {problem}" + (f"; {remedy}" if remedy else "")
-        super().__init__(" ".join(line.split()))
+        return " ".join(line.split())
 
 
 class WrongUsage(ValueError):

@@ -93,12 +93,19 @@ class VolumeGrid:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> VolumeGrid:
         """The grid that `to_dict` described. Raises KeyError or ValueError if an entry is missing or malformed."""
-        z, y, x = (int(n) for n in data["shape_zyx"])
-        sx, sy, sz = (float(s) for s in data["spacing_xyz_mm"])
-        ox, oy, oz = (float(o) for o in data["origin_lps_mm"])
-        a, b, c, d, e, f, g, h, i = (float(cosine) for cosine in data.get("direction", IDENTITY))
+        shape, spacing, origin = data["shape_zyx"], data["spacing_xyz_mm"], data["origin_lps_mm"]
+        direction = data.get("direction", IDENTITY)
+        if not np.isfinite(np.array([*shape, *spacing, *origin, *direction], float)).all():
+            raise ValueError("a grid needs finite numbers")
+        z, y, x = (int(n) for n in shape)
+        sx, sy, sz = (float(s) for s in spacing)
+        ox, oy, oz = (float(o) for o in origin)
+        a, b, c, d, e, f, g, h, i = (float(cosine) for cosine in direction)
         if min(sx, sy, sz) <= 0 or min(x, y, z) < 1:
             raise ValueError("a grid needs positive spacing and at least one voxel per axis")
+        axes = np.reshape([a, b, c, d, e, f, g, h, i], (3, 3))
+        if not np.allclose(axes.T @ axes, np.eye(3), atol=1e-3):  # cosines may be rounded to three digits
+            raise ValueError("a grid's direction needs perpendicular axes of length 1")
         return cls((z, y, x), (sx, sy, sz), (ox, oy, oz), (a, b, c, d, e, f, g, h, i))
 
 

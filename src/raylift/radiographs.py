@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,10 @@ PERCENTILES = (0.5, 5, 50, 95, 99.5)
 FRONTAL = (0.0, 1.3, 3.2, 5.1, 5.4)
 LATERAL = (0.0, 2.0, 5.4, 7.8, 8.6)
 
+# DICOM's ViewPosition; other values, and files without, say nothing.
+FRONTAL_POSITIONS = ("AP", "PA")
+LATERAL_POSITIONS = ("LL", "RL", "LAT", "LATERAL")
+
 # DICOM's modalities of projection images, and of those whose kind got lost.
 MODALITIES = ("CR", "DX", "RG", "RF", "XA", "OT", "")
 
@@ -45,15 +49,19 @@ class Radiograph:
     """An X-ray image.
 
     Args:
-        image: line integrals ∫μ dl without unit, float32 ≥ 0, square (rows, columns). Row 0 is superior;
-            columns run to the patient's left in a frontal image, to the back in a lateral one.
+        image: line integrals ∫μ dl without unit, float32 ≥ 0, square (rows, columns). Row 0 is superior.
         pixel_mm: distance of pixel centres on the detector in mm, if the file says so.
         note: one sentence on where the values come from, and how far to trust them.
+        hung: made of grey levels, and hung for reading: columns run to the patient's left in a frontal image, to the
+            back in a lateral one. Columns of line integrals run as their view has them.
+        position: DICOM's ViewPosition, like "PA" or "LL", if the file says it.
     """
 
     image: np.ndarray
     pixel_mm: float | None
     note: str
+    hung: bool = False
+    position: str = ""
 
 
 def read_radiograph(path: str | Path, *, lateral: bool | None = None) -> Radiograph:
@@ -206,11 +214,11 @@ def _read_dicom(path: Path, lateral: bool | None) -> Radiograph:
         raise
     except Exception as error:  # decoders fail on damaged files in more ways than they document
         raise _damaged(path, error) from None
-    view = str(dataset.get("ViewPosition") or "").upper()
+    position = str(dataset.get("ViewPosition") or "").upper()
     if lateral is None:
-        lateral = view in ("LL", "RL", "LAT", "LATERAL")
-    facts = [f"DICOM view {view}" if view else "", "inverted as DICOM says" if inverted else "", turned]
-    return _from_grey(path, grey, pixel_mm, lateral, *facts)
+        lateral = position in LATERAL_POSITIONS
+    facts = [f"DICOM view {position}" if position else "", "inverted as DICOM says" if inverted else "", turned]
+    return replace(_from_grey(path, grey, pixel_mm, lateral, *facts), position=position)
 
 
 def _hang(path: Path, grey: np.ndarray, orientation: Sequence[str]) -> tuple[np.ndarray, str]:
@@ -252,7 +260,7 @@ def _from_grey(path: Path, grey: np.ndarray, pixel_mm: float | None, lateral: bo
         f"{values[2]} and {values[3]}, as in simulated {kind} chest radiographs"
     )
     note = ", ".join([note, *(fact for fact in facts if fact)]) + "; absolute values are approximate"
-    return Radiograph(_square(image), pixel_mm, note)
+    return Radiograph(_square(image), pixel_mm, note, hung=True)
 
 
 def _square(image: np.ndarray) -> np.ndarray:

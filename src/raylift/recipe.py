@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from raylift.errors import WrongUsage
 from raylift.geometry import View
@@ -71,6 +71,13 @@ class NetworkPart(Part):
     def _known(cls, name: str) -> str:
         return known(name, NETWORKS, "network")
 
+    @field_validator("feature_size")
+    @classmethod
+    def _divisible(cls, size: int, info: ValidationInfo) -> int:
+        if info.data.get("name") == "swin_unetr" and size % 12:
+            raise ValueError(f"{size} is no multiple of 12, as swin_unetr needs")
+        return size
+
 
 class PaperObjectivePart(Part):
     """Neural optimal transport as published: equations 3 and 4."""
@@ -111,7 +118,7 @@ class TrainPart(Part):
     clip_norm: Positive | None = None
     ema_decay: Probability = 0.995
     ema_every: Count = 5
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
     seed: int = 0
     log_every: Count = 10
     validate_every: Count = 250

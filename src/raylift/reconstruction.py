@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from raylift.drr import Projector
-from raylift.errors import BadInput
+from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.volumes import Volume, hu_to_mu, unit_to_hu
 from raylift.weights import Weights, device_of, load_weights
@@ -26,7 +27,7 @@ class Reconstruction:
     Args:
         volume: Hounsfield units (z, y, x), float32, on a cube around the X-rays' isocentre (around the world's
             origin where that is not known).
-        xrays: those it was made from, on the weights' detector.
+        xrays: those it was made from, on the weights' detector: finer ones are averaged to its pixels.
         reprojected: line integrals (N, rows, columns) through the volume.
         reprojection_error: mean absolute difference of `reprojected` and the X-rays as a share of their mean. What
             the rays cross outside of the cube counts as error, so that even a perfect volume does not reach 0.
@@ -58,7 +59,7 @@ class Reconstructor:
 
     def __init__(self, weights: Weights, device: torch.device | str | None = None) -> None:
         self.weights = weights
-        self.device = torch.device(device) if device is not None else device_of()
+        self.device = device_of(device)
         self.mapping = weights.mapping.to(self.device)
 
     @classmethod
@@ -69,6 +70,7 @@ class Reconstructor:
 
         Raises:
             BadInput: the weights are missing or damaged.
+            WrongUsage: there is no such device.
         """
         return cls(load_weights(weights), device)
 
@@ -87,10 +89,12 @@ class Reconstructor:
         Args:
             xrays: a set of X-rays; or a folder that `raylift drr` wrote; or image files; or line integrals
                 (N, rows, columns) that show the weights' detector from edge to edge, row 0 superior.
-            views: one angle or name per file or image, in their order; by default those of the weights.
+            views: one angle or name per file or image, in their order; by default those of the weights. A set and a
+                folder say theirs themselves.
 
         Raises:
             BadInput: an image is unusable, or the views or the unit are not those of the weights.
+            WrongUsage: views for a set or a folder.
         """
         chosen = self._matched(self._read(xrays, views))
         images = torch.from_numpy(chosen.images).float().to(self.device)[None]
@@ -111,10 +115,13 @@ class Reconstructor:
         xrays: XraySet | str | Path | Sequence[str | Path] | np.ndarray,
         views: Sequence[str | float | View] | None,
     ) -> XraySet:
+        folder = isinstance(xrays, (str, Path)) and (Path(xrays).is_dir() or Path(xrays).name == SIDECAR)
+        if views is not None and (folder or isinstance(xrays, XraySet)):
+            raise WrongUsage(f"views: {xrays if folder else 'the set'} says its views itself")
         if isinstance(xrays, XraySet):
             return xrays
         if isinstance(xrays, (str, Path)):
-            if Path(xrays).is_dir() or Path(xrays).name == SIDECAR:
+            if folder:
                 return read_xrays(xrays)
             xrays = [xrays]
         given = self.mapping.views if views is None else _parse_views(views)
@@ -128,7 +135,11 @@ class Reconstructor:
         return read_radiographs(xrays, given, self.geometry)
 
     def _matched(self, xrays: XraySet) -> XraySet:
-        """The X-rays in the order of the weights' views. Raises BadInput if they were not trained for these."""
+        """The X-rays in the order of the weights' views, averaged to their pixels where finer.
+
+        Raises:
+            BadInput: the weights were not trained for these.
+        """
         wanted, unit = self.mapping.views, xrays.geometry
         ours = replace(self.geometry, pixels=unit.pixels)
         if not np.allclose(list(ours.to_dict().values()), list(unit.to_dict().values()), rtol=1e-3):
@@ -152,7 +163,13 @@ class Reconstructor:
                 f"the weights are for {wanted_names}",
                 "give these, or other weights",
             )
-        return replace(xrays, images=xrays.images[order], views=tuple(xrays.views[k] for k in order))
+        images, pixels = xrays.images[order], self.geometry.pixels
+        if unit.pixels > pixels:
+            # As Mapping.lift would; re-projecting onto the millions of pixels of a radiograph exhausts memory.
+            finer = torch.from_numpy(images).float()
+            images = F.interpolate(finer[None], (pixels, pixels), mode="area")[0].numpy()
+            unit = unit.with_pixels(pixels)
+        return replace(xrays, images=images, views=tuple(xrays.views[k] for k in order), geometry=unit)
 
 
 def reproject(volume: Volume, xrays: XraySet) -> np.ndarray:

@@ -14,6 +14,7 @@ from raylift.volumes import Volume
 BODY_HU = -300.0
 LUNG_HU = (-980.0, -400.0)
 SMALLEST_LUNGS_ML = 500.0  # both together; adults breathe out to about 1500
+LOWEST_LUNGS_MM = 150.0  # of an adult who has breathed out
 SEARCH_SPACING = 4.0  # mm
 
 
@@ -35,6 +36,15 @@ class Thorax:
     cut_above: bool
     cut_below: bool
 
+    @property
+    def warnings(self) -> list[str]:
+        """What makes the centre doubtful, one phrase each."""
+        cuts = (("upper", self.cut_above), ("lower", self.cut_below))
+        found = [f"the lungs reach the {end} end of the scan" for end, cut in cuts if cut]
+        if not found and self.lung_mm[2] < LOWEST_LUNGS_MM:
+            found.append(f"the lungs seem only {self.lung_mm[2]:.0f} mm tall: part of them may not look like lung")
+        return found
+
 
 def find_thorax(volume: Volume) -> Thorax:
     """Find the lungs, and the trunk around them, at 4 mm.
@@ -51,7 +61,7 @@ def find_thorax(volume: Volume) -> Thorax:
     if lung_ml < SMALLEST_LUNGS_ML:
         raise BadInput("scan", f"no lungs found ({lung_ml:.0f} ml of enclosed lung tissue)", "give a chest CT in HU")
     z, y, x = (_extent(lungs, axis) for axis in range(3))
-    trunk = body[z[0] : z[1] + 1]
+    trunk = _trunk(body[z[0] : z[1] + 1], lungs[z[0] : z[1] + 1])
     trunk_y, trunk_x = (_typical_extent(trunk, axis) for axis in (1, 2))
     middle = [sum(trunk_x) / 2, sum(trunk_y) / 2, (z[0] + z[1]) / 2, 1.0]
     cx, cy, cz = (float(c) for c in (coarse.grid.index_to_world @ middle)[:3])
@@ -75,16 +85,34 @@ def _body(dense: np.ndarray) -> np.ndarray:
     body = labels == 1 + np.argmax(ndimage.sum_labels(opened, labels, np.arange(1, count + 1)))
     # Closing first lets an airway or a lung that a thin wall separates from the outside be filled too.
     body = ndimage.binary_closing(np.pad(body, 2), iterations=2)[2:-2, 2:-2, 2:-2]
-    return np.stack([ndimage.binary_fill_holes(slice_) for slice_ in body])
+    # A narrow field of view cuts the flanks off: its left and right edges count as body, so that a lung open to
+    # one of them is a cavity all the same.
+    sides = ((0, 0), (1, 1))
+    return np.stack([ndimage.binary_fill_holes(np.pad(s, sides, constant_values=True))[:, 1:-1] for s in body])
 
 
 def _lungs(candidates: np.ndarray) -> np.ndarray:
-    """The pieces that hold at least a tenth of the largest one's voxels: both lungs, no bowel gas."""
+    """The largest piece and those at its height that hold a tenth of its voxels: both lungs, no bowel gas."""
     labels, count = ndimage.label(ndimage.binary_opening(candidates))
     if count == 0:
         return candidates & False
     sizes = ndimage.sum_labels(candidates, labels, np.arange(1, count + 1))
-    return np.isin(labels, 1 + np.flatnonzero(sizes >= sizes.max() / 10))
+    low, high = _extent(labels == 1 + np.argmax(sizes), 0)
+    kept = [
+        piece + 1
+        for piece, span in enumerate(ndimage.find_objects(labels))
+        if sizes[piece] >= sizes.max() / 10 and low <= (span[0].start + span[0].stop - 1) / 2 <= high
+    ]
+    return np.isin(labels, kept)
+
+
+def _trunk(body: np.ndarray, lungs: np.ndarray) -> np.ndarray:
+    """In each slice, the pieces of the body that hold lung: not an arm beside them."""
+    slices = []
+    for whole, lung in zip(body, lungs, strict=True):
+        labels, _ = ndimage.label(whole)
+        slices.append(np.isin(labels, np.unique(labels[lung & whole])) & whole)
+    return np.stack(slices)
 
 
 def _extent(mask: np.ndarray, axis: int) -> tuple[int, int]:

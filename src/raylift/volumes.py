@@ -22,6 +22,8 @@ from raylift.geometry import VolumeGrid
 
 READABLE = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".npy")
 WRITABLE = (".mha", ".nii.gz", ".nrrd", ".npy")
+# Types of an array that SimpleITK has too.
+NUMBERS = (*(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)), "float32", "float64")
 AIR = -1000.0  # HU
 
 # The network's window: [-1000, 1000] HU <-> [0, 1].
@@ -197,13 +199,15 @@ def _read_npy(path: Path) -> Volume:
         grid = VolumeGrid.from_dict(json.loads(sidecar.read_text())["grid"])
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(sidecar, f"not a grid ({error})", 'see VolumeGrid.to_dict under "grid"') from None
-    if array.dtype.kind not in "iuf" or array.shape != grid.shape:
-        raise BadInput(path, f"{array.dtype} {array.shape}, but its grid says {grid.shape}", "make them agree")
-    return Volume(array, grid)
+    if array.dtype.name not in NUMBERS:
+        raise BadInput(path, f"an array of {array.dtype}", "save it as int16 or float32")
+    if array.shape != grid.shape:
+        raise BadInput(path, f"an array {array.shape}, but its grid says {grid.shape}", "make them agree")
+    return Volume(array.astype(array.dtype.newbyteorder("="), copy=False), grid)
 
 
 def _read_dicom(folder: Path) -> Volume:
-    series: dict[str, list[tuple[float, Path]]] = defaultdict(list)
+    series: dict[str, list[tuple[float, float, Path]]] = defaultdict(list)
     for file in sorted(p for p in folder.iterdir() if p.is_file()):
         try:
             header = pydicom.dcmread(
@@ -216,13 +220,15 @@ def _read_dicom(folder: Path) -> Volume:
                     "ImageOrientationPatient",
                 ],
             )
-            normal = np.cross(*np.reshape(np.asarray(header.ImageOrientationPatient, float), (2, 3)))
-            position = float(normal @ np.asarray(header.ImagePositionPatient, float))
-            if header.Modality != "CT":
+            axes = np.reshape(np.asarray(header.ImageOrientationPatient, float), (2, 3))
+            corner = np.asarray(header.ImagePositionPatient, float)
+            position, aside = float(np.cross(*axes) @ corner), float(axes[1] @ corner)
+            uid, modality = str(header.SeriesInstanceUID), header.Modality
+            if modality != "CT":
                 continue
         except (pydicom.errors.InvalidDicomError, AttributeError, ValueError, OSError):
             continue  # licences, DICOMDIR, scouts without a position: not slices of a series
-        series[str(header.SeriesInstanceUID)].append((position, file))
+        series[uid].append((position, aside, file))
     if not series:
         raise BadInput(folder, "no DICOM CT slices in this folder", "give the folder that holds one CT series")
     if len(series) > 1:
@@ -231,7 +237,12 @@ def _read_dicom(folder: Path) -> Volume:
     slices = sorted(next(iter(series.values())))
     if len(slices) < 2:
         raise BadInput(folder, "a single DICOM slice", "give the folder of the whole series")
-    gaps = np.diff([position for position, _ in slices])
+    gaps = np.diff([position for position, _, _ in slices])
+    if gaps.max() < 0.1:
+        raise BadInput(folder, "all slices lie at one place", "give a series that moves along the patient")
+    tilt = np.diff([aside for _, aside, _ in slices])
+    if np.abs(tilt).max() > 0.05 * np.median(gaps):
+        raise BadInput(folder, "slices of a tilted gantry", "resample the series to slices that lie square")
     if gaps.max() - gaps.min() > 0.05 * np.median(gaps):
         raise BadInput(
             folder,
@@ -239,7 +250,7 @@ def _read_dicom(folder: Path) -> Volume:
             "slices are missing or doubled",
         )
     reader = sitk.ImageSeriesReader()
-    reader.SetFileNames([str(file) for _, file in slices])
+    reader.SetFileNames([str(file) for _, _, file in slices])
     try:
         return Volume.from_sitk(reader.Execute())
     except RuntimeError as error:
@@ -262,6 +273,16 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_together(folder: Path) -> Iterator[Path]:
+    """A temporary folder whose files go to `folder`, in place of those of the same names, when the block ends well."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=".partial") as name:
+        yield Path(name)
+        for file in sorted(Path(name).iterdir()):
+            os.replace(file, folder / file.name)
 
 
 def check_writable(path: str | Path) -> Path:
@@ -290,9 +311,9 @@ def write_volume(volume: Volume, path: str | Path) -> Path:
     if volume.array.dtype.kind == "f":
         volume = Volume(np.clip(np.rint(volume.array), -32768, 32767).astype(np.int16), volume.grid)
     if suffix_of(path) == ".npy":
-        with replacing(path) as temporary:
+        with replacing(path) as temporary, replacing(path.with_suffix(".json")) as sidecar:
             np.save(temporary, volume.array)
-        write_json({"grid": volume.grid.to_dict(), "unit": "HU", "axes": "z, y, x"}, path.with_suffix(".json"))
+            write_json({"grid": volume.grid.to_dict(), "unit": "HU", "axes": "z, y, x"}, sidecar)
     else:
         with replacing(path) as temporary:
             sitk.WriteImage(volume.to_sitk(), str(temporary), useCompression=True)

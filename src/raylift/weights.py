@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
 from raylift._version import __version__
-from raylift.errors import BadInput
+from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View
 from raylift.networks.mapping import XRAY_SCALE, Mapping
 from raylift.volumes import WATER_MU, WINDOW, replacing, write_json
@@ -123,6 +123,14 @@ def load_weights(place: str | Path | None = None) -> Weights:
     return Weights(mapping.eval().requires_grad_(False), info, path)
 
 
-def device_of(name: str | None = None) -> torch.device:
-    """The named device; the first GPU, or else the CPU, by default."""
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+def device_of(name: torch.device | str | None = None) -> torch.device:
+    """The named device; the first GPU, or else the CPU, by default. Raises WrongUsage if it does not compute here."""
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, ImportError) as error:  # as PyTorch answers to a device that is not there
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WrongUsage(f"device '{name}': PyTorch cannot use it here ({reason})") from None
+    return device

@@ -14,7 +14,13 @@ import SimpleITK as sitk
 from raylift._version import __version__
 from raylift.errors import BadInput
 from raylift.geometry import Geometry, Point, View
-from raylift.radiographs import MAX_PIXELS, MIN_EDGE, read_radiograph
+from raylift.radiographs import (
+    FRONTAL_POSITIONS,
+    LATERAL_POSITIONS,
+    MAX_PIXELS,
+    MIN_EDGE,
+    read_radiograph,
+)
 from raylift.volumes import replacing, write_json
 
 SIDECAR = "xrays.json"
@@ -50,6 +56,8 @@ def write_xrays(xrays: XraySet, folder: Path, engine: str) -> list[Path]:
     Returns:
         The images' paths.
     """
+    # An older sidecar would vouch for a mixture of old and new images, were this interrupted.
+    (folder / SIDECAR).unlink(missing_ok=True)
     paths = []
     for image, view in zip(xrays.images, xrays.views, strict=True):
         picture = sitk.GetImageFromArray(image.astype(np.float32))
@@ -104,7 +112,8 @@ def read_radiographs(files: Sequence[str | Path], views: Sequence[View], geometr
     """Read radiographs taken with a known or assumed unit onto its detector.
 
     A file that says its pixel spacing is cropped or padded to the detector's size about its centre; any other is
-    taken to show the detector from edge to edge.
+    taken to show the detector from edge to edge. Pictures and DICOM radiographs hang for reading, so that their views
+    in the set are the hung ones of the angles given, like 180° mirrored for 180°; line integrals keep theirs.
 
     Args:
         files: X-ray images, as `read_radiograph` takes them.
@@ -112,13 +121,16 @@ def read_radiographs(files: Sequence[str | Path], views: Sequence[View], geometr
         geometry: X-ray unit; its pixels are not used.
 
     Raises:
-        BadInput: a file is unusable, or files and views differ in number.
+        BadInput: a file is unusable or not of the view given, or files and views differ in number.
     """
     if len(files) != len(views):
         raise BadInput(f"{len(files)} X-rays", f"{len(views)} views given", "give one view per X-ray with --views")
-    images, notes = [], []
+    images, taken, notes = [], [], []
     for file, view in zip(files, views, strict=True):
-        radiograph = read_radiograph(file, lateral=view.angle % 180 == 90)
+        radiograph = read_radiograph(file, lateral=_is_lateral(view))
+        if radiograph.position in (FRONTAL_POSITIONS if _is_lateral(view) else LATERAL_POSITIONS):
+            problem = f"DICOM says it is of view {radiograph.position}, not {view.name}"
+            raise BadInput(file, problem, "give --views in the order of the files")
         image = radiograph.image
         if radiograph.pixel_mm is not None:
             wanted = round(geometry.detector_mm / radiograph.pixel_mm)
@@ -127,10 +139,22 @@ def read_radiographs(files: Sequence[str | Path], views: Sequence[View], geometr
                 raise BadInput(file, problem, "correct the file's pixel spacing")
             image = _crop_or_pad(image, wanted)
         images.append(image)
+        taken.append(_hung(view) if radiograph.hung else view)
         notes.append(f"{Path(file).name}: {radiograph.note}")
     pixels = max(image.shape[0] for image in images)
     same = [_resized(image, pixels) for image in images]
-    return XraySet(np.stack(same), tuple(views), geometry.with_pixels(pixels), None, tuple(notes))
+    return XraySet(np.stack(same), tuple(taken), geometry.with_pixels(pixels), None, tuple(notes))
+
+
+def _is_lateral(view: View) -> bool:
+    """Nearer a lateral than a frontal view; 45° are lateral."""
+    return abs(math.sin(math.radians(view.angle))) > 0.7
+
+
+def _hung(view: View) -> View:
+    """The view of its angle whose columns run to the patient's left, or to the back in a lateral."""
+    plain = View(view.angle)
+    return plain if plain.u[1 if _is_lateral(view) else 0] > 0 else View(view.angle, mirrored=True)
 
 
 def _crop_or_pad(image: np.ndarray, pixels: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
@@ -256,6 +257,77 @@ def test_damaged_weights(raylift, tmp_path: Path, output: Path) -> None:
     expect(outcome, output, folder / "weights.safetensors", "checksum")
 
 
+COMMANDS = {
+    "demo": (),
+    "drr": ("none.nii.gz",),
+    "reconstruct": ("none",),
+    "train": (RECIPE, "--data", "none"),
+    "evaluate": ("none", "--data", "none"),
+    "data": ("prepare", "none"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+class TestOutput:
+    """What cannot be written is said first, so that none of the inputs, which do not exist either, is named."""
+
+    def refused(self, raylift, command: str, path: Path) -> str:
+        outcome = raylift(command, *COMMANDS[command], "-o", path)
+        assert outcome.code == 3, outcome
+        assert re.fullmatch(rf"raylift: {re.escape(str(path))}: [^\n]+\n", outcome.err), outcome.err
+        assert outcome.out == ""
+        return outcome.err
+
+    def test_where_something_else_stands(self, raylift, output: Path, command: str) -> None:
+        path = output.with_suffix(".mha")
+        if command == "reconstruct":
+            path.mkdir()
+            assert "a folder, where a file is to be written" in self.refused(raylift, command, path)
+            assert list(path.iterdir()) == []
+        else:
+            path.write_text("mine")
+            assert "a file, where a folder is to be written" in self.refused(raylift, command, path)
+            assert path.read_text() == "mine"
+        assert list(output.parent.iterdir()) == [path]
+
+    def test_below_a_file(self, raylift, output: Path, command: str) -> None:
+        output.write_text("mine")
+        assert f"nothing can be written in {output} " in self.refused(raylift, command, output / "a" / "b.mha")
+        assert output.read_text() == "mine"
+
+    @pytest.mark.skipif(not Path("/proc").exists(), reason="needs a folder that not even root can write to")
+    def test_where_nobody_may_write(self, raylift, command: str) -> None:
+        assert "nothing can be written in /proc " in self.refused(raylift, command, Path("/proc/raylift/b.mha"))
+
+
+class TestReconstructionIsWrittenAsAWhole:
+    @pytest.fixture
+    def xrays(self, tmp_path: Path) -> Path:
+        images = np.random.default_rng(0).random((2, 64, 64)).astype(np.float32)
+        write_xrays(XraySet(images, (View(0.0), View(90.0)), Geometry.preset("chest-stand", 64)), tmp_path / "x", "")
+        return tmp_path / "x"
+
+    @pytest.mark.parametrize("ending", [".mha", ".npy"])
+    @pytest.mark.parametrize("step", ["evaluation.figures.montage", "volumes.write_json", "volumes.write_volume"])
+    def test_or_not_at_all(
+        self, raylift, xrays: Path, output: Path, weights: Path, ending: str, step: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*args: object) -> None:
+            raise OSError("no space left on device")
+
+        monkeypatch.setattr(f"raylift.{step}", full)
+        outcome = raylift("reconstruct", xrays, "-o", f"{output}{ending}", "--weights", weights)
+        expect(outcome, output, "no space left", code=1)
+
+    def test_preview_has_its_place(self, raylift, xrays: Path, output: Path, weights: Path) -> None:
+        preview = output.with_name("output-preview.png")
+        preview.mkdir()
+        outcome = raylift("reconstruct", xrays, "-o", f"{output}.mha", "--weights", weights)
+        assert outcome.code == 3
+        assert f"{preview}: a folder" in outcome.err
+        assert list(output.parent.iterdir()) == [preview]
+
+
 class TestUsage:
     @pytest.mark.parametrize(
         ("arguments", "words"),
@@ -267,6 +339,8 @@ class TestUsage:
             (["drr", "ct.nii.gz", "--geometry", "cheststand"], ["--geometry", "chest-stand"]),
             (["drr", "ct.nii.gz", "--geometry", "1800/1600/430"], ["--geometry", "0 < sad < sdd"]),
             (["drr", "ct.nii.gz", "--isocentre", "1,2"], ["--isocentre"]),
+            (["drr", "ct.nii.gz", "--isocentre", "nan,0,0"], ["--isocentre nan,0,0"]),
+            (["drr", "ct.nii.gz", "--isocentre", "0,-inf,0"], ["--isocentre 0,-inf,0"]),
             (["drr", "ct.nii.gz", "--engine", "plastimatch", "--geometry", "parallel"], ["--engine torch"]),
             (["data", "prepare", "scans", "--voxels", "100"], ["--voxels 100", "64, 128"]),
             (["evaluate", "weights", "--data", "data", "--protocol", "hue"], ["hue", "hu"]),
@@ -275,10 +349,31 @@ class TestUsage:
             (["train", str(RECIPE), "--data", "data", "--set", "lift=repat"], ["'repat'", "'repeat'"]),
             (["train", str(RECIPE), "--data", "data", "--set", "network.name=swin"], ["'swin'", "'swin_unetr'"]),
             (["train", str(RECIPE), "--data", "data", "--set", "train.lr=fast"], ["train.lr"]),
+            (["train", str(RECIPE), "--data", "data", "--set", "network.feature_size=16"], ["network.feature_size"]),
         ],
     )
     def test_is_explained(self, raylift, output: Path, arguments: list[str], words: list[str]) -> None:
         expect(raylift(*arguments, "-o", output), output, *words, code=2)
+
+    @pytest.mark.parametrize("device", ["foo", f"cuda:{torch.cuda.device_count()}"])
+    def test_device(self, raylift, prepared: Path, output: Path, weights: Path, device: str) -> None:
+        outcome = raylift("reconstruct", prepared, "-o", f"{output}.mha", "--weights", weights, "--device", device)
+        expect(outcome, output, f"'{device}'", code=2)
+        expect(raylift("evaluate", weights, "--data", prepared, "-o", output, "--device", device), output, code=2)
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["drr", "ct.nii.gz", "--pixels", "31"],
+            ["data", "prepare", "scans", "--processes", "0"],
+            ["data", "prepare", "scans", "--processes", "-1"],
+        ],
+    )
+    def test_number_out_of_range(self, raylift, output: Path, arguments: list[str]) -> None:
+        outcome = raylift(*arguments, "-o", output)
+        assert outcome.code == 2
+        assert arguments[-2] in outcome.err
+        assert list(output.parent.iterdir()) == []
 
     def test_unknown_command_names_the_nearest(self, raylift) -> None:
         outcome = raylift("reconstuct")

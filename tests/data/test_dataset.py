@@ -1,6 +1,7 @@
 """Training pairs: X-rays and volume of the same warped patient, each batch a function of the seed and its number."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from raylift.data.dataset import OfflinePairs, OnlinePairs, PreparedDataset, augment_xrays
+from raylift.data.prepare import Settings, prepare_case
 from raylift.drr import Projector
 from raylift.errors import BadInput
 from raylift.geometry import Geometry, View, VolumeGrid
@@ -85,6 +87,70 @@ def test_a_damaged_case(prepared: Path, tmp_path: Path, text: str) -> None:
         PreparedDataset(tmp_path).case("phantom-0")
 
 
+@pytest.fixture
+def copied(prepared: Path, tmp_path: Path) -> Path:
+    """The prepared dataset, to damage."""
+    return Path(shutil.copytree(prepared, tmp_path / "copied"))
+
+
+@pytest.mark.parametrize(
+    "splits",
+    [
+        ["phantom-0"],
+        {"validation": "phantom-0"},
+        {"validation": [["phantom-0"]]},
+        {"validation": None},
+        {"validation": ["phantom-9"]},
+        {"validation": ["rejected"]},
+        {"train": ["phantom-0"], "validation": ["../cases/phantom-1"]},
+        {"validation": [".."]},
+        {"validation": [""]},
+        {"validation": [0]},
+    ],
+)
+def test_splits_name_usable_cases_alone(copied: Path, splits: object) -> None:
+    """A name is a path to read from and to write to: it must not lead elsewhere, whatever dataset.json says of it."""
+    info = json.loads((copied / "dataset.json").read_text())
+    info["cases"] |= dict.fromkeys(("../cases/phantom-1", "..", ""), info["cases"]["phantom-0"])
+    info["cases"]["rejected"] = {"status": "rejected", "reason": "no lungs found"}
+    (copied / "dataset.json").write_text(json.dumps(info))
+    PreparedDataset(copied)
+    (copied / "splits.json").write_text(json.dumps(splits))
+    with pytest.raises(BadInput, match=r"splits\.json is damaged .*; prepare it again"):
+        PreparedDataset(copied)
+
+
+def test_a_case_prepared_with_other_settings_since(copied: Path, phantom_scans: Path) -> None:
+    """An interrupted second run leaves such a case: its files are good, but not what dataset.json describes."""
+    settings = Settings(64, VIEWS, Geometry.preset("x2ct", 64))
+    prepare_case(phantom_scans / "phantom-1.nii.gz", copied / "cases" / "phantom-1", settings)
+    dataset = PreparedDataset(copied)
+    dataset.case("phantom-0")
+    with pytest.raises(BadInput, match=r"phantom-1: not the case .*dataset\.json .*; run raylift data prepare again"):
+        dataset.case("phantom-1")
+
+
+@pytest.mark.parametrize("harm", ["missing", "empty", "cut", "another shape"])
+@pytest.mark.parametrize(("name", "part"), [("ct.nii.gz", "truth"), ("xrays.mha", "xrays"), ("context.npy", "context")])
+def test_a_damaged_file_of_a_case(copied: Path, name: str, part: str, harm: str) -> None:
+    case = PreparedDataset(copied).case("phantom-0")
+    path = case.folder / name
+    content = path.read_bytes()
+    path.unlink()
+    if harm == "empty":
+        path.touch()
+    elif harm == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif harm == "another shape":
+        flat = sitk.GetImageFromArray(np.zeros((1, 64, 64), np.float32))
+        if name == "context.npy":
+            np.save(path, np.zeros((4, 4, 4), np.int16))
+        else:
+            sitk.WriteImage(flat, str(path))
+    with pytest.raises(BadInput, match=rf"phantom-0: its {name} cannot be read .*; run raylift data prepare again"):
+        getattr(case, part)
+
+
 # --- Online pairs ---------------------------------------------------------------------------------------------------
 
 
@@ -142,11 +208,12 @@ def marker(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
     hu = np.rint(1000 * np.clip((22 - distance) / 2.5 + 0.5, 0, 1) - 1000).astype(np.int16)
     (folder / "cases" / "ball").mkdir(parents=True)
     np.save(folder / "cases" / "ball" / "context.npy", hu)
-    case = {"isocentre_lps_mm": isocentre.tolist(), "context_grid": grid.to_dict()}
+    case = {"isocentre_lps_mm": isocentre.tolist(), "context_grid": grid.to_dict(), "sha256": "-"}
     (folder / "cases" / "ball" / "case.json").write_text(json.dumps(case))
     unit = Geometry(700.0, 1000.0, 430.0, 64)
     views = [{"angle": 0.0, "mirrored": False}, {"angle": 90.0, "mirrored": False}]
     info = {"geometry": unit.to_dict(), "views": views, "voxels": 64, "cube_mm": 320.0}
+    info["cases"] = {"ball": {"status": "ok", "sha256": "-"}}
     (folder / "dataset.json").write_text(json.dumps(info))
     (folder / "splits.json").write_text('{"train": ["ball"]}')
     return PreparedDataset(folder)

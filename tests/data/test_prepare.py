@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +15,8 @@ from scipy.ndimage import map_coordinates
 
 from raylift.data import prepare as module
 from raylift.data.prepare import Settings, check_scan, find_scans, prepare, prepare_case
-from raylift.drr import ENGINES
-from raylift.errors import BadInput
+from raylift.drr import ENGINES, plastimatch
+from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.volumes import Volume, read_volume, write_volume
 
@@ -173,20 +176,47 @@ def test_validation_patterns(
     assert splits["train"] == [f"phantom-{k}" for k in range(3) if k not in held_out]
 
 
-def test_without_patterns_about_a_fifth_is_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for k in range(200):
-        (tmp_path / f"case-{k:03}.mha").touch()
+@pytest.fixture
+def split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[int]], dict[str, set[str]]]:
+    """The splits of a dataset with the cases of these numbers, chosen by name."""
     ok = {"status": "ok", "reason": "", "warnings": [], "sha256": ""}
     monkeypatch.setattr(module, "_prepare_cases", lambda scans, *rest: ((name, ok) for name in scans))
-    prepare(tmp_path, tmp_path / "out", SETTINGS)
-    first = json.loads((tmp_path / "out" / "splits.json").read_text())
-    assert 25 <= len(first["validation"]) <= 55
-    # A case stays on its side when others join or leave.
-    for k in range(0, 200, 2):
-        (tmp_path / f"case-{k:03}.mha").unlink()
-    prepare(tmp_path, tmp_path / "out", SETTINGS)
-    second = json.loads((tmp_path / "out" / "splits.json").read_text())
-    assert set(second["validation"]) < set(first["validation"])
+
+    def run(numbers: Sequence[int]) -> dict[str, set[str]]:
+        shutil.rmtree(tmp_path / "scans", ignore_errors=True)
+        (tmp_path / "scans").mkdir()
+        for k in numbers:
+            (tmp_path / "scans" / f"case-{k:03}.mha").touch()
+        prepare(tmp_path / "scans", tmp_path / "out", SETTINGS)
+        splits = json.loads((tmp_path / "out" / "splits.json").read_text())
+        assert sorted(splits["train"] + splits["validation"]) == sorted(f"case-{k:03}" for k in numbers)
+        return {name: set(cases) for name, cases in splits.items()}
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("cases", "held_out"), [(1, 0), (2, 1), (3, 1), (5, 1), (7, 1), (8, 2), (10, 2), (12, 2), (13, 3), (200, 40)]
+)
+def test_without_patterns_a_fifth_is_held_out(split, cases: int, held_out: int) -> None:
+    first = split(range(cases))
+    assert len(first["validation"]) == held_out
+    assert split(range(cases)) == first
+
+
+def test_the_fifth_is_spread_over_the_names(split) -> None:
+    """Names go by site and date, so the first or last of them are no sample."""
+    numbers = [int(name[-3:]) for name in split(range(200))["validation"]]
+    assert np.histogram(numbers, 4, (0, 200))[0].min() >= 4  # 10 are expected in each quarter
+    assert len(np.unique(np.diff(sorted(numbers)))) > 3
+
+
+@pytest.mark.parametrize("left", [range(0, 200, 2), range(150), range(3), [*range(40), *range(160, 200)]])
+def test_cases_change_sides_one_way_only_when_others_leave(split, left: Sequence[int]) -> None:
+    """To keep it a fifth some may have to change sides, but none takes another one's place."""
+    here = {f"case-{k:03}" for k in left}
+    before, after = split(range(200))["validation"] & here, split(left)["validation"]
+    assert before <= after or after <= before
 
 
 # --- One case -------------------------------------------------------------------------------------------------------
@@ -240,6 +270,93 @@ def test_a_scan_that_goes_bad_takes_its_old_files_out_of_use(case: tuple[Path, P
     assert json.loads((folder / "case.json").read_text())["status"] == "rejected"
 
 
+def test_an_interrupted_case_is_none(case: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of the new settings beside the record of the old ones would pass for a case."""
+    source, folder = case
+
+    def interrupted(files: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_checksum", interrupted)  # after all files are written
+    with pytest.raises(KeyboardInterrupt):
+        prepare_case(source, folder, replace(SETTINGS, geometry=Geometry.preset("chest-stand", 48)))
+    assert sitk.ReadImage(str(folder / "xrays.mha")).GetSize() == (48, 48, 2)
+    assert not (folder / "case.json").exists()
+
+
+def failing(error: Exception) -> Callable[..., np.ndarray]:
+    def fail(*_: object) -> np.ndarray:
+        raise error
+
+    return fail
+
+
+def test_an_unexpected_failure_is_recorded_and_tried_again(
+    case: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, folder = case
+    before = contents(folder)
+    (folder / "xrays.mha").unlink()
+    with monkeypatch.context() as patch:
+        patch.setitem(ENGINES, "torch", failing(ZeroDivisionError(f"by zero\n in {source}")))
+        record = prepare_case(source, folder, SETTINGS)
+    assert (record["status"], record["reason"]) == ("rejected", f"ZeroDivisionError: by zero in {source.name}")
+    assert json.loads((folder / "case.json").read_text()) == record
+    prepare_case(source, folder, SETTINGS)
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("ITK ERROR: cannot write")])
+def test_a_full_disk_is_no_fault_of_the_scan(
+    case: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    source, folder = case
+    (folder / "xrays.mha").unlink()
+    monkeypatch.setattr(module, "write_volume", failing(error))
+    with pytest.raises(type(error), match=str(error.args[-1])):
+        prepare_case(source, folder, SETTINGS)
+    assert not (folder / "case.json").exists()
+
+
+def test_a_failure_cancels_what_is_queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+
+    def full(path: Path, *_: object) -> None:
+        begun.append(path)
+        time.sleep(0.05)
+        raise OSError(28, "No space left on device")
+
+    # Threads, as a function of the test's own does not get into spawned processes.
+    monkeypatch.setattr(module, "ProcessPoolExecutor", lambda workers, *_: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(module, "prepare_case", full)
+    for k in range(40):
+        (tmp_path / f"case-{k:03}.mha").touch()
+    with pytest.raises(OSError, match="No space left"):
+        prepare(tmp_path, tmp_path / "out", SETTINGS, processes=1)
+    assert 1 <= len(begun) < 20
+
+
+@pytest.mark.parametrize(
+    ("installed", "geometry", "problem"),
+    [
+        (None, SETTINGS.geometry, "plastimatch is not installed.*--drr-engine torch"),
+        (Path("plastimatch"), Geometry.preset("parallel", 32), "cone beams only.*--drr-engine torch"),
+    ],
+)
+def test_an_engine_that_cannot_serve_is_told_at_once(
+    phantom_scans: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    installed: Path | None,
+    geometry: Geometry,
+    problem: str,
+) -> None:
+    monkeypatch.setattr(plastimatch, "program", lambda: installed)
+    with pytest.raises(WrongUsage, match=problem):
+        prepare(phantom_scans, tmp_path / "out", replace(SETTINGS, engine="plastimatch", geometry=geometry))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("low", "high", "spacing", "problem"),
     [
@@ -274,6 +391,12 @@ def test_scans_are_found_at_any_depth(tmp_path: Path) -> None:
     assert list(find_scans(tmp_path, skip=tmp_path / "a")) == ["dicom_series", "x"]
     assert find_scans(tmp_path / "x.nii.gz") == {"x": tmp_path / "x.nii.gz"}
     assert find_scans(tmp_path / "dicom" / "series") == {"series": tmp_path / "dicom" / "series"}
+
+
+def test_a_link_to_nothing_is_no_scan(tmp_path: Path) -> None:
+    (tmp_path / "x.nii.gz").touch()
+    (tmp_path / "LATEST").symlink_to(tmp_path / "gone")
+    assert list(find_scans(tmp_path)) == ["x"]
 
 
 def test_no_scans(tmp_path: Path) -> None:

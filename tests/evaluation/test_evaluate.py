@@ -76,6 +76,7 @@ def test_files(report: tuple[Path, list[CaseResult]]) -> None:
 def test_warns_of_cases_the_weights_were_trained_on(dataset: PreparedDataset, tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
     reconstructor = constant(0.25, cases=("phantom-0", "phantom-1", "elsewhere"))
+    (tmp_path / "of-an-earlier-evaluation.png").write_bytes(b"")
     results = evaluate(reconstructor, dataset, "all", "paper", tmp_path, lambda *done: seen.append(done))
     assert len(results) == 6
     assert seen == [(f"phantom-{k}", k + 1, 3) for k in range(3)]
@@ -83,7 +84,11 @@ def test_warns_of_cases_the_weights_were_trained_on(dataset: PreparedDataset, tm
     assert summary["protocol"]["name"] == "paper"
     assert summary["n"] == 3
     assert any("trained on 2 of these cases" in note for note in summary["notes"])
-    assert "trained on 2 of these cases" in (tmp_path / "report.md").read_text()
+    page = (tmp_path / "report.md").read_text()
+    assert "trained on 2 of these cases" in page
+    assert [line for line in page.splitlines() if "![" in line] == [
+        f"![phantom-{k}.png](<phantom-{k}.png>)" for k in range(3)
+    ]
 
 
 def test_what_does_not_fit(dataset: PreparedDataset, tmp_path: Path) -> None:

@@ -131,8 +131,8 @@ def test_montage_shows_more_attenuation_brighter_and_upright(tmp_path, head):
 
 def test_contact_sheet_with_accepted_and_rejected_cases(tmp_path, head):
     entries = [
-        SheetEntry("a", "training", np.random.default_rng(0).random((2, 16, 16)), head),
-        SheetEntry("b", "rejected: covers only 212 mm along z", None, head, rejected=True),
+        SheetEntry("a", "training", [("ap", np.random.default_rng(0).random((16, 16)))], head),
+        SheetEntry("b", "rejected: covers only 212 mm along z", volume=head, rejected=True),
         SheetEntry("c", "rejected: no DICOM slices", rejected=True),
     ]
     (path,) = contact_sheet(entries, tmp_path / "sheet.png")
@@ -141,6 +141,29 @@ def test_contact_sheet_with_accepted_and_rejected_cases(tmp_path, head):
     rows = np.nonzero((red - green > 100).any(axis=1))[0]
     assert rows.min() > red.shape[0] / 3  # the first of three rows has nothing in red
     assert rows.max() > red.shape[0] * 2 / 3
+
+
+def test_contact_sheet_names_and_marks_each_xray_by_its_view(tmp_path, head, monkeypatch):
+    shown = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: shown.append(figure))
+    image = np.eye(8)
+    entries = [
+        SheetEntry("no X-rays", rejected=True),
+        SheetEntry("a", xrays=[("180", image), ("45", image), ("ap", image)], volume=head),
+        SheetEntry("b", xrays=[("lateral-right", image)]),
+    ]
+    contact_sheet(entries, tmp_path / "sheet.png")
+    titled = {axes.get_title(): tuple(t.get_text() for t in axes.texts) for axes in shown[0].axes if axes.images}
+    assert titled == {
+        "X-ray 180": ("L", "R"),  # from behind, as the detector sees it
+        "X-ray 45": ("", ""),
+        "coronal": ("R", "L"),
+        "axial": ("R", "L"),
+        "sagittal": ("A", "P"),
+        "X-ray lateral-right": ("A", "P"),
+    }
+    # Nothing but these has a title, of columns that show something else in another row least of all.
+    assert {axes.get_title() for axes in shown[0].axes} == {*titled, ""}
 
 
 def test_contact_sheet_of_many_cases_has_pages(tmp_path):

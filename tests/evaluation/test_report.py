@@ -70,11 +70,16 @@ def test_a_bar_in_a_name_does_not_break_the_table(tmp_path):
     assert "a\\|b" in text
 
 
-def test_images_in_the_folder_are_shown(tmp_path):
-    (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "case a.png").write_bytes(b"")
-    text = write_report(CASES, "hu", tmp_path).read_text(encoding="utf-8")
+def test_the_images_given_are_shown_and_no_others(tmp_path):
+    folder = tmp_path / "report"
+    (folder / "images").mkdir(parents=True)
+    images = [folder / "images" / "case a.png", tmp_path / "preview.png"]
+    for image in (*images, folder / "of an earlier evaluation.png"):
+        image.write_bytes(b"")
+    text = write_report(CASES, "hu", folder, images=images).read_text(encoding="utf-8")
     assert "(<images/case a.png>)" in text
+    assert "(<../preview.png>)" in text
+    assert text.count("![") == 2
 
 
 def test_what_cannot_be_reported_leaves_no_file(tmp_path):

@@ -79,7 +79,9 @@ def test_demo(tmp_path: Path) -> None:
     # Rays cross more than the cube, so even the true cube does not explain its X-rays.
     assert 0 < figures["reprojection_error_of_truth"] < 0.5
     assert f"{figures['reprojection_error']:.1%}" in done.stdout
-    assert "phantom" in (folder / "report" / "report.md").read_text()
+    page = (folder / "report" / "report.md").read_text()
+    assert "phantom" in page
+    assert "(<../preview.png>)" in page
     assert not list(folder.rglob("*.partial*"))
 
 
@@ -144,6 +146,8 @@ def test_reconstruct_pictures(weights: Path, tmp_path: Path) -> None:
     assert [note.split(":")[0] for note in report["notes"][:2]] == ["front.png", "side.png"]
     assert "approximate" in report["notes"][0]
     assert read_volume(output).grid.centre == pytest.approx((0, 0, 0))
+    names = {"volume.npy", "volume.json", "volume-report.json", "volume-preview.png"}
+    assert {path.name for path in output.parent.iterdir()} == names
 
 
 def test_prepare(phantom_scans: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -274,6 +275,23 @@ def test_a_run_goes_on_with_its_own_recipe_alone(tiny: Path, tmp_path: Path) -> 
     with pytest.raises(WrongUsage, match="'objective'"):
         train(recipe(PAIRED, steps=1), tiny, tmp_path, resume=True)
     assert train(recipe(steps=3), tiny, tmp_path, resume=True).step == 3
+
+
+def test_a_run_goes_on_with_its_own_dataset_alone(tiny: Path, tmp_path: Path) -> None:
+    train(recipe(steps=1), tiny, tmp_path / "run")
+    other = tmp_path / "other"
+    shutil.copytree(tiny, other)
+    info = json.loads((other / "dataset.json").read_text())
+    info["geometry"]["source_axis_mm"] -= 100
+    (other / "dataset.json").write_text(json.dumps(info))
+    with pytest.raises(WrongUsage, match="another dataset"):
+        train(recipe(steps=2), other, tmp_path / "run", resume=True)
+
+
+def test_d_sees_as_many_minibatches_as_g(tiny: Path, tmp_path: Path) -> None:
+    run = Run(recipe(PAPER, accumulate=3), PreparedDataset(tiny), tmp_path)
+    run._update_d()
+    assert run.batches == 3
 
 
 def test_views_the_dataset_does_not_hold(tiny: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -29,8 +30,10 @@ def demo(
 
     Example: raylift demo -o demo-output
     """
+    from raylift.cli.parsing import check_output
     from raylift.demo import demo as run
 
+    check_output(output, folder=True)
     started = time.monotonic()
     numbers = run(output, seed, say)
     print(
@@ -49,7 +52,7 @@ def drr(
     geometry: Annotated[
         str, typer.Option(help="chest-stand, x2ct, parallel, or SAD/SDD/detector in mm.")
     ] = "chest-stand",
-    pixels: Annotated[int, typer.Option(min=8, max=4096, help="Edge of the detector in pixels.")] = 256,
+    pixels: Annotated[int, typer.Option(min=32, max=4096, help="Edge of the detector in pixels.")] = 256,
     engine: Annotated[str, typer.Option(help="torch or plastimatch.")] = "torch",
     isocentre: Annotated[str, typer.Option(help="World point x,y,z in mm (LPS); the thorax is found by default.")] = "",
     as_json: Json = False,
@@ -58,7 +61,7 @@ def drr(
 
     Example: raylift drr chest.nii.gz --views 0,90 -o xrays
     """
-    from raylift.cli.parsing import check_choice, parse_geometry, parse_views
+    from raylift.cli.parsing import check_choice, check_output, parse_geometry, parse_views
     from raylift.data.prepare import check_scan
     from raylift.drr import ENGINES
     from raylift.errors import named
@@ -71,6 +74,7 @@ def drr(
     if unit.parallel and engine == "plastimatch":
         raise WrongUsage("plastimatch projects cone beams only: use --engine torch for the parallel geometry")
     point = _parse_point(isocentre) if isocentre else None
+    check_output(output, folder=True)
     volume = read_volume(ct)
     with named(ct):
         check_scan(volume)
@@ -105,13 +109,16 @@ def reconstruct(
 
     Example: raylift reconstruct pa.png lateral.dcm --views pa,lateral-left -o volume.mha
     """
-    from raylift.cli.parsing import parse_views
+    from raylift.cli.parsing import check_output, parse_views
     from raylift.evaluation.figures import montage
     from raylift.reconstruction import Reconstructor
-    from raylift.volumes import check_writable, stem_of, write_json, write_volume
+    from raylift.volumes import check_writable, replacing_together, stem_of, write_json, write_volume
     from raylift.xrays import SIDECAR
 
-    check_writable(output)
+    stem = stem_of(check_writable(output))
+    preview, account = output.with_name(f"{stem}-preview.png"), output.with_name(f"{stem}-report.json")
+    for path in (output, preview, account):
+        check_output(path)
     one = xrays[0] if len(xrays) == 1 else None
     as_set = one is not None and (one.is_dir() or one.name == SIDECAR)
     if views and as_set:
@@ -122,12 +129,9 @@ def reconstruct(
         )
     reconstructor = Reconstructor.from_pretrained(weights, device)
     made = reconstructor(xrays[0] if as_set else xrays, parse_views(views) if views else None)
-    write_volume(made.volume, output)
-    preview = output.with_name(f"{stem_of(output)}-preview.png")
     named = [(view.name, image) for view, image in zip(made.xrays.views, made.xrays.images, strict=True)]
     again = [(f"{view.name}, re-projected", image)
              for view, image in zip(made.xrays.views, made.reprojected, strict=True)]  # fmt: skip
-    montage(None, made.volume, named + again, preview, stem_of(output))
     report = {
         "volume": str(output),
         "preview": str(preview),
@@ -138,7 +142,10 @@ def reconstruct(
         "notes": list(made.notes),
         "purpose": "research only; not a medical device",
     }
-    write_json(report, output.with_name(f"{stem_of(output)}-report.json"))
+    with replacing_together(output.parent) as folder:
+        write_volume(made.volume, folder / output.name)
+        montage(None, made.volume, named + again, folder / preview.name, stem)
+        write_json(report, folder / account.name)
     if as_json:
         print_json(report)
         return
@@ -159,11 +166,13 @@ def train(
 
     Example: raylift train recipes/cpu.yaml --data prepared -o runs/cpu
     """
+    from raylift.cli.parsing import check_output
     from raylift.recipe import load_recipe
     from raylift.training.loop import peak_memory
     from raylift.training.loop import train as run
 
     chosen = load_recipe(recipe, set_)
+    check_output(output, folder=True)
     plain = not sys.stderr.isatty()
     with progress_bar(chosen.name, hidden=plain) as bar:
 
@@ -201,6 +210,7 @@ def evaluate(
 
     Example: raylift evaluate runs/cpu --data prepared --split validation --protocol hu -o report
     """
+    from raylift.cli.parsing import check_output
     from raylift.data.dataset import PreparedDataset
     from raylift.evaluation.evaluate import evaluate as run
     from raylift.evaluation.protocols import find_protocol
@@ -208,6 +218,7 @@ def evaluate(
     from raylift.reconstruction import Reconstructor
 
     find_protocol(protocol)
+    check_output(output, folder=True)
     dataset = PreparedDataset(data)
     reconstructor = Reconstructor.from_pretrained(weights, device)
     with progress_bar("evaluating") as bar:
@@ -241,6 +252,8 @@ def doctor(as_json: Json = False) -> None:
 def _parse_point(text: str) -> tuple[float, float, float]:
     try:
         x, y, z = (float(part) for part in text.split(","))
+        if not all(map(math.isfinite, (x, y, z))):
+            raise ValueError
     except ValueError:
         raise WrongUsage(f"--isocentre {text}: give x,y,z in mm") from None
     return x, y, z

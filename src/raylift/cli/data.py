@@ -24,14 +24,14 @@ def prepare(
     validation: Annotated[str, typer.Option(help="Names or patterns of the validation cases, comma-separated; by "
                                                  "default a fifth, chosen by name.")] = "",
     licence: Annotated[str, typer.Option(help="Licence of the scans, for the record.")] = "",
-    processes: Annotated[int | None, typer.Option(help="Cases at a time; one per core by default.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Cases at a time; one per core by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the cases as JSON.")] = False,
 ) -> None:  # fmt: skip
     """Find the thorax in every scan and write cube, context and X-rays, with a contact sheet to look at.
 
     Example: raylift data prepare scans -o prepared --validation 'site-b-*'
     """
-    from raylift.cli.parsing import check_choice, parse_geometry, parse_views
+    from raylift.cli.parsing import check_choice, check_output, parse_geometry, parse_views
     from raylift.data.prepare import Settings
     from raylift.data.prepare import prepare as run
     from raylift.drr import ENGINES
@@ -40,6 +40,7 @@ def prepare(
     check_choice("--voxels", voxels, (64, 128))
     check_choice("--drr-engine", drr_engine, ENGINES)
     settings = Settings(voxels, parse_views(views), parse_geometry(geometry, pixels), drr_engine)
+    check_output(output, folder=True)
     patterns = [pattern.strip() for pattern in validation.split(",") if pattern.strip()]
     with progress_bar("preparing") as bar:
         records = run(scans, output, settings, validation=patterns, licence=licence, processes=processes, progress=bar)

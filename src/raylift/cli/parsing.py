@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Collection
+from pathlib import Path
 
-from raylift.errors import WrongUsage
+from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View
 
 
@@ -28,6 +31,24 @@ def parse_geometry(name: str, pixels: int) -> Geometry:
         return Geometry.preset(name, pixels)
     except ValueError as error:
         raise WrongUsage(f"--geometry {name}: {error}") from None
+
+
+def check_output(path: Path, *, folder: bool = False) -> None:
+    """Find out before the work whether its result can be written: a file, or files into a folder. Raises BadInput."""
+    remedy = "choose another output with -o"
+    # os.path takes what it may not look at for missing, pathlib raises.
+    if folder and os.path.isfile(path):
+        raise BadInput(path, "a file, where a folder is to be written", remedy)
+    if not folder and os.path.isdir(path):
+        raise BadInput(path, "a folder, where a file is to be written", remedy)
+    place = path if folder else path.parent
+    while not os.path.exists(place) and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise BadInput(path, f"nothing can be written in {place} ({error.strerror})", remedy) from None
 
 
 def check_choice(option: str, value: object, choices: Collection[object]) -> None:

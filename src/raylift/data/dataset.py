@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,33 +26,53 @@ from raylift.volumes import WATER_MU, Volume, hu_to_unit, read_volume
 
 # What is projected of a warped scan, in mm along (z, y, x): all that a chest stand's detector sees.
 PROJECTED_MM = (440.0, 400.0, 480.0)
+AGAIN = "run raylift data prepare again"
 
 
 @dataclass(frozen=True)
 class Case:
-    """A prepared case; its files are read when asked for."""
+    """A prepared case; its files are read when asked for, and BadInput is raised if one is missing or damaged."""
 
     name: str
     folder: Path
     isocentre: Point
     context_grid: VolumeGrid
+    xrays_shape: tuple[int, int, int]
 
     @property
     def truth(self) -> Volume:
         """The target cube, int16 HU."""
-        return read_volume(self.folder / "ct.nii.gz")
+        with self._reading("ct.nii.gz") as path:
+            return read_volume(path)
 
     @property
     def xrays(self) -> np.ndarray:
         """The stored X-rays (V, rows, columns), float32 line integrals."""
-        array: np.ndarray = sitk.GetArrayFromImage(sitk.ReadImage(str(self.folder / "xrays.mha")))
-        return array
+        with self._reading("xrays.mha") as path:
+            array: np.ndarray = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+            _check_shape(array, self.xrays_shape)
+            return array
 
     @cached_property
     def context(self) -> np.ndarray:
         """The whole scan (z, y, x), int16 HU on `context_grid`, memory-mapped."""
-        array: np.ndarray = np.load(self.folder / "context.npy", mmap_mode="r", allow_pickle=False)
-        return array
+        with self._reading("context.npy") as path:
+            array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+            _check_shape(array, self.context_grid.shape)
+            return array
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[Path]:
+        try:
+            yield self.folder / name
+        except (OSError, EOFError, RuntimeError, ValueError) as error:  # RuntimeError is ITK's
+            reason = [type(error).__name__, *str(error).strip().splitlines()][-1]
+            raise BadInput(self.folder, f"its {name} cannot be read ({reason})", AGAIN) from None
+
+
+def _check_shape(array: np.ndarray, shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        raise ValueError(f"{array.shape} values, not {shape}")
 
 
 class PreparedDataset:
@@ -61,7 +82,7 @@ class PreparedDataset:
         folder: holds `dataset.json`, `splits.json` and `cases/`.
 
     Raises:
-        BadInput: it does not.
+        BadInput: it does not, or a split names what is no usable case.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -72,12 +93,22 @@ class PreparedDataset:
             self.geometry = Geometry.from_dict(self.info["geometry"])
             self.views = tuple(View(**view) for view in self.info["views"])
             self.voxels, self.cube_mm = int(self.info["voxels"]), float(self.info["cube_mm"])
+            self._check_splits()
         except OSError:
             raise BadInput(folder, "not a prepared dataset", "make one with raylift data prepare") from None
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise BadInput(
                 folder, f"its dataset.json or splits.json is damaged ({error})", "prepare it again"
             ) from None
+
+    def _check_splits(self) -> None:
+        """Raise ValueError or the like unless every name is a usable case's; results are written under these names."""
+        usable = {name for name, case in self.info["cases"].items() if case["status"] == "ok"}
+        if not isinstance(self.splits, dict) or not all(isinstance(names, list) for names in self.splits.values()):
+            raise TypeError("splits are lists of cases by name")
+        for name in itertools.chain(*self.splits.values()):
+            if name not in usable or Path(name).name != name or name in ("", ".."):
+                raise ValueError(f"{name!r} in a split is no usable case")
 
     def names(self, split: str) -> list[str]:
         """Case names of "train", "validation", or "all".
@@ -91,14 +122,20 @@ class PreparedDataset:
         return names
 
     def case(self, name: str) -> Case:
-        """One case. Raises BadInput if its record is missing or damaged."""
+        """One case. Raises BadInput if its record is missing, damaged, or not the one in `dataset.json`."""
         folder = self.folder / "cases" / name
+        pixels = self.geometry.pixels
         try:
             record = json.loads((folder / "case.json").read_text())
             x, y, z = record["isocentre_lps_mm"]
-            return Case(name, folder, (x, y, z), VolumeGrid.from_dict(record["context_grid"]))
+            grid = VolumeGrid.from_dict(record["context_grid"])
+            same = record["sha256"] == self.info["cases"][name]["sha256"]
         except (OSError, KeyError, TypeError, ValueError) as error:
-            raise BadInput(folder, f"not a prepared case ({error})", "run raylift data prepare again") from None
+            raise BadInput(folder, f"not a prepared case ({error})", AGAIN) from None
+        if not same:
+            # An interrupted run with other settings leaves cases that dataset.json, written last, does not describe.
+            raise BadInput(folder, "not the case that dataset.json tells of", AGAIN)
+        return Case(name, folder, (x, y, z), grid, (len(self.views), pixels, pixels))
 
     def cases(self, split: str) -> list[Case]:
         """All cases of a split."""
@@ -157,7 +194,7 @@ class OnlinePairs:
         spacing = settings.projection_spacing
         z, y, x = (round(extent / spacing) for extent in PROJECTED_MM)
         self.projected_grid = VolumeGrid.box((0, 0, 0), (z, y, x), spacing)
-        self._projectors: dict[tuple[View, ...], Projector] = {}
+        self._projectors: dict[View, Projector] = {}
 
     def batch(self, number: int, size: int) -> Batch:
         """Batch `number` of `size` pairs."""
@@ -178,14 +215,14 @@ class OnlinePairs:
             contexts.append(warp.apply(hu, case.context_grid, self.projected_grid, isocentre))
         mu = WATER_MU * (torch.stack(contexts) / 1000 + 1).clamp_min(0)
         with torch.no_grad():
-            xrays = self._projector(views)(mu)
+            xrays = torch.cat([self._projector(view)(mu) for view in views], 1)
         return Batch(xrays, torch.stack(truths), views)
 
-    def _projector(self, views: tuple[View, ...]) -> Projector:
-        if views not in self._projectors:
-            projector = Projector(self.projected_grid, self.geometry, views, (0, 0, 0))
-            self._projectors[views] = projector.to(self.device)
-        return self._projectors[views]
+    def _projector(self, view: View) -> Projector:
+        if view not in self._projectors:
+            projector = Projector(self.projected_grid, self.geometry, [view], (0, 0, 0))
+            self._projectors[view] = projector.to(self.device)
+        return self._projectors[view]
 
 
 class OfflinePairs:
@@ -233,11 +270,11 @@ def augment_xrays(xrays: Tensor, settings: XrayAugmentationPart, seed: int) -> T
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         images = xrays.flatten(0, 1)[:, None]
+        images = RandomAffine(settings.rotation, p=settings.rotation_probability)(images)
+        images = RandomHorizontalFlip(p=settings.flip_probability)(images)
         factor = low + (high - low) * torch.rand(len(images), 1, 1, 1)
         mean = images.mean((2, 3), keepdim=True)
         images = (images - mean) * factor.to(images.device) + mean
-        images = RandomAffine(settings.rotation, p=settings.rotation_probability)(images)
-        images = RandomHorizontalFlip(p=settings.flip_probability)(images)
     return images[:, 0].view_as(xrays)
 
 

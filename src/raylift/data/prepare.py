@@ -18,8 +18,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from raylift._version import __version__
-from raylift.drr import ENGINES
-from raylift.errors import BadInput
+from raylift.drr import ENGINES, plastimatch
+from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.thorax import Thorax, find_thorax
 from raylift.volumes import (
@@ -106,34 +106,49 @@ def _case_name(path: Path, root: Path) -> str:
 
 
 def _is_dicom(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:  # a link to nothing, a file of somebody else's
+        return False
 
 
 def prepare_case(source: Path, folder: Path, settings: Settings) -> dict[str, Any]:
-    """Prepare one scan into `folder`; a scan that fails a quality check is recorded, not raised.
+    """Prepare one scan into `folder`; a scan that fails a quality check, or otherwise, is recorded, not raised.
 
     Writes `ct.nii.gz` (the cube, int16 HU), `context.npy` (int16 HU, the whole scan at 2.5 mm without the air
     around it, memory-mapped in training), `xrays.mha` (V, rows, columns; line integrals) and, last, `case.json`.
 
     Returns:
         The content of `case.json`: status "ok" or "rejected", reason, warnings, grids, isocentre, checksum.
+
+    Raises:
+        OSError: of the system rather than the scan, such as a full disk.
     """
     fingerprint = _fingerprint(source, settings)
     previous = _read_case(folder)
     if previous is not None and previous["fingerprint"] == fingerprint and _complete(folder, previous):
         return previous
     folder.mkdir(parents=True, exist_ok=True)
+    # What is overwritten from here on is no case until its new record is written.
+    (folder / "case.json").unlink(missing_ok=True)
     record: dict[str, Any] = {"source": source.name, "fingerprint": fingerprint}
     try:
         volume = read_volume(source)
         check_scan(volume)
         thorax = find_thorax(volume)
+        made = _make_case(volume, thorax, settings)
+    except OSError:
+        raise
     except BadInput as error:
         reason = str(error).removeprefix("scan: ").replace(str(source), source.name)
         record |= {"status": "rejected", "reason": reason}
-    else:
-        record |= _write_case(volume, thorax, folder, settings)
+    except Exception as error:
+        # Not the scan's fault for certain, so without a fingerprint: the next run tries it again.
+        reason = " ".join(f"{type(error).__name__}: {error}".split()).replace(str(source), source.name)
+        record = {"source": source.name, "status": "rejected", "reason": reason}
+    else:  # beyond the try, as ITK tells of a full disk by a RuntimeError
+        record |= _write_case(volume, thorax, made, folder, settings.geometry)
     write_json(record, folder / "case.json")
     return record
 
@@ -147,28 +162,30 @@ def check_scan(volume: Volume) -> None:
         raise BadInput("scan", f"voxels of {max(volume.grid.spacing):g} mm", f"at most {COARSEST_SLICES:g} mm serve")
 
 
-def _write_case(volume: Volume, thorax: Thorax, folder: Path, settings: Settings) -> dict[str, Any]:
+def _make_case(volume: Volume, thorax: Thorax, settings: Settings) -> tuple[Volume, Volume, np.ndarray]:
+    """Cube, context and X-rays."""
     cube = VolumeGrid.cube(thorax.centre, CUBE_MM, settings.voxels)
     # Air below -1000 HU has no attenuation; clipping before any averaging keeps projections linear in HU.
     scan = Volume(np.maximum(volume.array, np.asarray(AIR, volume.array.dtype)), volume.grid)
-    write_volume(scan.resample(cube), folder / "ct.nii.gz")
-    context = _context(scan)
+    xrays = ENGINES[settings.engine](scan, settings.geometry, settings.views, thorax.centre)
+    return scan.resample(cube), _context(scan), xrays
+
+
+def _write_case(
+    volume: Volume, thorax: Thorax, made: tuple[Volume, Volume, np.ndarray], folder: Path, geometry: Geometry
+) -> dict[str, Any]:
+    cube, context, xrays = made
+    write_volume(cube, folder / "ct.nii.gz")
     with replacing(folder / "context.npy") as temporary:
         np.save(temporary, np.rint(context.array).astype(np.int16))
-    xrays = ENGINES[settings.engine](scan, settings.geometry, settings.views, thorax.centre)
     stack = sitk.GetImageFromArray(xrays.astype(np.float32))
-    stack.SetSpacing((settings.geometry.pitch, settings.geometry.pitch, 1.0))
+    stack.SetSpacing((geometry.pitch, geometry.pitch, 1.0))
     with replacing(folder / "xrays.mha") as temporary:
         sitk.WriteImage(stack, str(temporary), useCompression=True)
-    warnings = [
-        f"the lungs reach the {end} end of the scan"
-        for end, cut in (("upper", thorax.cut_above), ("lower", thorax.cut_below))
-        if cut
-    ]
     return {
         "status": "ok",
         "reason": "",
-        "warnings": warnings,
+        "warnings": thorax.warnings,
         "isocentre_lps_mm": list(thorax.centre),
         "lung_ml": round(thorax.lung_ml),
         "scan_grid": volume.grid.to_dict(),
@@ -237,7 +254,8 @@ def prepare(
         source: folder of CT scans (searched to any depth), or one scan.
         output: dataset folder, with `cases/NAME/`, `dataset.json` and `splits.json`.
         settings: what every case shares.
-        validation: names or shell patterns of the validation cases; by default a fifth, chosen by name.
+        validation: names or shell patterns of the validation cases; by default a fifth, chosen by name, at least
+            one of two or more.
         licence: the scans' licence, recorded in `dataset.json`.
         processes: how many cases at a time; the number of cores by default.
         progress: called with the case's name, the number done and the total after each case.
@@ -247,7 +265,10 @@ def prepare(
 
     Raises:
         BadInput: no scans, or none of them usable.
+        WrongUsage: the engine is not installed, or does not know the geometry.
     """
+    if settings.engine == "plastimatch":
+        _check_plastimatch(settings.geometry)
     scans = find_scans(source, output)
     if unmatched := [p for p in validation if not any(fnmatch.fnmatch(name, p) for name in scans)]:
         raise BadInput(", ".join(unmatched), "matches no case", f"cases are named like {next(iter(scans))}")
@@ -258,7 +279,7 @@ def prepare(
         name, record = next(iter(records.items()))
         others = f", and {len(records) - 1} more" if len(records) > 1 else ""
         raise BadInput(source, f"no usable scan ({name}: {record['reason']}{others})", "give chest CT scans in HU")
-    held_out = [name for name in usable if _is_validation(name, validation)]
+    held_out = _held_out(usable, validation)
     write_json(
         {
             "format": 1,
@@ -279,10 +300,23 @@ def prepare(
     return records
 
 
-def _is_validation(name: str, patterns: Sequence[str]) -> bool:
+def _check_plastimatch(geometry: Geometry) -> None:
+    """What plastimatch would say of every case, said once."""
+    if plastimatch.program() is None:
+        raise WrongUsage("plastimatch is not installed: pip install plastimatch, or use --drr-engine torch")
+    if geometry.parallel:
+        raise WrongUsage("plastimatch projects cone beams only: use --drr-engine torch for the parallel geometry")
+
+
+def _held_out(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     if patterns:
-        return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
-    return int(hashlib.sha256(name.encode()).hexdigest(), 16) % 5 == 0
+        return [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+    if len(names) < 2:
+        return []
+    # By the names' hashes, the order is arbitrary but the same on every machine and with other cases beside them.
+    ordered = sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    drawn = set(ordered[: max(1, round(len(names) / 5))])
+    return [name for name in names if name in drawn]
 
 
 def _prepare_cases(
@@ -296,9 +330,13 @@ def _prepare_cases(
     # Spawned, not forked: PyTorch's threads do not survive a fork.
     with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
         tasks = {pool.submit(prepare_case, path, folder / name, settings): name for name, path in scans.items()}
-        for done, task in enumerate(as_completed(tasks), 1):
-            progress(tasks[task], done, len(tasks))
-            yield tasks[task], task.result()
+        try:
+            for done, task in enumerate(as_completed(tasks), 1):
+                record = task.result()
+                progress(tasks[task], done, len(tasks))
+                yield tasks[task], record
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _one_thread() -> None:

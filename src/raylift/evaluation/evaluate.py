@@ -58,7 +58,7 @@ def evaluate(
                        "prepare it with --voxels")  # fmt: skip
     indices = dataset.view_indices(reconstructor.mapping.views)
     baseline = mean_volume(dataset) if dataset.splits.get("train") else None
-    results = []
+    results, images = [], []
     cases = dataset.cases(split)
     for done, case in enumerate(cases, 1):
         views = tuple(dataset.views[k] for k in indices)
@@ -71,11 +71,11 @@ def evaluate(
         if baseline is not None:
             results.append(CaseResult(case.name, score(baseline, unit, protocol), BASELINE))
         named = [(view.name, image) for view, image in zip(views, case.xrays[indices], strict=True)]
-        montage(truth, made.volume, named, folder / f"{case.name}.png", case.name)
+        images.append(montage(truth, made.volume, named, folder / f"{case.name}.png", case.name))
         progress(case.name, done, len(cases))
     notes = [f"Weights {reconstructor.weights.info['sha256'][:12]}, split {split} of {dataset.folder.name}."]
     seen = set(reconstructor.weights.info["training"]["cases"]) & {case.name for case in cases}
     if seen:
         notes.append(f"The weights were trained on {len(seen)} of these cases: their scores say nothing of new ones.")
-    write_report(results, protocol, folder, f"Evaluation on {split}", notes)
+    write_report(results, protocol, folder, f"Evaluation on {split}", notes, images)
     return results

@@ -155,14 +155,14 @@ class SheetEntry:
     Args:
         name: of the case.
         note: its status, or why it was rejected.
-        xrays: line integrals (views, rows, columns), of which the AP and the lateral come first; or None.
+        xrays: name (see `xray_picture`) and line integrals (rows, columns) of each view; the first two are shown.
         volume: the CT in HU; or None.
         rejected: prints the note in red.
     """
 
     name: str
     note: str = ""
-    xrays: np.ndarray | None = None
+    xrays: Sequence[tuple[str, np.ndarray]] = ()
     volume: Volume | None = None
     rejected: bool = False
 
@@ -192,20 +192,18 @@ def _sheet(entries: Sequence[SheetEntry], path: Path) -> None:
     grid = figure.subplots(len(entries), 6, squeeze=False, width_ratios=[1.5, 1, 1, 1, 1, 1])
     for axes in grid.flat:
         axes.axis("off")
-    headings = ("", "X-ray AP", "X-ray lateral", "coronal", "axial", "sagittal")
-    for axes, heading in zip(grid[0], headings, strict=True):
-        axes.set_title(heading, fontsize=9)
     for row, entry in zip(grid, entries, strict=True):
         ink = "firebrick" if entry.rejected else "dimgray"
         row[0].text(0, 0.55, _wrap(entry.name), fontsize=9, weight="bold", va="bottom")
         row[0].text(0, 0.5, _wrap(entry.note), fontsize=8, color=ink, va="top")
-        if entry.xrays is not None:
-            for axes, image, view in zip(row[1:3], entry.xrays, ("ap", "lateral-right"), strict=False):
-                _show_xray(axes, image, view)
+        for axes, (name, image) in zip(row[1:3], entry.xrays, strict=False):
+            _show_xray(axes, image, name)
+            axes.set_title(f"X-ray {name}", fontsize=9)
         if entry.volume is not None:
             pictures = planes(entry.volume)
-            for axes, name in zip(row[3:], headings[3:], strict=True):
+            for axes, name in zip(row[3:], ("coronal", "axial", "sagittal"), strict=True):
                 _show(axes, pictures[name], WINDOW)
+                axes.set_title(name, fontsize=9)
     _save(figure, path)
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import SimpleITK as sitk
-
+from raylift.data.dataset import PreparedDataset
 from raylift.evaluation.figures import SheetEntry, contact_sheet
-from raylift.volumes import read_volume
 
 
 def write_contact_sheet(folder: Path, records: dict[str, dict[str, Any]]) -> list[Path]:
@@ -17,12 +15,13 @@ def write_contact_sheet(folder: Path, records: dict[str, dict[str, Any]]) -> lis
     Returns:
         The pages' paths.
     """
+    dataset = PreparedDataset(folder)
     entries = []
     for name, record in records.items():
-        case = folder / "cases" / name
         if record["status"] != "ok":
             entries.append(SheetEntry(name, record["reason"], rejected=True))
             continue
-        xrays = sitk.GetArrayFromImage(sitk.ReadImage(str(case / "xrays.mha")))
-        entries.append(SheetEntry(name, "; ".join(record["warnings"]), xrays, read_volume(case / "ct.nii.gz")))
+        case = dataset.case(name)
+        xrays = [(view.name, image) for view, image in zip(dataset.views, case.xrays, strict=True)]
+        entries.append(SheetEntry(name, "; ".join(record["warnings"]), xrays, case.truth))
     return contact_sheet(entries, folder / "contact-sheet.png")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,15 +88,17 @@ def write_report(
     folder: str | Path,
     title: str = "Evaluation",
     notes: Sequence[str] = (),
+    images: Sequence[Path] = (),
 ) -> Path:
     """Write `cases.csv`, `summary.json` and `report.md`, each as a whole or not at all.
 
     Args:
         cases: at least one; those of several methods stand side by side.
         protocol: the name of the protocol that all metrics were computed by.
-        folder: made if missing; PNG images that are already in it are shown in `report.md`.
+        folder: made if missing.
         title: heading of the report.
         notes: sentences to print under the summary, such as the weights and data that were used.
+        images: pictures to show in `report.md`, in or near the folder.
 
     Returns:
         The path of `report.md`.
@@ -132,9 +135,9 @@ def write_report(
         folder / "summary.json",
     )
 
-    images = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*.png"))
+    shown = [Path(os.path.relpath(image, folder)).as_posix() for image in images]
     with replacing(folder / "report.md") as temporary:
-        temporary.write_text(_markdown(cases, chosen, summary, columns, title, notes, images), encoding="utf-8")
+        temporary.write_text(_markdown(cases, chosen, summary, columns, title, notes, shown), encoding="utf-8")
     return folder / "report.md"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -50,18 +51,23 @@ class Mapping(nn.Module):
             feature_size=feature_size,
             window_size=window_size,
         )
-        self._lifts: dict[tuple[View, ...], Lift] = {}  # outside of the module tree: nothing here is learned
+        self._lifts: dict[View, Lift] = {}  # outside of the module tree: nothing here is learned
 
     def lift(self, xrays: Tensor, views: Sequence[View] | None = None) -> Tensor:
         """V_cat of equation 1: (B, N, rows, columns) → (B, N, D, H, W); finer X-rays are averaged down first."""
-        views = tuple(views or self.views)
-        if views not in self._lifts:
-            self._lifts[views] = Lift(self.lift_name, self.grid, self.geometry, views, ISOCENTRE)
         pixels = self.geometry.pixels
         if xrays.shape[-1] != pixels:
             xrays = F.interpolate(xrays, (pixels, pixels), mode="area")
-        v_cat: Tensor = self._lifts[views].to(xrays.device)(xrays) / XRAY_SCALE
-        return v_cat
+        lifted = [
+            self._lift(view).to(xrays.device)(xray)
+            for view, xray in zip(views or self.views, xrays.split(1, 1), strict=True)
+        ]
+        return torch.cat(lifted, 1) / XRAY_SCALE
+
+    def _lift(self, view: View) -> Lift:
+        if view not in self._lifts:
+            self._lifts[view] = Lift(self.lift_name, self.grid, self.geometry, [view], ISOCENTRE)
+        return self._lifts[view]
 
     def forward(self, xrays: Tensor, views: Sequence[View] | None = None) -> Tensor:
         """Translate.

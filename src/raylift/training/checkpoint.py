@@ -35,6 +35,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self.keep = folder, keep
+        self.damaged: set[str] = set()  # names that `load` passed over; the next index leaves them out
         folder.mkdir(parents=True, exist_ok=True)
 
     def entries(self) -> list[dict[str, Any]]:
@@ -68,7 +69,9 @@ class Checkpoints:
         _sync(temporary)
         entry = {"name": path.name, "step": step, "score": score, "sha256": _sha256(temporary)}
         os.replace(temporary, path)
-        entries = [e for e in self.entries() if e["name"] != path.name] + [entry]
+        gone = {*self.damaged, path.name}
+        entries = [*(e for e in self.entries() if e["name"] not in gone), entry]
+        self.damaged.clear()
         kept = entries[-self.keep :]
         scored = [e for e in entries if e["score"] is not None]
         if scored:
@@ -82,7 +85,7 @@ class Checkpoints:
         return path
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The newest checkpoint whose checksum holds; None if none was finished. Later ones leave the index.
+        """The newest checkpoint whose checksum holds; None if none was finished.
 
         Raises:
             BadInput: there are checkpoints, and none is good.
@@ -94,19 +97,14 @@ class Checkpoints:
             path = self.folder / newest["name"]
             try:
                 if _sha256(path) == newest["sha256"]:
-                    self._write_index(entries)
                     return _read(path)
             except (OSError, SafetensorError, ValueError):
                 pass
             entries.remove(newest)
+            self.damaged.add(newest["name"])
         if finished:
             raise BadInput(self.folder, f"none of {finished} checkpoints is good", "train into another folder")
         return None
-
-    def best(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The checkpoint with the highest score; None if none was validated."""
-        scored = [e for e in self.entries() if e["score"] is not None]
-        return _read(self.folder / max(scored, key=lambda e: e["score"])["name"]) if scored else None
 
     def _write_index(self, entries: list[dict[str, Any]]) -> None:
         temporary = self.folder / (PREFIX + INDEX)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import json
 import math
 import os
 import resource
@@ -112,6 +114,7 @@ class Run:
         pairs = OnlinePairs if recipe.data.pairs == "online" else OfflinePairs
         cases = dataset.cases(recipe.data.split)
         self.pairs = pairs(dataset, cases, recipe.view_list, recipe.data, self.fabric.device, train.seed)
+        dataset.view_indices(recipe.view_list)  # previews and validation show stored X-rays
         self.validation = self._read_validation()
         self.checkpoints = Checkpoints(folder / "checkpoints", train.keep)
         self.step, self.batches, self.seconds = 0, 0, 0.0
@@ -127,7 +130,7 @@ class Run:
         train = self.recipe.train
         table = Table(self.folder / "metrics.csv", self.step)
         timing = Table(self.folder / "timing.csv", self.step)
-        board = SummaryWriter(str(self.folder), purge_step=self.step) if self.fabric.is_global_zero else None
+        board = SummaryWriter(str(self.folder), purge_step=self.step + 1) if self.fabric.is_global_zero else None
         started = saved = previewed = time.monotonic()
         before = self.seconds
         while self.step < train.steps:
@@ -186,19 +189,22 @@ class Run:
         return numbers.take()
 
     def _update_d(self) -> dict[str, float]:
-        """One update of d on a fresh minibatch, g frozen."""
+        """One update of d on fresh minibatches, g frozen."""
         assert self.d is not None
+        accumulate, numbers = self.recipe.train.accumulate, Means()
         self.d.requires_grad_(True)
-        batch = self._next_batch()
-        with torch.no_grad():
-            fake = self.g(self.mapping.lift(batch.xrays, batch.views)).float()
-        loss = self.objective.d_loss(fake, batch.truth)
-        self.fabric.backward(loss)
+        for _ in range(accumulate):
+            batch = self._next_batch()
+            with torch.no_grad():
+                fake = self.g(self.mapping.lift(batch.xrays, batch.views)).float()
+            loss = self.objective.d_loss(fake, batch.truth)
+            self.fabric.backward(loss / accumulate)
+            numbers.add({"d_loss": float(loss.detach())})
         for parameter in self.d.parameters():  # the objective calls d itself, past the wrapper that would do this
             if parameter.grad is not None:
                 parameter.grad = torch.as_tensor(self.fabric.all_reduce(parameter.grad))
         self._apply(self.d, self.d_optimizer)
-        return {"d_loss": float(loss.detach())}
+        return numbers.take()
 
     def _apply(self, module: nn.Module, optimizer: Optimizer | None) -> None:
         assert optimizer is not None
@@ -269,6 +275,7 @@ class Run:
         if self.d_optimizer is not None:
             tensors |= optimizer_tensors("d_optimizer", self.d_optimizer)
         state = {"step": self.step, "batches": self.batches, "seconds": self.seconds, "means": self.means.values}
+        state["dataset"] = self._fingerprint()
         self.checkpoints.save(tensors, state, self.step, validation_score)
 
     def _resume(self) -> None:
@@ -276,6 +283,8 @@ class Run:
         if loaded is None:
             return
         tensors, state = loaded
+        if state["dataset"] != self._fingerprint():
+            raise WrongUsage(f"--resume: {self.folder} was begun with another dataset: give it the same")
         load_module("g", self.mapping.network, tensors)
         load_module("average", self.average, tensors)
         load_module("objective", self.objective, tensors)
@@ -284,7 +293,12 @@ class Run:
             load_optimizer("d_optimizer", self.d_optimizer, tensors)
         torch.set_rng_state(tensors["random"])
         self.step, self.batches, self.seconds = state["step"], state["batches"], state["seconds"]
-        self.means.values = state.get("means", {})
+        self.means.values = state["means"]
+
+    def _fingerprint(self) -> str:
+        """Tells this run's data from others: unit, cube and cases of the dataset."""
+        info = {key: self.dataset.info[key] for key in ("geometry", "voxels", "cube_mm", "views", "cases")}
+        return hashlib.sha256(json.dumps([info, self.dataset.splits], sort_keys=True).encode()).hexdigest()
 
     def write_weights(self) -> Path:
         """The averaged weights with their description."""

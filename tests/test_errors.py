@@ -1,0 +1,28 @@
+"""Errors as a user reads them, also those that come from another process."""
+
+import copy
+import pickle
+from pathlib import Path
+
+import pytest
+
+from raylift.errors import BadInput, named
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (BadInput("a", "b"), "a: b"),
+        (BadInput(Path("scans") / "x.mha", "cut\n  short", "copy it again"), "scans/x.mha: cut short; copy it again"),
+    ],
+)
+def test_bad_input_is_one_line_and_survives_pickling(error: BadInput, line: str) -> None:
+    assert str(error) == line
+    for other in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert type(other) is BadInput
+        assert str(other) == line
+
+
+def test_named_puts_the_file_for_the_scan() -> None:
+    with pytest.raises(BadInput, match=r"^ct.mha: no lungs found; give a chest CT$"), named("ct.mha"):
+        raise BadInput("scan", "no lungs found", "give a chest CT")
