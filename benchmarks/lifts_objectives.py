@@ -36,6 +36,7 @@ def cells() -> dict[str, Recipe]:
     for lift in ("repeat", "backproject"):
         made[f"{lift}, paper"] = load_recipe(RECIPES / "cpu.yaml", [f"lift={lift}", *PAPER_OBJECTIVE])
         made[f"{lift}, paired"] = load_recipe(RECIPES / "cpu.yaml", [f"lift={lift}"])
+    made["backproject, paired with transport"] = load_recipe(RECIPES / "cpu.yaml", ["objective.transport=1.0"])
     made["paper-cpu.yaml (repeat, paper, offline pairs)"] = load_recipe(RECIPES / "paper-cpu.yaml")
     return made
 
@@ -79,7 +80,7 @@ def main() -> None:
         means.add(score(baseline, hu_to_unit(case.truth.array), "hu"))
     rows["mean volume"] = {"updates": 0, "minutes": 0.0, **means.take()}
     for name, recipe in cells().items():
-        folder = args.output / name.split(" (")[0].replace(", ", "-")
+        folder = args.output / name.split(" (")[0].replace(", ", "-").replace(" ", "-")
         result = folder / "result.json"
         if not result.exists():
             shutil.rmtree(folder, ignore_errors=True)
