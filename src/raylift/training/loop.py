@@ -310,7 +310,7 @@ class Run:
             "licence": self.dataset.info["licence"],
             "steps": self.step,
             "hours": round(self.seconds / 3600, 2),
-            "validation": {"hu": self.validate(), "cases": self.validation.names} if self.validation else None,
+            "validation": self._validated(),
         }
         info = describe(
             self.recipe.model_dump(mode="json"),
@@ -320,6 +320,13 @@ class Run:
             training,
         )
         return save_weights(mapping, info, self.folder)
+
+    def _validated(self) -> dict[str, Any] | None:
+        """What `weights.json` says of the held-out cases."""
+        if self.validation is None:
+            return None
+        means = {name.removeprefix("validation/"): value for name, value in self.validate().items()}
+        return {"hu": means, "cases": self.validation.names}
 
     def _read_validation(self) -> Validation | None:
         if self.recipe.data.split == "all" or not self.dataset.splits.get("validation"):
