@@ -19,7 +19,8 @@ import pytest
 import torch
 import yaml
 
-from raylift.data.dataset import Batch, PreparedDataset
+from raylift.data.dataset import PreparedDataset
+from raylift.data.pairs import Batch
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.protocols import score
 from raylift.recipe import Recipe, TrainPart, load_recipe, parse_recipe

@@ -24,7 +24,8 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.utils.tensorboard import SummaryWriter
 
-from raylift.data.dataset import OfflinePairs, OnlinePairs, PreparedDataset
+from raylift.data.dataset import PreparedDataset
+from raylift.data.pairs import OfflinePairs, OnlinePairs
 from raylift.errors import WrongUsage
 from raylift.evaluation.figures import montage
 from raylift.evaluation.protocols import score

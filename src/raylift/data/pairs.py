@@ -1,0 +1,158 @@
+"""Pairs of X-rays and volume to train on, each batch a function of the seed and its number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from raylift.data.augment import Augmentation, Warp
+from raylift.data.dataset import Case, PreparedDataset
+from raylift.drr import Projector
+from raylift.geometry import View, VolumeGrid
+from raylift.recipe import DataPart, XrayAugmentationPart
+from raylift.volumes import WATER_MU, hu_to_unit
+
+# What is projected of a warped scan, in mm along (z, y, x): all that a chest stand's detector sees.
+PROJECTED_MM = (440.0, 400.0, 480.0)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs. X-rays (B, N, rows, columns) are line integrals; truth (B, 1, D, H, W) is in [0, 1]."""
+
+    xrays: Tensor
+    truth: Tensor
+    views: tuple[View, ...]
+
+
+class OnlinePairs:
+    """Scans warped anew for each batch and projected again.
+
+    Args:
+        dataset: prepared scans.
+        cases: those to draw from.
+        views: directions of the X-rays.
+        settings: the recipe's data part.
+        device: where batches are made.
+        seed: of the run; batch k depends on it and k alone.
+    """
+
+    def __init__(
+        self,
+        dataset: PreparedDataset,
+        cases: Sequence[Case],
+        views: Sequence[View],
+        settings: DataPart,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        self.cases, self.views, self.settings, self.device, self.seed = (
+            cases,
+            tuple(views),
+            settings,
+            device,
+            seed,
+        )
+        self.augmentation = Augmentation(**settings.augmentation.model_dump())
+        self.geometry = dataset.geometry.with_pixels(settings.xray_pixels)
+        # The target is sampled twice as finely and averaged: voxels are means, as in a scan.
+        self.fine_grid = VolumeGrid.cube((0, 0, 0), dataset.cube_mm, 2 * dataset.voxels)
+        spacing = settings.projection_spacing
+        z, y, x = (round(extent / spacing) for extent in PROJECTED_MM)
+        self.projected_grid = VolumeGrid.box((0, 0, 0), (z, y, x), spacing)
+        self._projectors: dict[View, Projector] = {}
+
+    def batch(self, number: int, size: int) -> Batch:
+        """Batch `number` of `size` pairs."""
+        generator = torch.Generator().manual_seed(_mix(self.seed, number))
+        turned = torch.rand(len(self.views), generator=generator) < 0.5
+        views = tuple(
+            view.opposite if self.settings.opposite_views and turn else view
+            for view, turn in zip(self.views, turned.tolist(), strict=True)
+        )
+        truths, contexts = [], []
+        for choice in torch.randint(len(self.cases), (size,), generator=generator).tolist():
+            case = self.cases[choice]
+            warp = Warp.draw(self.augmentation, generator)
+            hu = torch.from_numpy(np.array(case.context)).to(self.device).float()
+            isocentre = torch.tensor(case.isocentre, dtype=torch.float64)
+            fine = warp.apply(hu, case.context_grid, self.fine_grid, isocentre)
+            truths.append(F.avg_pool3d(_unit(fine)[None], 2))
+            contexts.append(warp.apply(hu, case.context_grid, self.projected_grid, isocentre))
+        mu = WATER_MU * (torch.stack(contexts) / 1000 + 1).clamp_min(0)
+        with torch.no_grad():
+            xrays = torch.cat([self._projector(view)(mu) for view in views], 1)
+        return Batch(xrays, torch.stack(truths), views)
+
+    def _projector(self, view: View) -> Projector:
+        if view not in self._projectors:
+            projector = Projector(self.projected_grid, self.geometry, [view], (0, 0, 0))
+            self._projectors[view] = projector.to(self.device)
+        return self._projectors[view]
+
+
+class OfflinePairs:
+    """Stored X-rays and targets, the X-rays augmented on their own: the paper's pairs.
+
+    Arguments as for `OnlinePairs`.
+    """
+
+    def __init__(
+        self,
+        dataset: PreparedDataset,
+        cases: Sequence[Case],
+        views: Sequence[View],
+        settings: DataPart,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        self.cases, self.views, self.settings, self.device, self.seed = (
+            cases,
+            tuple(views),
+            settings,
+            device,
+            seed,
+        )
+        self.indices = dataset.view_indices(self.views)
+
+    def batch(self, number: int, size: int) -> Batch:
+        """Batch `number` of `size` pairs."""
+        seed = _mix(self.seed, number)
+        generator = torch.Generator().manual_seed(seed)
+        chosen = torch.randint(len(self.cases), (size,), generator=generator).tolist()
+        xrays = np.stack([self.cases[k].xrays[self.indices] for k in chosen])
+        truths = np.stack([hu_to_unit(self.cases[k].truth.array.astype(np.float32))[None] for k in chosen])
+        pixels = (self.settings.xray_pixels,) * 2
+        images = F.interpolate(torch.from_numpy(xrays).to(self.device), pixels, mode="area")
+        images = augment_xrays(images, self.settings.xray_augmentation, seed)
+        return Batch(images, torch.from_numpy(truths).to(self.device), self.views)
+
+
+def augment_xrays(xrays: Tensor, settings: XrayAugmentationPart, seed: int) -> Tensor:
+    """The paper's augmentation of X-rays (B, N, rows, columns): contrast, rotation, flip, each image on its own."""
+    from kornia.augmentation import RandomAffine, RandomHorizontalFlip
+
+    low, high = settings.contrast
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        images = xrays.flatten(0, 1)[:, None]
+        images = RandomAffine(settings.rotation, p=settings.rotation_probability)(images)
+        images = RandomHorizontalFlip(p=settings.flip_probability)(images)
+        factor = low + (high - low) * torch.rand(len(images), 1, 1, 1)
+        mean = images.mean((2, 3), keepdim=True)
+        images = (images - mean) * factor.to(images.device) + mean
+    return images[:, 0].view_as(xrays)
+
+
+def _unit(hu: Tensor) -> Tensor:
+    return ((hu + 1000) / 2000).clamp(0, 1)
+
+
+def _mix(seed: int, number: int) -> int:
+    """Distinct generator seeds for all runs and batches in use."""
+    return (seed * 1_000_003 + number) & 0x7FFF_FFFF_FFFF_FFFF
