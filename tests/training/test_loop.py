@@ -151,7 +151,11 @@ def test_a_run_folder(tiny: Path, tmp_path: Path) -> None:
     assert info["training"]["steps"] == 6
     assert (info["voxels"], info["cube_mm"], info["geometry"]["pixels"]) == (16, 320.0, 16)
     assert info["training"]["validation"]["cases"] == ["phantom-2"]
-    last = {name: float(value) for name, value in rows(folder)[-1].items() if name.startswith("validation/")}
+    last = {
+        name.removeprefix("validation/"): float(value)
+        for name, value in rows(folder)[-1].items()
+        if name.startswith("validation/")
+    }
     assert info["training"]["validation"]["hu"] == pytest.approx(last)
     assert run.step == 6
 
