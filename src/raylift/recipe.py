@@ -28,7 +28,16 @@ class Part(BaseModel):
 
 
 class AugmentationPart(Part):
-    """Of the CT scan, before it is projected; see `raylift.data.augment.Augmentation` for units."""
+    """How far training pairs stray from the scan. Uniform distributions in ±range unless said otherwise.
+
+    Args:
+        rotation: degrees about each of the x, y and z axes.
+        scaling: relative, of the whole body; each axis varies by half of it besides.
+        shift: mm along each axis.
+        elastic: standard deviation in mm of the displacement along each axis.
+        intensity: relative, of the attenuation (1 + HU/1000).
+        truncation: probability that the scan ends nearer above, and below, than it does.
+    """
 
     rotation: NotNegative = 0.0
     scaling: NotNegative = 0.0

@@ -15,32 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from raylift.geometry import VolumeGrid
+from raylift.recipe import AugmentationPart
 
 # Coordinates are computed at every fourth voxel and interpolated between; displacements are smooth on 50 mm.
 LATTICE = 4
 ELASTIC_SPACING = 60.0  # mm between control points
 ELASTIC_REACH = 480.0  # mm, edge of the cube around the isocentre that control points cover
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How far training pairs stray from the scan. Uniform distributions in ±range unless said otherwise.
-
-    Args:
-        rotation: degrees about each of the x, y and z axes.
-        scaling: relative, of the whole body; each axis varies by half of it besides.
-        shift: mm along each axis.
-        elastic: standard deviation in mm of the displacement along each axis.
-        intensity: relative, of the attenuation (1 + HU/1000).
-        truncation: probability that the scan ends nearer above, and below, than it does.
-    """
-
-    rotation: float = 0.0
-    scaling: float = 0.0
-    shift: float = 0.0
-    elastic: float = 0.0
-    intensity: float = 0.0
-    truncation: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +42,7 @@ class Warp:
     z_range: tuple[float, float]
 
     @classmethod
-    def draw(cls, settings: Augmentation, generator: torch.Generator) -> Warp:
+    def draw(cls, settings: AugmentationPart, generator: torch.Generator) -> Warp:
         """Draw a warp; the same generator state gives the same warp."""
 
         def uniform(reach: float, count: int = 3) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raylift.data.augment import Augmentation, Warp
+from raylift.data.augment import Warp
 from raylift.data.dataset import Case, PreparedDataset
 from raylift.drr import Projector
 from raylift.geometry import View, VolumeGrid
@@ -58,7 +58,6 @@ class OnlinePairs:
             device,
             seed,
         )
-        self.augmentation = Augmentation(**settings.augmentation.model_dump())
         self.geometry = dataset.geometry.with_pixels(settings.xray_pixels)
         # The target is sampled twice as finely and averaged: voxels are means, as in a scan.
         self.fine_grid = VolumeGrid.cube((0, 0, 0), dataset.cube_mm, 2 * dataset.voxels)
@@ -78,7 +77,7 @@ class OnlinePairs:
         truths, contexts = [], []
         for choice in torch.randint(len(self.cases), (size,), generator=generator).tolist():
             case = self.cases[choice]
-            warp = Warp.draw(self.augmentation, generator)
+            warp = Warp.draw(self.settings.augmentation, generator)
             hu = torch.from_numpy(np.array(case.context)).to(self.device).float()
             isocentre = torch.tensor(case.isocentre, dtype=torch.float64)
             fine = warp.apply(hu, case.context_grid, self.fine_grid, isocentre)
