@@ -30,8 +30,9 @@ class Batch:
     views: tuple[View, ...]
 
 
-class OnlinePairs:
-    """Scans warped anew for each batch and projected again.
+@dataclass
+class Pairs:
+    """What pairs are drawn from.
 
     Args:
         dataset: prepared scans.
@@ -42,26 +43,23 @@ class OnlinePairs:
         seed: of the run; batch k depends on it and k alone.
     """
 
-    def __init__(
-        self,
-        dataset: PreparedDataset,
-        cases: Sequence[Case],
-        views: Sequence[View],
-        settings: DataPart,
-        device: torch.device,
-        seed: int,
-    ) -> None:
-        self.cases, self.views, self.settings, self.device, self.seed = (
-            cases,
-            tuple(views),
-            settings,
-            device,
-            seed,
-        )
-        self.geometry = dataset.geometry.with_pixels(settings.xray_pixels)
+    dataset: PreparedDataset
+    cases: Sequence[Case]
+    views: tuple[View, ...]
+    settings: DataPart
+    device: torch.device
+    seed: int
+
+
+@dataclass
+class OnlinePairs(Pairs):
+    """Scans warped anew for each batch and projected again."""
+
+    def __post_init__(self) -> None:
+        self.geometry = self.dataset.geometry.with_pixels(self.settings.xray_pixels)
         # The target is sampled twice as finely and averaged: voxels are means, as in a scan.
-        self.fine_grid = VolumeGrid.cube((0, 0, 0), dataset.cube_mm, 2 * dataset.voxels)
-        spacing = settings.projection_spacing
+        self.fine_grid = VolumeGrid.cube((0, 0, 0), self.dataset.cube_mm, 2 * self.dataset.voxels)
+        spacing = self.settings.projection_spacing
         z, y, x = (round(extent / spacing) for extent in PROJECTED_MM)
         self.projected_grid = VolumeGrid.box((0, 0, 0), (z, y, x), spacing)
         self._projectors: dict[View, Projector] = {}
@@ -95,29 +93,12 @@ class OnlinePairs:
         return self._projectors[view]
 
 
-class OfflinePairs:
-    """Stored X-rays and targets, the X-rays augmented on their own: the paper's pairs.
+@dataclass
+class OfflinePairs(Pairs):
+    """Stored X-rays and targets, the X-rays augmented on their own: the paper's pairs."""
 
-    Arguments as for `OnlinePairs`.
-    """
-
-    def __init__(
-        self,
-        dataset: PreparedDataset,
-        cases: Sequence[Case],
-        views: Sequence[View],
-        settings: DataPart,
-        device: torch.device,
-        seed: int,
-    ) -> None:
-        self.cases, self.views, self.settings, self.device, self.seed = (
-            cases,
-            tuple(views),
-            settings,
-            device,
-            seed,
-        )
-        self.indices = dataset.view_indices(self.views)
+    def __post_init__(self) -> None:
+        self.indices = self.dataset.view_indices(self.views)
 
     def batch(self, number: int, size: int) -> Batch:
         """Batch `number` of `size` pairs."""
