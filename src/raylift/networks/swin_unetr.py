@@ -6,6 +6,7 @@ import torch
 from monai.networks.blocks import UnetrBasicBlock
 from monai.networks.nets import SwinUNETR as MonaiSwinUNETR
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv3d_weight_memory_format
 
 
 class _Float32Block(UnetrBasicBlock):
@@ -42,7 +43,8 @@ class SwinUNETR(nn.Module):
         )
         deepest = 16 * feature_size
         self.net.encoder10 = _Float32Block(3, deepest, deepest, 3, 1, "instance", res_block=True)
-        self.net.to(memory_format=torch.channels_last_3d)  # a quarter less time for a training step on a CPU
+        # A quarter less time for a training step on a CPU.
+        convert_conv3d_weight_memory_format(self.net, torch.channels_last_3d)
 
     def forward(self, volume: Tensor) -> Tensor:
         """(B, in_channels, D, H, W) → (B, out_channels, D, H, W), any real value."""
