@@ -20,7 +20,8 @@ from pathlib import Path
 from raylift.data.dataset import PreparedDataset
 from raylift.evaluation.evaluate import mean_volume
 from raylift.evaluation.protocols import score
-from raylift.recipe import Recipe, load_recipe
+from raylift.recipe import Recipe
+from raylift.recipe_files import load_recipe
 from raylift.training.loop import Means, train
 from raylift.volumes import hu_to_unit
 

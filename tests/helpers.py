@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from raylift.geometry import Geometry
-from raylift.recipe import parse_recipe
+from raylift.recipe_files import parse_recipe
 from raylift.weights import Weights, build_mapping, describe, save_weights
 
 

@@ -6,7 +6,7 @@ import torch
 
 from raylift.drr import Projector
 from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.lift import LIFTS, Lift
+from raylift.lift import LIFTS, depth_axis
 
 ISOCENTRE = (12.0, -80.0, 300.0)
 GRID = VolumeGrid.cube(ISOCENTRE, 80, 8)  # voxels of 10 mm
@@ -21,7 +21,7 @@ def xray(seed: int = 0, pixels: int = 8) -> torch.Tensor:
 
 def test_a_frontal_image_is_repeated_from_front_to_back() -> None:
     image = xray()
-    volume = Lift("repeat", GRID, UNIT, [AP], ISOCENTRE)(image)[0, 0]
+    volume = LIFTS["repeat"](GRID, UNIT, [AP], ISOCENTRE)(image)[0, 0]
     for y in range(8):
         # Row 0 is superior, the last z; column 0 is the patient's right, x = 0.
         assert torch.allclose(volume[:, y], image[0, 0].flip(0), atol=1e-5)
@@ -29,7 +29,7 @@ def test_a_frontal_image_is_repeated_from_front_to_back() -> None:
 
 def test_a_lateral_image_is_repeated_from_side_to_side() -> None:
     image = xray()
-    volume = Lift("repeat", GRID, UNIT, [RIGHT], ISOCENTRE)(image)[0, 0]
+    volume = LIFTS["repeat"](GRID, UNIT, [RIGHT], ISOCENTRE)(image)[0, 0]
     for x in range(8):
         # Column 0 is the patient's front, y = 0.
         assert torch.allclose(volume[:, :, x], image[0, 0].flip(0), atol=1e-5)
@@ -40,15 +40,15 @@ def test_views_from_the_other_side(name: str, reversed_like: str) -> None:
     """PA hung for reading repeats as AP does; the plain half turn with its columns reversed."""
     image = xray()
     view, other = View.parse(name), View.parse(reversed_like)
-    expected = Lift("repeat", GRID, UNIT, [other], ISOCENTRE)(image)
-    assert torch.allclose(Lift("repeat", GRID, UNIT, [view], ISOCENTRE)(image), expected, atol=1e-5)
-    plain = Lift("repeat", GRID, UNIT, [View(view.angle)], ISOCENTRE)(image.flip(3))
+    expected = LIFTS["repeat"](GRID, UNIT, [other], ISOCENTRE)(image)
+    assert torch.allclose(LIFTS["repeat"](GRID, UNIT, [view], ISOCENTRE)(image), expected, atol=1e-5)
+    plain = LIFTS["repeat"](GRID, UNIT, [View(view.angle)], ISOCENTRE)(image.flip(3))
     assert torch.allclose(plain, expected, atol=1e-5)
 
 
 def test_an_oblique_image_is_constant_along_its_own_axis() -> None:
     """At 45° u = (1, 1)/√2: voxels with the same x + y share a column."""
-    volume = Lift("repeat", GRID, UNIT, [View(45.0)], ISOCENTRE)(xray())[0, 0]
+    volume = LIFTS["repeat"](GRID, UNIT, [View(45.0)], ISOCENTRE)(xray())[0, 0]
     for step in range(1, 4):
         assert torch.allclose(volume[:, 3, 3], volume[:, 3 - step, 3 + step], atol=1e-5)
     assert not torch.allclose(volume[:, 3, 3], volume[:, 4, 4], atol=1e-3)
@@ -59,7 +59,7 @@ def test_backprojection_of_one_voxel_by_hand() -> None:
     # the source: magnified 500 / 375. Its shadow is 33.33 mm above and 20 mm right of the detector's middle,
     # 2.667 and 1.6 pixels of 12.5 mm: row 3.5 - 2.667, column 3.5 + 1.6.
     image = xray()
-    volume = Lift("backproject", GRID, UNIT, [AP], ISOCENTRE)(image)[0, 0]
+    volume = LIFTS["backproject"](GRID, UNIT, [AP], ISOCENTRE)(image)[0, 0]
     row, column = 3.5 - 2.6667, 3.5 + 1.6
     pixels = image[0, 0].numpy()
     r, c = int(row), int(column)
@@ -70,8 +70,8 @@ def test_backprojection_of_one_voxel_by_hand() -> None:
 
 def test_voxels_beside_the_image_get_nothing() -> None:
     small = Geometry(400.0, 500.0, 50.0, 8)
-    for name in LIFTS:
-        volume = Lift(name, GRID, small, [AP], ISOCENTRE)(torch.ones(1, 1, 8, 8))[0, 0]
+    for name in ("repeat", "backproject", "transpose", "coarse"):
+        volume = LIFTS[name](GRID, small, [AP], ISOCENTRE)(torch.ones(1, 1, 8, 8))[0, 0]
         assert volume[0].abs().max() == 0
         assert volume[4, 4, 4] == pytest.approx(1)
 
@@ -80,7 +80,7 @@ def test_voxels_beside_the_image_get_nothing() -> None:
 def test_both_lifts_agree_on_parallel_rays(angle: float) -> None:
     parallel = Geometry(400.0, 500.0, 80.0, 8, parallel=True)
     image = xray(3)
-    lifted = [Lift(name, GRID, parallel, [View(angle)], ISOCENTRE)(image) for name in ("repeat", "backproject")]
+    lifted = [LIFTS[name](GRID, parallel, [View(angle)], ISOCENTRE)(image) for name in ("repeat", "backproject")]
     assert lifted[0].abs().max() > 0
     assert torch.allclose(*lifted)
 
@@ -96,7 +96,7 @@ def test_a_ball_lights_up_where_it_is(angle: float) -> None:
     view = View(angle)
     image = Projector(grid, unit, [view], ISOCENTRE)(torch.from_numpy(ball).float()[None])
     index = tuple(round(float(i)) for i in (grid.world_to_index @ [*at, 1])[2::-1])
-    exact = Lift("backproject", grid, unit, [view], ISOCENTRE)(image)[0, 0]
+    exact = LIFTS["backproject"](grid, unit, [view], ISOCENTRE)(image)[0, 0]
     assert float(exact[index]) > 0.9 * float(image.max())
     # Along the ray through the ball and nowhere else: towards the source it stays bright, beside it is dark.
     to_source = unit.source(view, ISOCENTRE) - at
@@ -108,7 +108,7 @@ def test_a_ball_lights_up_where_it_is(angle: float) -> None:
     depth = float(offset @ view.towards_source)
     wrong_by = np.hypot(offset @ view.u, offset[2]) * (400 / (400 - depth) - 1)
     assert abs(wrong_by) > 4
-    repeated = Lift("repeat", grid, unit, [view], ISOCENTRE)(image)[0, 0]
+    repeated = LIFTS["repeat"](grid, unit, [view], ISOCENTRE)(image)[0, 0]
     assert float(repeated[index]) < 0.7 * float(image.max())
 
 
@@ -119,25 +119,25 @@ def _voxel(grid: VolumeGrid, at: np.ndarray) -> tuple[int, ...]:
 def test_each_view_fills_its_own_channel() -> None:
     images = torch.cat([xray(0), xray(1)], 1).repeat(3, 1, 1, 1)
     images[1] *= 2
-    both = Lift("backproject", GRID, UNIT, [AP, RIGHT], ISOCENTRE)(images)
+    both = LIFTS["backproject"](GRID, UNIT, [AP, RIGHT], ISOCENTRE)(images)
     assert both.shape == (3, 2, 8, 8, 8)
     for channel, view in enumerate((AP, RIGHT)):
-        alone = Lift("backproject", GRID, UNIT, [view], ISOCENTRE)(images[:, channel : channel + 1])
+        alone = LIFTS["backproject"](GRID, UNIT, [view], ISOCENTRE)(images[:, channel : channel + 1])
         assert torch.equal(both[:, channel], alone[:, 0])
     assert torch.allclose(both[1], 2 * both[0])
 
 
-@pytest.mark.parametrize("name", LIFTS)
+@pytest.mark.parametrize("name", ["repeat", "backproject", "transpose", "coarse", "image"])
 def test_gradients_reach_every_pixel(name: str) -> None:
     images = torch.cat([xray(0), xray(1)], 1).requires_grad_()
-    Lift(name, GRID, UNIT, [AP, RIGHT], ISOCENTRE)(images).sum().backward()
+    LIFTS[name](GRID, UNIT, [AP, RIGHT], ISOCENTRE)(images).sum().backward()
     assert images.grad is not None
     assert (images.grad > 0).all()
 
 
 def test_a_grid_that_is_no_cube() -> None:
     grid = VolumeGrid((3, 5, 4), (20.0, 10.0, 15.0), (-18.0, -100.0, 285.0))
-    volume = Lift("repeat", grid, UNIT, [AP], ISOCENTRE)(xray())
+    volume = LIFTS["repeat"](grid, UNIT, [AP], ISOCENTRE)(xray())
     assert volume.shape == (1, 1, 3, 5, 4)
     # Voxel (1, 2, 1) at (2, -80, 300) is 10 mm right of the isocentre: one pixel left of the middle, row 3.5.
     image = xray()[0, 0]
@@ -147,4 +147,76 @@ def test_a_grid_that_is_no_cube() -> None:
 @pytest.mark.parametrize("shape", [(1, 1, 8, 8), (1, 3, 8, 8), (1, 2, 16, 16), (1, 2, 8, 9)])
 def test_xrays_that_do_not_fit(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="do not fit 2 views of 8 pixels"):
-        Lift("repeat", GRID, UNIT, [AP, RIGHT], ISOCENTRE)(torch.zeros(shape))
+        LIFTS["repeat"](GRID, UNIT, [AP, RIGHT], ISOCENTRE)(torch.zeros(shape))
+
+
+SMOOTH = 32  # voxels, for lifts that interpolate twice
+
+
+def smooth_lift(name: str, angle: float, mirrored: bool = False) -> torch.Tensor:
+    """A smooth image without symmetry, lifted to 32³ voxels."""
+    grid = VolumeGrid.cube(ISOCENTRE, 80, SMOOTH)
+    rows, columns = torch.meshgrid(torch.linspace(0, 3, 64), torch.linspace(0, 3, 64), indexing="ij")
+    image = torch.sin(columns + 1) + torch.cos(0.7 * rows) + 0.3 * columns
+    unit = Geometry(400.0, 500.0, 150.0, 64)
+    return LIFTS[name](grid, unit, [View(angle, mirrored)], ISOCENTRE)(image[None, None])[0, 0]
+
+
+@pytest.mark.parametrize(("angle", "mirrored"), [(0, False), (30, False), (45, False), (135, False), (225, True)])
+def test_coarse_alignment_turns_the_copies_to_where_they_belong(angle: float, mirrored: bool) -> None:
+    """Kornia's rotation of frontal copies against copies along the view's own axis, where no corner is cut off."""
+    turned, exact = smooth_lift("coarse", angle, mirrored), smooth_lift("repeat", angle, mirrored)
+    _, y, x = np.meshgrid(*[np.arange(SMOOTH) - (SMOOTH - 1) / 2] * 3, indexing="ij")
+    inside = torch.from_numpy(np.hypot(x, y) < SMOOTH / 2 - 2)
+    assert float((turned - exact)[inside].abs().max()) < 0.01
+    assert angle % 90 == 0 or float((turned - smooth_lift("coarse", -angle % 360))[inside].abs().max()) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("angle", "like"), [(45, 0), (135, 90), (225, 180), (315, 270), (0, 0), (90, 90), (30, 0), (60, 90)]
+)
+def test_transpose_puts_oblique_images_on_the_nearest_axis(angle: float, like: float) -> None:
+    assert torch.allclose(smooth_lift("transpose", angle), smooth_lift("repeat", like), atol=1e-5)
+
+
+@pytest.mark.parametrize(("view", "axis"), [(AP, 1), (View(180.0, True), 1), (RIGHT, 2), (View(270.0, True), 2)])
+def test_images_are_a_slice_of_the_repeated_volume(view: View, axis: int) -> None:
+    image = xray(5)
+    frame = LIFTS["image"](GRID, UNIT, [view], ISOCENTRE)(image)
+    volume = LIFTS["repeat"](GRID, UNIT, [view], ISOCENTRE)(image)
+    assert depth_axis(view) == axis
+    assert frame.shape == (1, 1, 8, 8)
+    assert torch.allclose(volume.select(axis + 2, 3), frame, atol=1e-5)
+
+
+class TestNoise:
+    @staticmethod
+    def lift(name: str, patients: list[int] | None, images: torch.Tensor | None = None) -> torch.Tensor:
+        images = torch.cat([xray(0), xray(1)], 1).repeat(2, 1, 1, 1) if images is None else images
+        return LIFTS[name](GRID, UNIT, [AP, RIGHT], ISOCENTRE)(images, patients)
+
+    @pytest.mark.parametrize("name", ["noise-fixed", "noise-fresh"])
+    def test_the_image_is_in_the_middle_and_all_else_is_noise(self, name: str) -> None:
+        lifted = self.lift(name, [0, 1])
+        copies = self.lift("repeat", None)
+        assert torch.allclose(lifted[:, 0, :, 4], copies[:, 0, :, 4])
+        assert torch.allclose(lifted[:, 1, :, :, 4], copies[:, 1, :, :, 4])
+        others = torch.cat([lifted[:, 0, :, :4].flatten(), lifted[:, 1, :, :, 5:].flatten()])
+        assert float(others.mean()) == pytest.approx(0, abs=0.15)
+        assert float(others.std()) == pytest.approx(1, abs=0.1)
+
+    def test_a_patient_keeps_his_noise(self) -> None:
+        first, again, other = (self.lift("noise-fixed", patients) for patients in ([7, 8], [7, 8], [8, 7]))
+        assert torch.equal(first, again)
+        assert torch.equal(first[0], other[1])
+        assert not torch.equal(first[0], first[1])
+        assert not torch.equal(first[:, 0, :, :2, :2], first[:, 1, :, :2, :2])
+
+    def test_fresh_noise_is_new_each_time_in_training(self) -> None:
+        assert not torch.equal(self.lift("noise-fresh", [7, 8]), self.lift("noise-fresh", [7, 8]))
+
+    @pytest.mark.parametrize("name", ["noise-fixed", "noise-fresh"])
+    def test_the_same_xrays_give_the_same_volume_in_reconstruction(self, name: str) -> None:
+        images = torch.cat([xray(0), xray(1)], 1)
+        assert torch.equal(self.lift(name, None, images), self.lift(name, None, images))
+        assert not torch.equal(self.lift(name, None, images)[0, 0, :, 0], self.lift(name, None, images + 1)[0, 0, :, 0])

@@ -6,7 +6,7 @@ from monai.losses import SSIMLoss
 from torch import Tensor
 
 from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.objectives import PairedObjective, PaperObjective, structural_similarity
+from raylift.objectives import PairedObjective, PaperObjective, Translation, structural_similarity
 from raylift.recipe import PairedObjectivePart, PaperObjectivePart
 
 VIEWS = (View(0.0), View(90.0))
@@ -16,11 +16,15 @@ PARALLEL = Geometry(1600.0, 1800.0, 256.0, parallel=True)
 
 
 def paired(**weights: float) -> PairedObjective:
-    return PairedObjective(PairedObjectivePart(name="paired", **weights), PARALLEL, GRID)
+    return PairedObjective(PairedObjectivePart(name="paired", **weights), PARALLEL, GRID, seed=0)
 
 
 def volumes(count: int, seed: int, edge: int = 32) -> Tensor:
     return torch.rand(count, 1, edge, edge, edge, generator=torch.Generator().manual_seed(seed))
+
+
+def made(fake: Tensor, real: Tensor, views: tuple[View, ...] = VIEWS) -> Translation:
+    return Translation(fake, real, torch.zeros(len(fake), len(views), *fake.shape[2:]), views)
 
 
 def constant(value: float, count: int = 1) -> Tensor:
@@ -40,7 +44,7 @@ class TestPaper:
         for a, b in zip(objective.f(fake), objective.f(real), strict=True):
             a, b = (m / m.square().sum(1, keepdim=True).sqrt() for m in (a, b))
             distance += float((a - b).double().square().sum() / 2)
-        terms = objective.g_terms(fake, real, VIEWS)
+        terms = objective.g_terms(made(fake, real, VIEWS))
         assert set(terms) == {"sinkhorn", "potential"}
         assert float(terms["sinkhorn"].detach()) == pytest.approx(0.3 * distance, rel=1e-4)
         assert float(terms["potential"].detach()) == pytest.approx(-0.7 * float(objective.d(fake).detach()), rel=1e-5)
@@ -48,13 +52,13 @@ class TestPaper:
     def test_price_is_the_mean_of_the_batch(self) -> None:
         objective, fake = self.objective(), volumes(3, 1, 16)
         prices = [float(objective.d(volume[None]).detach()) for volume in fake]
-        terms = objective.g_terms(fake, volumes(3, 2, 16), VIEWS)
+        terms = objective.g_terms(made(fake, volumes(3, 2, 16), VIEWS))
         assert float(terms["potential"].detach()) == pytest.approx(-0.1 * sum(prices) / 3, rel=1e-4)
 
     def test_loss_of_d(self) -> None:
         # d(g(V_cat)) − d(V), times 100: minimising it makes fakes cheap and real volumes dear.
         objective, fake, real = self.objective(), volumes(2, 1, 16), volumes(2, 2, 16)
-        loss = objective.d_loss(fake, real)
+        loss = objective.d_loss(made(fake, real))
         price = [float(objective.d(batch).mean().detach()) for batch in (fake, real)]
         assert float(loss.detach()) == pytest.approx(100 * (price[0] - price[1]), rel=1e-3)
         optimizer = torch.optim.SGD(objective.d.parameters(), 1e-6)
@@ -71,36 +75,67 @@ class TestPaper:
     def test_f_is_frozen_and_in_the_state(self) -> None:
         objective = self.objective()
         fake = volumes(2, 1, 16).requires_grad_()
-        sum(objective.g_terms(fake, volumes(2, 2, 16), VIEWS).values()).backward()
-        objective.d_loss(fake, volumes(2, 2, 16)).backward()
+        sum(objective.g_terms(made(fake, volumes(2, 2, 16), VIEWS)).values()).backward()
+        objective.d_loss(made(fake, volumes(2, 2, 16))).backward()
         assert fake.grad is not None
         assert fake.grad.isfinite().all()
         assert all(p.grad is None and not p.requires_grad for p in objective.f.parameters())
         assert {name.split(".")[0] for name in objective.state_dict()} == {"f", "d"}
 
+    def test_without_d(self) -> None:
+        objective = self.objective(potential=0.0)
+        made_of = made(volumes(2, 1, 16), volumes(2, 2, 16))
+        assert (objective.d, objective.d_updates, objective.g_updates) == (None, 0, 10)
+        assert set(objective.g_terms(made_of)) == {"sinkhorn"}
+        with pytest.raises(TypeError):
+            objective.d_loss(made_of)
+
+    def test_without_f(self) -> None:
+        # For a single volume S is half the squared distance of the voxels.
+        objective = self.objective(features=False, sinkhorn=0.3)
+        fake, real = volumes(1, 1, 16), volumes(1, 2, 16)
+        expected = 0.3 * float((fake - real).square().sum()) / 2
+        terms = objective.g_terms(made(fake, real))
+        assert objective.f is None
+        assert float(terms["sinkhorn"].detach()) == pytest.approx(expected, rel=1e-4)
+
 
 class TestPaired:
     def test_a_constant_offset(self) -> None:
-        terms = paired(l1=2.0, l2=3.0).g_terms(constant(0.4), constant(0.3), VIEWS)
+        terms = paired(l1=2.0, l2=3.0).g_terms(made(constant(0.4), constant(0.3), VIEWS))
         assert float(terms["l1"]) == pytest.approx(2 * 0.1, rel=1e-5)
         assert float(terms["l2"]) == pytest.approx(3 * 0.01, rel=1e-5)
 
     def test_ssim_of_two_constants(self) -> None:
         # No variance: SSIM = (2ab + C1) / (a² + b² + C1) with C1 = 0.01².
-        terms = paired(ssim=0.5).g_terms(constant(0.4), constant(0.3), VIEWS)
+        terms = paired(ssim=0.5).g_terms(made(constant(0.4), constant(0.3), VIEWS))
         similarity = (2 * 0.4 * 0.3 + 1e-4) / (0.16 + 0.09 + 1e-4)
         assert float(terms["ssim"]) == pytest.approx(0.5 * (1 - similarity), rel=1e-3)
 
+    def test_features_are_compared_pair_by_pair(self) -> None:
+        objective = paired(l1=0.0, features=2.0)
+        fake, real = volumes(2, 1), volumes(2, 2)
+        assert objective.f is not None
+        expected = 0.0
+        for a, b in zip(objective.f(fake), objective.f(real), strict=True):
+            a, b = (m / m.square().sum(1, keepdim=True).sqrt() for m in (a, b))
+            expected += 2 * float((a - b).square().mean())
+        terms = objective.g_terms(made(fake, real))
+        assert set(terms) == {"features"}
+        assert float(terms["features"]) == pytest.approx(expected, rel=1e-4)
+        swapped = objective.g_terms(made(fake, real.flip(0)))
+        assert float(swapped["features"]) != pytest.approx(expected, rel=1e-3)
+
     def test_absent_where_the_weight_is_0(self) -> None:
-        assert set(paired().g_terms(constant(0.4), constant(0.3), VIEWS)) == {"l1"}
-        every = {"l1", "l2", "ssim", "projection", "transport"}
-        terms = paired(**dict.fromkeys(every, 1.0)).g_terms(constant(0.4), constant(0.3), VIEWS)
+        assert set(paired().g_terms(made(constant(0.4), constant(0.3), VIEWS))) == {"l1"}
+        every = {"l1", "l2", "ssim", "features", "projection", "transport"}
+        terms = paired(**dict.fromkeys(every, 1.0)).g_terms(made(constant(0.4), constant(0.3), VIEWS))
         assert set(terms) == every
 
     def test_equal_volumes_cost_nothing(self) -> None:
-        every = dict.fromkeys(("l1", "l2", "ssim", "projection", "transport"), 1.0)
-        terms = paired(**every).g_terms(volumes(1, 1), volumes(1, 1), VIEWS)
-        assert [float(term) for term in terms.values()] == pytest.approx([0] * 5, abs=2e-5)
+        every = dict.fromkeys(("l1", "l2", "ssim", "features", "projection", "transport"), 1.0)
+        terms = paired(**every).g_terms(made(volumes(1, 1), volumes(1, 1), VIEWS))
+        assert [float(term) for term in terms.values()] == pytest.approx([0] * 6, abs=2e-5)
 
     @pytest.mark.parametrize("offset", [0.1, -0.1])
     def test_projection_of_a_constant_offset(self, offset: float) -> None:
@@ -109,7 +144,8 @@ class TestPaired:
         expected = 0.02 * 2 * 0.1 * 160**3 / 256**2 / 2
         torch.manual_seed(3)
         terms = [
-            paired(projection=0.5).g_terms(constant(0.4 + offset), constant(0.4), VIEWS)["projection"] for _ in range(3)
+            paired(projection=0.5).g_terms(made(constant(0.4 + offset), constant(0.4), VIEWS))["projection"]
+            for _ in range(3)
         ]
         assert [float(term) for term in terms] == pytest.approx([0.5 * expected] * 3, rel=0.03)
 
@@ -120,7 +156,7 @@ class TestPaired:
         real[..., 12:20, 20:24, 12:20] = 0.5
         objective = paired(projection=1.0)
         torch.manual_seed(0)
-        costs = [float(objective.g_terms(fake, real, (View(0.0),))["projection"]) for _ in range(12)]
+        costs = [float(objective.g_terms(made(fake, real, (View(0.0),)))["projection"]) for _ in range(12)]
         # At 90° both blocks of 40 × 20 × 40 mm show: 2 · μ V / 256² / 2 with μ = 0.02, halved as one of two views.
         most = 0.02 * 40 * 20 * 40 / 256**2 / 2
         assert max(costs) == pytest.approx(most, rel=0.1)
@@ -132,17 +168,17 @@ class TestPaired:
 
         def draws(seed: int) -> list[float]:
             torch.manual_seed(seed)
-            return [float(objective.g_terms(fake, real, VIEWS)["projection"]) for _ in range(4)]
+            return [float(objective.g_terms(made(fake, real, VIEWS))["projection"]) for _ in range(4)]
 
         assert draws(1) == draws(1)
         assert len(set(draws(1))) > 1
 
     def test_gradients_are_finite_and_downhill(self) -> None:
-        every = dict.fromkeys(("l1", "l2", "ssim", "projection", "transport"), 1.0)
+        every = dict.fromkeys(("l1", "l2", "ssim", "features", "projection", "transport"), 1.0)
         objective = paired(**every)
         fake, real = volumes(2, 1).requires_grad_(), volumes(2, 2)
         torch.manual_seed(0)
-        terms = objective.g_terms(fake, real, VIEWS)
+        terms = objective.g_terms(made(fake, real, VIEWS))
         for name, term in terms.items():
             (gradient,) = torch.autograd.grad(term, fake, retain_graph=True)
             assert gradient.isfinite().all(), name
@@ -150,13 +186,13 @@ class TestPaired:
             # A small step against the gradient lowers the term by what the gradient says.
             step = 1e-3 / float(gradient.abs().max())
             torch.manual_seed(0)
-            after = objective.g_terms((fake - step * gradient).detach(), real, VIEWS)[name]
+            after = objective.g_terms(made((fake - step * gradient).detach(), real, VIEWS))[name]
             assert float((term - after).detach()) == pytest.approx(step * float(gradient.square().sum()), rel=0.2), name
 
     def test_has_no_potential(self) -> None:
         assert paired().d is None
         with pytest.raises(TypeError):
-            paired().d_loss(constant(0.4), constant(0.3))
+            paired().d_loss(made(constant(0.4), constant(0.3)))
 
 
 def test_structural_similarity_is_monais_with_its_gradient() -> None:

@@ -8,7 +8,7 @@ import yaml
 
 from raylift.errors import WrongUsage
 from raylift.geometry import View
-from raylift.recipe import load_recipe
+from raylift.recipe_files import load_recipe
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml"))
 

@@ -1,13 +1,18 @@
 """From views to the channels of a 3D volume: the step between 2D X-rays and a 3D→3D network.
 
 A lift answers one question for each voxel and each view: which point of the X-ray belongs to this voxel?
-`repeat` is equation 1 of the paper, which takes the rays to be parallel; `backproject` follows each ray.
+`repeat` is equation 1 of the paper, which takes the rays to be parallel; `backproject` follows each ray. `transpose`,
+`coarse` and the two kinds of noise are the variants that the paper compares; `image` lifts nothing, for networks that
+take X-rays as they are.
 """
 
 from __future__ import annotations
 
+import math
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -43,14 +48,23 @@ def backproject(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Seq
     return geometry.shadow(grid.points(), view, isocentre)
 
 
-LIFTS: dict[str, Shadows] = {"repeat": repeat, "backproject": backproject}
+def transpose(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Sequence[float]) -> np.ndarray:
+    """The paper's repetition without alignment: along y or x, whichever is nearer; 45° counts as 0°, 135° as 90°.
+
+    For views at right angles it is `repeat`; an oblique image is put where its right-angled neighbour belongs.
+
+    Returns:
+        Continuous pixel coordinates (z, y, x, 2) as (row, column).
+    """
+    right_angle = 90.0 * math.ceil(view.angle / 90.0 - 0.5)
+    return repeat(grid, geometry, replace(view, angle=right_angle % 360), isocentre)
 
 
 class Lift(torch.nn.Module):
     """X-rays of N views to N channels of a volume on `grid`, by bilinear sampling of each X-ray.
 
     Args:
-        name: key of `LIFTS`.
+        shadows: where each voxel looks.
         grid: the volume to fill.
         geometry: X-ray unit; its `pixels` are those of the X-rays given to `forward`.
         views: one per X-ray.
@@ -61,25 +75,31 @@ class Lift(torch.nn.Module):
 
     def __init__(
         self,
-        name: str,
+        shadows: Shadows,
         grid: VolumeGrid,
         geometry: Geometry,
         views: Sequence[View],
         isocentre: Sequence[float],
     ) -> None:
         super().__init__()
-        self.grid, self.geometry = grid, geometry
-        shadows = np.stack([LIFTS[name](grid, geometry, view, isocentre) for view in views])
+        self.grid, self.geometry, self.views = grid, geometry, tuple(views)
+        sampled = np.stack([self._sampled(shadows(grid, geometry, view, isocentre), view) for view in views])
         # (row, column) in pixels to grid_sample's (x, y) in [-1, 1] (align_corners=False).
-        positions = (shadows[..., ::-1] + 0.5) * (2 / geometry.pixels) - 1
-        flat = positions.reshape(len(views), -1, grid.shape[2], 2)
+        positions = (sampled[..., ::-1] + 0.5) * (2 / geometry.pixels) - 1
+        self.shape = positions.shape[1:-1]
+        flat = positions.reshape(len(views), -1, self.shape[-1], 2)
         self.register_buffer("positions", torch.from_numpy(flat.astype(np.float32)), persistent=False)
 
-    def forward(self, xrays: Tensor) -> Tensor:
+    def _sampled(self, shadows: np.ndarray, view: View) -> np.ndarray:
+        """Those of the voxels (z, y, x, 2) that are filled: all."""
+        return shadows
+
+    def forward(self, xrays: Tensor, patients: Sequence[int] | None = None) -> Tensor:
         """Lift.
 
         Args:
             xrays: (B, N, rows, columns).
+            patients: number of each patient in training, from which noise lifts draw; None in reconstruction.
 
         Returns:
             Volume (B, N, D, H, W) = (B, N, z, y, x); 0 where a voxel's ray misses the detector.
@@ -89,4 +109,97 @@ class Lift(torch.nn.Module):
             raise ValueError(f"X-rays {tuple(xrays.shape)} do not fit {len(self.positions)} views of {pixels} pixels")
         # Views are the batch and volumes the channels, since a view's positions are the same for all volumes.
         lifted = F.grid_sample(xrays.float().transpose(0, 1), self.positions, align_corners=False)
-        return lifted.transpose(0, 1).unflatten(2, self.grid.shape[:2])
+        return lifted.transpose(0, 1).unflatten(2, self.shape[:-1])
+
+
+class CoarseLift(Lift):
+    """The paper's coarse alignment: each image is repeated as if frontal, then turned by its view's angle.
+
+    The rotation about the cranio-caudal axis is Kornia's, trilinear, so corners of the cube are empty in oblique
+    views. Arguments as for `Lift`.
+    """
+
+    def __init__(self, grid: VolumeGrid, geometry: Geometry, views: Sequence[View], isocentre: Sequence[float]) -> None:
+        frontal = [replace(view, angle=180.0 if view.mirrored else 0.0) for view in views]
+        super().__init__(repeat, grid, geometry, frontal, isocentre)
+        self.turns = [view.angle - (180.0 if view.mirrored else 0.0) for view in views]
+
+    def forward(self, xrays: Tensor, patients: Sequence[int] | None = None) -> Tensor:
+        """As `Lift.forward`."""
+        from kornia.geometry.transform import rotate3d
+
+        lifted = super().forward(xrays)
+        zero = torch.zeros(len(lifted), device=lifted.device)
+        turned = [
+            # A rotation vector along Kornia's third axis, here z, turns x towards y, as a view's angle does.
+            rotate3d(channel, zero, zero, torch.full_like(zero, turn), align_corners=True)
+            for channel, turn in zip(lifted.split(1, 1), self.turns, strict=True)
+        ]
+        return torch.cat(turned, 1)
+
+
+class NoiseLift(Lift):
+    """Noise instead of copies: the image fills the middle slice of its axis, every other voxel is N(0, 1).
+
+    Args:
+        fresh: noise is drawn anew for each batch in training; else each patient keeps its own. In reconstruction it
+            follows from the X-ray, so that the same X-rays give the same volume.
+        grid: as for `Lift`, with the arguments after it.
+    """
+
+    def __init__(
+        self, fresh: bool, grid: VolumeGrid, geometry: Geometry, views: Sequence[View], isocentre: Sequence[float]
+    ) -> None:
+        super().__init__(transpose, grid, geometry, views, isocentre)
+        self.fresh = fresh
+
+    def forward(self, xrays: Tensor, patients: Sequence[int] | None = None) -> Tensor:
+        """As `Lift.forward`."""
+        lifted = super().forward(xrays)
+        if self.fresh and patients is not None:
+            noise = torch.randn(lifted.shape).to(lifted)
+        else:
+            seeds = patients or [zlib.crc32(images.detach().cpu().numpy().tobytes()) for images in xrays]
+            noise = torch.stack([self._noise(seed) for seed in seeds]).to(lifted)
+        for channel, view in enumerate(self.views):
+            axis = depth_axis(view)
+            middle = self.grid.shape[axis] // 2
+            noise[:, channel].select(axis + 1, middle).copy_(lifted[:, channel].select(axis + 1, middle))
+        return noise
+
+    def _noise(self, seed: int) -> Tensor:
+        """(N, D, H, W); the same for the same seed and view."""
+        generators = [torch.Generator().manual_seed(1000 * seed + round(view.angle)) for view in self.views]
+        return torch.stack([torch.randn(self.grid.shape, generator=generator) for generator in generators])
+
+
+class ImageLift(Lift):
+    """No lift: each X-ray as an image in the volume's frame, for networks that go from 2D to 3D by themselves.
+
+    A frontal image becomes (z, x), a lateral one (z, y), each sampled where the rays through the cube's middle plane
+    meet the detector. Arguments as for `Lift`; `forward` returns (B, N, D, W) of a cube.
+    """
+
+    def __init__(self, grid: VolumeGrid, geometry: Geometry, views: Sequence[View], isocentre: Sequence[float]) -> None:
+        super().__init__(transpose, grid, geometry, views, isocentre)
+
+    def _sampled(self, shadows: np.ndarray, view: View) -> np.ndarray:
+        # `transpose` is constant along the depth.
+        return shadows.take(0, axis=depth_axis(view))
+
+
+def depth_axis(view: View) -> int:
+    """Axis of (z, y, x) along which `transpose` repeats a view: 1 for a frontal, 2 for a lateral one."""
+    return 1 if math.ceil(view.angle / 90.0 - 0.5) % 2 == 0 else 2
+
+
+# (grid, geometry, views, isocentre) -> a lift
+LIFTS: dict[str, Callable[[VolumeGrid, Geometry, Sequence[View], Sequence[float]], Lift]] = {
+    "repeat": partial(Lift, repeat),
+    "backproject": partial(Lift, backproject),
+    "transpose": partial(Lift, transpose),
+    "coarse": CoarseLift,
+    "noise-fixed": partial(NoiseLift, False),
+    "noise-fresh": partial(NoiseLift, True),
+    "image": ImageLift,
+}

@@ -1,16 +1,12 @@
-"""The recipe: everything that decides what a training run does, as typed models read from YAML."""
+"""The recipe: everything that decides what a training run does, as typed models."""
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from raylift.errors import WrongUsage
 from raylift.geometry import View
 from raylift.lift import LIFTS
 from raylift.networks.registry import NETWORKS
@@ -69,7 +65,7 @@ class DataPart(Part):
 
 
 class NetworkPart(Part):
-    """The mapping network g, by its name in the registry."""
+    """The mapping network g, by its name in the registry; the window size is for networks that have windows."""
 
     name: str = "swin_unetr"
     feature_size: Count = 12
@@ -83,8 +79,9 @@ class NetworkPart(Part):
     @field_validator("feature_size")
     @classmethod
     def _divisible(cls, size: int, info: ValidationInfo) -> int:
-        if info.data.get("name") == "swin_unetr" and size % 12:
-            raise ValueError(f"{size} is no multiple of 12, as swin_unetr needs")
+        name = info.data.get("name")
+        if name is not None and size % NETWORKS[name].multiple:
+            raise ValueError(f"{size} is no multiple of {NETWORKS[name].multiple}, as {name} needs")
         return size
 
 
@@ -96,6 +93,7 @@ class PaperObjectivePart(Part):
     potential: NotNegative = 0.1  # λ_d
     potential_loss: NotNegative = 100.0  # weight of L_d
     blur: Positive = 0.05
+    features: bool = True  # the divergence of f's features; else of the voxels
     g_updates: Count = 10  # updates of g before one of d
 
 
@@ -106,12 +104,47 @@ class PairedObjectivePart(Part):
     l1: NotNegative = 1.0
     l2: NotNegative = 0.0
     ssim: NotNegative = 0.0
+    features: NotNegative = 0.0
     projection: NotNegative = 0.0
     transport: NotNegative = 0.0
 
+    @model_validator(mode="after")
+    def _something(self) -> PairedObjectivePart:
+        if not any(value for name, value in self if name != "name"):
+            raise ValueError("every weight is 0: nothing would be learned")
+        return self
+
+
+class WassersteinObjectivePart(Part):
+    """WGAN with gradient penalty, and a paired L1 term."""
+
+    name: Literal["wasserstein"]
+    adversarial: Positive = 1.0
+    gradient_penalty: Positive = 10.0
+    l1: NotNegative = 0.0
+    d_updates: Count = 5  # updates of d for one of g
+
+
+class X2CTObjectivePart(Part):
+    """X2CT-GAN's loss; X2CT-CNN's without the adversarial term, CCX-rayNet's with class maps."""
+
+    name: Literal["x2ct"]
+    adversarial: NotNegative = 0.1
+    voxel: NotNegative = 10.0
+    projection: NotNegative = 10.0
+    class_maps: NotNegative = 0.0
+
+
+OBJECTIVES: dict[str, type[Part]] = {
+    "paper": PaperObjectivePart,
+    "paired": PairedObjectivePart,
+    "wasserstein": WassersteinObjectivePart,
+    "x2ct": X2CTObjectivePart,
+}
+
 
 class TrainPart(Part):
-    """Optimisation and bookkeeping. A step is `g_updates` updates of g, and one of d where there is a d."""
+    """Optimisation and bookkeeping. A step is the objective's updates of g, then those of d where there is one."""
 
     steps: Count
     batch_size: Count = 2
@@ -144,7 +177,10 @@ class Recipe(Part):
     lift: str = "backproject"
     data: DataPart = DataPart()
     network: NetworkPart = NetworkPart()
-    objective: Annotated[PaperObjectivePart | PairedObjectivePart, Field(discriminator="name")]
+    objective: Annotated[
+        PaperObjectivePart | PairedObjectivePart | WassersteinObjectivePart | X2CTObjectivePart,
+        Field(discriminator="name"),
+    ]
     train: TrainPart
 
     @field_validator("views")
@@ -161,6 +197,21 @@ class Recipe(Part):
     def _lift(cls, name: str) -> str:
         return known(name, LIFTS, "lift")
 
+    @model_validator(mode="after")
+    def _fits(self) -> Recipe:
+        takes = NETWORKS[self.network.name].takes
+        if (takes == "images") != (self.lift == "image"):
+            wanted = "the lift 'image'" if takes == "images" else "a lift other than 'image'"
+            raise ValueError(f"the network {self.network.name} takes {takes}: give it {wanted}")
+        if takes == "images" and any(view.angle % 90 for view in self.view_list):
+            raise ValueError(f"the network {self.network.name} is for views at right angles")
+        if isinstance(self.objective, X2CTObjectivePart):
+            if takes != "images":
+                raise ValueError("the objective x2ct is for networks that take images")
+            if bool(self.objective.class_maps) != (self.network.name == "ccx_raynet"):
+                raise ValueError("objective.class_maps is for the network ccx_raynet, which needs it")
+        return self
+
     @property
     def view_list(self) -> tuple[View, ...]:
         """The views as geometry."""
@@ -173,75 +224,3 @@ def known(name: str, names: Any, kind: str) -> str:
         return name
     near = difflib.get_close_matches(name, list(names), 1, 0.0)
     raise ValueError(f"'{name}' is no {kind}; the nearest is '{near[0]}' of {', '.join(names)}")
-
-
-def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
-    """Read a recipe.
-
-    Args:
-        path: a YAML file.
-        overrides: "train.lr=1e-4" and the like; values are YAML.
-
-    Raises:
-        WrongUsage: the file is missing or no recipe, or a key or value is unknown; the message gives the place and
-            the nearest known key.
-    """
-    path = Path(path)
-    try:
-        data = yaml.safe_load(path.read_text())
-    except OSError:
-        raise WrongUsage(f"{path}: no such recipe file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise WrongUsage(f"{path}: not a YAML recipe ({str(error).splitlines()[0]})") from None
-    if not isinstance(data, dict):
-        raise WrongUsage(f"{path}: not a recipe: it holds no keys")
-    for override in overrides or []:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise WrongUsage(f"--set {override}: give it as key=value, like train.lr=1e-4")
-        try:
-            _set(data, key.strip(), yaml.safe_load(value))
-        except yaml.YAMLError:
-            raise WrongUsage(f"--set {override}: its value is not YAML") from None
-    return parse_recipe(data, str(path))
-
-
-def parse_recipe(data: dict[str, Any], origin: str) -> Recipe:
-    """A recipe from plain data; `origin` is named in errors. Raises WrongUsage."""
-    try:
-        return Recipe.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = [str(p) for p in first["loc"] if p not in ("paper", "paired")]
-        if first["type"] == "extra_forbidden":
-            fields = _fields(place[:-1], data)
-            near = difflib.get_close_matches(place[-1], fields, 1, 0.0)
-            hint = f"; the nearest known key is '{'.'.join([*place[:-1], near[0]])}'" if near else ""
-            raise WrongUsage(f"{origin}: unknown key '{'.'.join(place)}'{hint}") from None
-        message = first["msg"].removeprefix("Value error, ")
-        raise WrongUsage(f"{origin}: {'.'.join(place)}: {message}") from None
-
-
-def _set(data: dict[str, Any], key: str, value: Any) -> None:
-    # YAML 1.1 reads 1e-4 as text; a number is what is meant.
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            value = float(value)
-    *path, last = key.split(".")
-    for part in path:
-        data = data.setdefault(part, {})
-        if not isinstance(data, dict):
-            raise WrongUsage(f"--set {key}: '{part}' holds a value, not keys")
-    data[last] = value
-
-
-def _fields(place: list[str], data: dict[str, Any]) -> list[str]:
-    """The keys that the model at `place` knows."""
-    model: Any = Recipe
-    for part in place:
-        if part == "objective":
-            chosen = data.get("objective", {}).get("name")
-            model = PaperObjectivePart if chosen == "paper" else PairedObjectivePart
-        else:
-            model = model.model_fields[part].annotation
-    return list(model.model_fields)

@@ -7,7 +7,7 @@ from geomloss import SamplesLoss
 from torch import Tensor
 
 from raylift.geometry import VolumeGrid
-from raylift.networks.features import FeatureExtractor
+from raylift.networks.features import FeatureExtractor, unit_length
 
 
 def feature_divergence(f: FeatureExtractor, fake: Tensor, real: Tensor, blur: float) -> Tensor:
@@ -30,8 +30,13 @@ def feature_divergence(f: FeatureExtractor, fake: Tensor, real: Tensor, blur: fl
     return torch.stack([sinkhorn(_sample(a), _sample(b)) for a, b in zip(f(fake), real_maps, strict=True)]).sum()
 
 
+def voxel_divergence(fake: Tensor, real: Tensor, blur: float) -> Tensor:
+    """S(fake, real): as `feature_divergence`, of the volumes themselves."""
+    return SamplesLoss("sinkhorn", p=2, blur=blur, debias=True, backend="tensorized")(fake.flatten(1), real.flatten(1))
+
+
 def _sample(maps: Tensor) -> Tensor:
-    return (maps / maps.norm(dim=1, keepdim=True).clamp_min(1e-8)).flatten(1)
+    return unit_length(maps).flatten(1)
 
 
 def mass_divergence(fake: Tensor, real: Tensor, blocks: int = 8) -> Tensor:

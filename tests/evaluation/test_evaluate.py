@@ -10,7 +10,8 @@ import pytest
 from helpers import Known, describe_tiny, known_weights
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput, WrongUsage
-from raylift.evaluation.evaluate import BASELINE, evaluate, mean_volume
+from raylift.evaluation.evaluate import BASELINE, evaluate
+from raylift.evaluation.methods import mean_volume
 from raylift.evaluation.report import CaseResult
 from raylift.geometry import Geometry
 from raylift.reconstruction import Reconstructor

@@ -145,7 +145,7 @@ def test_contact_sheet_with_accepted_and_rejected_cases(tmp_path, head):
 
 def test_contact_sheet_names_and_marks_each_xray_by_its_view(tmp_path, head, monkeypatch):
     shown = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: shown.append(figure))
+    monkeypatch.setattr(figures, "save_figure", lambda figure, path: shown.append(figure))
     image = np.eye(8)
     entries = [
         SheetEntry("no X-rays", rejected=True),

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from raylift.geometry import Geometry, View
-from raylift.lift import Lift
+from raylift.lift import LIFTS
 from raylift.networks.mapping import ISOCENTRE, XRAY_SCALE, Mapping
 from raylift.recipe import Recipe
 from raylift.weights import build_mapping, describe
@@ -30,7 +30,7 @@ def mapping() -> Mapping:
 
 def test_translates_what_the_lift_gives(mapping: Mapping) -> None:
     xrays = torch.rand(1, 2, 32, 32) * 6
-    lifted = Lift("backproject", mapping.grid, mapping.geometry, VIEWS, ISOCENTRE)(xrays) / XRAY_SCALE
+    lifted = LIFTS["backproject"](mapping.grid, mapping.geometry, VIEWS, ISOCENTRE)(xrays) / XRAY_SCALE
     with torch.inference_mode():
         volume = mapping(xrays)
         assert volume.shape == (1, 1, 64, 64, 64)

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from raylift.cli import main
-from raylift.networks.registry import NETWORKS
+from raylift.networks.registry import NETWORKS, Entry
 from raylift.training import checkpoint
 
+sys.path.append(str(Path(__file__).parents[1]))  # of the tiny network
 moment, count = sys.argv[1], int(sys.argv[2])
 calls = 0
 
@@ -46,6 +47,6 @@ if moment == "half-written":
     checkpoint.save_file = save_half
 else:
     checkpoint.os = DeadlyOs()
-NETWORKS["tiny"] = "tiny_network:TinyNetwork"
+NETWORKS["tiny"] = Entry("tiny_network:TinyNetwork")
 sys.argv[:3] = ["raylift"]
 main()

@@ -23,7 +23,8 @@ from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import Batch
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.protocols import score
-from raylift.recipe import Recipe, TrainPart, load_recipe, parse_recipe
+from raylift.recipe import Recipe, TrainPart
+from raylift.recipe_files import load_recipe, parse_recipe
 from raylift.training.checkpoint import Checkpoints
 from raylift.training.loop import Run, learning_rate, train
 from raylift.volumes import hu_to_unit

@@ -20,9 +20,9 @@ app = typer.Typer(
 data_app = typer.Typer(help="Prepare CT scans for training and evaluation.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-from raylift.cli import commands, data  # noqa: E402  (they register themselves with the apps above)
+from raylift.cli import commands, data, studies  # noqa: E402  (they register themselves with the apps above)
 
-__all__ = ["app", "commands", "data", "main"]
+__all__ = ["app", "commands", "data", "main", "studies"]
 
 
 def main() -> None:

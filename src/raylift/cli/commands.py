@@ -167,7 +167,7 @@ def train(
     Example: raylift train recipes/cpu.yaml --data prepared -o runs/cpu
     """
     from raylift.cli.parsing import check_output
-    from raylift.recipe import load_recipe
+    from raylift.recipe_files import load_recipe
     from raylift.training.loop import peak_memory
     from raylift.training.loop import train as run
 

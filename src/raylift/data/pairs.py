@@ -28,6 +28,7 @@ class Batch:
     xrays: Tensor
     truth: Tensor
     views: tuple[View, ...]
+    patients: tuple[int, ...]  # number of each pair's case
 
 
 @dataclass
@@ -73,7 +74,8 @@ class OnlinePairs(Pairs):
             for view, turn in zip(self.views, turned.tolist(), strict=True)
         )
         truths, contexts = [], []
-        for choice in torch.randint(len(self.cases), (size,), generator=generator).tolist():
+        chosen = torch.randint(len(self.cases), (size,), generator=generator).tolist()
+        for choice in chosen:
             case = self.cases[choice]
             warp = Warp.draw(self.settings.augmentation, generator)
             hu = torch.from_numpy(np.array(case.context)).to(self.device).float()
@@ -84,7 +86,7 @@ class OnlinePairs(Pairs):
         mu = WATER_MU * (torch.stack(contexts) / 1000 + 1).clamp_min(0)
         with torch.no_grad():
             xrays = torch.cat([self._projector(view)(mu) for view in views], 1)
-        return Batch(xrays, torch.stack(truths), views)
+        return Batch(xrays, torch.stack(truths), views, tuple(chosen))
 
     def _projector(self, view: View) -> Projector:
         if view not in self._projectors:
@@ -110,7 +112,7 @@ class OfflinePairs(Pairs):
         pixels = (self.settings.xray_pixels,) * 2
         images = F.interpolate(torch.from_numpy(xrays).to(self.device), pixels, mode="area")
         images = augment_xrays(images, self.settings.xray_augmentation, seed)
-        return Batch(images, torch.from_numpy(truths).to(self.device), self.views)
+        return Batch(images, torch.from_numpy(truths).to(self.device), self.views, tuple(chosen))
 
 
 def augment_xrays(xrays: Tensor, settings: XrayAugmentationPart, seed: int) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput
 from raylift.evaluation.figures import montage
+from raylift.evaluation.methods import mean_volume
 from raylift.evaluation.protocols import score
 from raylift.evaluation.report import CaseResult, write_report
 from raylift.reconstruction import Reconstructor
@@ -17,15 +18,6 @@ from raylift.volumes import hu_to_unit
 from raylift.xrays import XraySet
 
 BASELINE = "mean volume"
-
-
-def mean_volume(dataset: PreparedDataset) -> np.ndarray:
-    """The mean of the training cases' cubes (z, y, x), in [0, 1]."""
-    total = np.zeros((dataset.voxels,) * 3)
-    cases = dataset.cases("train")
-    for case in cases:
-        total += hu_to_unit(case.truth.array.astype(np.float32))
-    return total / len(cases)
 
 
 def evaluate(

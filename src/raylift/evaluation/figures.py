@@ -145,7 +145,27 @@ def montage(
         error = Volume(prediction.array - truth.array, prediction.grid)
         _show_volume(grid[-1], error, "prediction − truth", DIFFERENCE, PROJECTED_DIFFERENCE, "RdBu_r")
         _colour_bars(figure, grid[-1:], "HU, prediction − truth")
-    return _save(figure, path)
+    return save_figure(figure, path)
+
+
+def gallery(volumes: dict[str, Volume], path: str | Path, title: str = "") -> Path:
+    """Write a picture of one patient's volumes by several methods, a row each: planes, and means along y and x.
+
+    Args:
+        volumes: in HU, by the row's label, in order; the true one first if there is one.
+        path: of the PNG or SVG; its folder is made if missing.
+        title: printed at the top.
+
+    Returns:
+        The path written.
+    """
+    figure = Figure(figsize=(12, 2.5 * len(volumes) + 0.3), layout="constrained", facecolor="white")
+    figure.suptitle(title, fontsize=13)
+    grid = figure.subplots(len(volumes), 5, squeeze=False)
+    for row, (label, volume) in zip(grid, volumes.items(), strict=True):
+        _show_volume(row, _clipped(volume.axis_aligned()), _wrap(label), WINDOW, PROJECTION, "gray")
+    _colour_bars(figure, grid, "HU")
+    return save_figure(figure, path)
 
 
 @dataclass(frozen=True)
@@ -204,7 +224,7 @@ def _sheet(entries: Sequence[SheetEntry], path: Path) -> None:
             for axes, name in zip(row[3:], ("coronal", "axial", "sagittal"), strict=True):
                 _show(axes, pictures[name], WINDOW)
                 axes.set_title(name, fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _show_volume(
@@ -274,8 +294,9 @@ def _wrap(text: str) -> str:
     return textwrap.fill(text, 28)
 
 
-def _save(figure: Figure, path: str | Path) -> Path:
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as a whole or not at all; the path's ending, .png or .svg, says how. Returns the path."""
     path = Path(path)
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=DPI)
+        figure.savefig(temporary, format=path.suffix[1:], dpi=DPI)
     return path

@@ -156,7 +156,7 @@ def _markdown(
         for method, row in summary.items()
     ]
     each = [
-        [case.name, case.method, *(_number(c, case.values[c]) if c in case.values else "" for c in columns)]
+        [case.name, case.method, *(format_number(c, case.values[c]) if c in case.values else "" for c in columns)]
         for case in cases
     ]
     blocks = [
@@ -183,13 +183,14 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _statistics(column: str, statistics: dict[str, Any] | None) -> str:
     if statistics is None:
         return ""
-    text = _number(column, statistics["mean"])
+    text = format_number(column, statistics["mean"])
     if statistics["sd"] is not None:
         low, high = statistics["interval"]
-        text += f" ± {_number(column, statistics['sd'])} [{_number(column, low)}, {_number(column, high)}]"
+        text += f" ± {format_number(column, statistics['sd'])} [{format_number(column, low)}, {format_number(column, high)}]"
     return text
 
 
-def _number(column: str, value: float) -> str:
+def format_number(column: str, value: float) -> str:
+    """A metric's value with as many digits as tables give it."""
     formats = {"ssim": ".3f", "psnr": ".2f", "mse": ".4f", "mae": ".4f", "mae_hu": ".1f"}
     return format(value, formats.get(column, ".4g"))

@@ -37,3 +37,8 @@ class FeatureExtractor(nn.Module):
             volume = layer(volume)
             maps.append(volume)
         return maps
+
+
+def unit_length(maps: Tensor) -> Tensor:
+    """Feature maps (B, C, D, H, W), each voxel's vector of channels scaled to length 1."""
+    return maps / maps.norm(dim=1, keepdim=True).clamp_min(1e-8)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.lift import Lift
+from raylift.lift import LIFTS, Lift, depth_axis
 from raylift.networks.registry import build
 
 # A chest's line integrals run from 0 to about 8; the network sees them divided by this.
@@ -50,23 +50,28 @@ class Mapping(nn.Module):
             out_channels=1,
             feature_size=feature_size,
             window_size=window_size,
+            voxels=voxels,
+            axes=[depth_axis(view) for view in self.views],
         )
         self._lifts: dict[View, Lift] = {}  # outside of the module tree: nothing here is learned
 
-    def lift(self, xrays: Tensor, views: Sequence[View] | None = None) -> Tensor:
-        """V_cat of equation 1: (B, N, rows, columns) → (B, N, D, H, W); finer X-rays are averaged down first."""
+    def lift(self, xrays: Tensor, views: Sequence[View] | None = None, patients: Sequence[int] | None = None) -> Tensor:
+        """V_cat of equation 1: (B, N, rows, columns) → (B, N, D, H, W); finer X-rays are averaged down first.
+
+        For the `image` lift, (B, N, D, W). `patients` as for `Lift.forward`.
+        """
         pixels = self.geometry.pixels
         if xrays.shape[-1] != pixels:
             xrays = F.interpolate(xrays, (pixels, pixels), mode="area")
         lifted = [
-            self._lift(view).to(xrays.device)(xray)
-            for view, xray in zip(views or self.views, xrays.split(1, 1), strict=True)
+            self._lift(view).to(xrays.device)(xray, patients)
+            for view, xray in zip(views or self.views, (xrays / XRAY_SCALE).split(1, 1), strict=True)
         ]
-        return torch.cat(lifted, 1) / XRAY_SCALE
+        return torch.cat(lifted, 1)
 
     def _lift(self, view: View) -> Lift:
         if view not in self._lifts:
-            self._lifts[view] = Lift(self.lift_name, self.grid, self.geometry, [view], ISOCENTRE)
+            self._lifts[view] = LIFTS[self.lift_name](self.grid, self.geometry, [view], ISOCENTRE)
         return self._lifts[view]
 
     def forward(self, xrays: Tensor, views: Sequence[View] | None = None) -> Tensor:

@@ -3,13 +3,43 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from torch import nn
 
-# name -> module:class; each takes (in_channels, out_channels, feature_size, window_size).
-NETWORKS: dict[str, str] = {"swin_unetr": "raylift.networks.swin_unetr:SwinUNETR"}
+
+@dataclass(frozen=True)
+class Entry:
+    """One network of the registry.
+
+    Args:
+        path: module:class, or function.
+        takes: "volume", the lifted views (B, N, D, H, W); or "images", the X-rays (B, N, D, W) of the `image` lift.
+        options: what it is built with besides its channels and `feature_size`.
+        multiple: `feature_size` must be a multiple of it.
+    """
+
+    path: str
+    takes: Literal["volume", "images"] = "volume"
+    options: tuple[str, ...] = ()
+    multiple: int = 1
+
+
+NETWORKS: dict[str, Entry] = {
+    "swin_unetr": Entry("raylift.networks.swin_unetr:SwinUNETR", options=("window_size",), multiple=12),
+    "unet": Entry("raylift.networks.unets:unet"),
+    "attention_unet": Entry("raylift.networks.unets:attention_unet"),
+    "unetr": Entry("raylift.networks.unets:unetr", options=("voxels",)),
+    "segresnet": Entry("raylift.networks.unets:segresnet", multiple=8),
+    "dynunet": Entry("raylift.networks.unets:dynunet"),
+    "autoencoder": Entry("raylift.networks.autoencoder:Autoencoder", "images", ("axes", "voxels")),
+    "autoencoder_l2": Entry("raylift.networks.autoencoder:NormalisedAutoencoder", "images", ("axes", "voxels")),
+    "x2ct": Entry("raylift.networks.x2ct:X2CT", "images", ("axes", "voxels")),
+    "ccx_raynet": Entry("raylift.networks.ccx:CCXRayNet", "images", ("axes", "voxels")),
+}
 
 
 def available() -> tuple[str, ...]:
@@ -17,13 +47,30 @@ def available() -> tuple[str, ...]:
     return tuple(NETWORKS)
 
 
-def build(name: str, *, in_channels: int, out_channels: int, feature_size: int, window_size: int) -> nn.Module:
-    """A mapping network (B, in_channels, D, H, W) → (B, out_channels, D, H, W).
+def build(
+    name: str, *, in_channels: int, out_channels: int, feature_size: int, window_size: int, voxels: int,
+    axes: Sequence[int],
+) -> nn.Module:  # fmt: skip
+    """A mapping network: lifted views (B, in_channels, D, H, W), or images (B, N, D, W) → (B, out_channels, D, H, W).
+
+    Args:
+        name: in the registry.
+        in_channels: channels of the lifted views.
+        out_channels: channels of the volume; 1 for networks that take images.
+        feature_size: width of the first stage.
+        window_size: edge of the attention windows in tokens, for networks that have them.
+        voxels: edge of the volume, for networks that must know it.
+        axes: for each view the axis of (z, y, x) along which it looks, for networks that take images.
 
     Raises:
         KeyError: the name is not in the registry.
     """
-    module, _, attribute = NETWORKS[name].partition(":")
-    network = getattr(importlib.import_module(module), attribute)
-    built: nn.Module = network(in_channels, out_channels, feature_size, window_size)
-    return built
+    entry = NETWORKS[name]
+    module, _, attribute = entry.path.partition(":")
+    made = getattr(importlib.import_module(module), attribute)
+    given = {"window_size": window_size, "voxels": voxels, "axes": axes}
+    options: dict[str, Any] = {option: given[option] for option in entry.options}
+    if entry.takes == "volume":
+        options |= {"in_channels": in_channels, "out_channels": out_channels}
+    network: nn.Module = made(feature_size=feature_size, **options)
+    return network

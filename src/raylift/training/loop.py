@@ -25,13 +25,14 @@ from torch.optim import AdamW, Optimizer
 from torch.utils.tensorboard import SummaryWriter
 
 from raylift.data.dataset import PreparedDataset
-from raylift.data.pairs import OfflinePairs, OnlinePairs
+from raylift.data.pairs import Batch, OfflinePairs, OnlinePairs
 from raylift.errors import WrongUsage
 from raylift.evaluation.figures import montage
 from raylift.evaluation.protocols import score
 from raylift.networks.mapping import Mapping
-from raylift.objectives import PairedObjective, PaperObjective
-from raylift.recipe import Recipe, TrainPart, load_recipe
+from raylift.objectives import Translation, build_objective
+from raylift.recipe import Recipe, TrainPart
+from raylift.recipe_files import load_recipe
 from raylift.training.checkpoint import (
     Checkpoints,
     load_module,
@@ -101,11 +102,7 @@ class Run:
         self.average = torch.optim.swa_utils.AveragedModel(
             self.mapping.network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(train.ema_decay)
         ).to(self.fabric.device)
-        self.objective = (
-            PaperObjective(recipe.objective, train.seed)
-            if recipe.objective.name == "paper"
-            else PairedObjective(recipe.objective, geometry, self.mapping.grid)
-        ).to(self.fabric.device)
+        self.objective = build_objective(recipe, geometry, self.mapping.grid).to(self.fabric.device)
         g = self.mapping.network
         self.g, self.g_optimizer = self.fabric.setup(g, self._adamw(g, train.lr))
         self.d: nn.Module | None = self.objective.d
@@ -140,7 +137,7 @@ class Run:
                     group["lr"] = rate * learning_rate(self.step, train)
             for _ in range(self.objective.g_updates):
                 self.means.add(self._update_g())
-            if self.d is not None:
+            for _ in range(self.objective.d_updates):
                 self.means.add(self._update_d())
             if self.step % train.ema_every == 0:
                 self.average.update_parameters(self.mapping.network)
@@ -180,9 +177,7 @@ class Run:
         for k in range(accumulate):
             batch = self._next_batch()
             with self.fabric.no_backward_sync(self.g, enabled=k < accumulate - 1):
-                v_cat = self.mapping.lift(batch.xrays, batch.views)
-                fake = self.g(v_cat).float()
-                terms = self.objective.g_terms(fake, batch.truth, batch.views)
+                terms = self.objective.g_terms(self._translate(batch))
                 loss = torch.stack(list(terms.values())).sum()
                 self.fabric.backward(loss / accumulate)
             numbers.add({"loss": float(loss.detach()), **{n: float(t.detach()) for n, t in terms.items()}})
@@ -197,8 +192,8 @@ class Run:
         for _ in range(accumulate):
             batch = self._next_batch()
             with torch.no_grad():
-                fake = self.g(self.mapping.lift(batch.xrays, batch.views)).float()
-            loss = self.objective.d_loss(fake, batch.truth)
+                made = self._translate(batch)
+            loss = self.objective.d_loss(made)
             self.fabric.backward(loss / accumulate)
             numbers.add({"d_loss": float(loss.detach())})
         for parameter in self.d.parameters():  # the objective calls d itself, past the wrapper that would do this
@@ -207,6 +202,18 @@ class Run:
         self._apply(self.d, self.d_optimizer)
         return numbers.take()
 
+    def _translate(self, batch: Batch) -> Translation:
+        """g(V_cat) of a batch; class maps where g predicts them besides."""
+        v_cat = self.mapping.lift(batch.xrays, batch.views, batch.patients)
+        fake, class_maps = out if isinstance(out := self.g(v_cat), tuple) else (out, None)
+        return Translation(
+            fake.float(),
+            batch.truth,
+            v_cat,
+            batch.views,
+            None if class_maps is None else class_maps.float(),
+        )
+
     def _apply(self, module: nn.Module, optimizer: Optimizer | None) -> None:
         assert optimizer is not None
         if self.recipe.train.clip_norm is not None:
@@ -214,7 +221,7 @@ class Run:
         optimizer.step()
         optimizer.zero_grad()
 
-    def _next_batch(self) -> Any:
+    def _next_batch(self) -> Batch:
         number = self.batches * self.fabric.world_size + self.fabric.global_rank
         self.batches += 1
         return self.pairs.batch(number, self.recipe.train.batch_size)

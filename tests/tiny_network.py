@@ -6,7 +6,7 @@ from torch import Tensor, nn
 class TinyNetwork(nn.Module):
     """Two convolutions: (B, in, D, H, W) → (B, out, D, H, W)."""
 
-    def __init__(self, in_channels: int, out_channels: int, feature_size: int, window_size: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, feature_size: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv3d(in_channels, feature_size, 3, padding=1),

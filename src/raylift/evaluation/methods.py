@@ -1,0 +1,125 @@
+"""Ways to a volume, learned or not, under one roof: each takes a prepared case and gives its cube."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from raylift.data.dataset import Case, PreparedDataset
+from raylift.errors import BadInput, WrongUsage
+from raylift.evaluation.protocols import score
+from raylift.evaluation.report import CaseResult
+from raylift.geometry import View
+from raylift.iterative import ITERATIVE
+from raylift.reconstruction import Reconstructor
+from raylift.volumes import READABLE, Volume, hu_to_unit, read_volume, stem_of, suffix_of, unit_to_hu
+from raylift.xrays import XraySet
+
+CaseMethod = Callable[[PreparedDataset, Case], Volume]
+MEAN = "mean"
+NAMES = (MEAN, *ITERATIVE)
+
+
+def stored_xrays(dataset: PreparedDataset, case: Case, views: Sequence[View]) -> XraySet:
+    """The case's stored X-rays of some views. Raises BadInput if one is not stored."""
+    indices = dataset.view_indices(views)
+    return XraySet(case.xrays[indices], tuple(dataset.views[k] for k in indices), dataset.geometry, case.isocentre)
+
+
+def mean_volume(dataset: PreparedDataset) -> np.ndarray:
+    """The mean of the training cases' cubes (z, y, x), in [0, 1]."""
+    total = np.zeros((dataset.voxels,) * 3)
+    cases = dataset.cases("train")
+    for case in cases:
+        total += hu_to_unit(case.truth.array.astype(np.float32))
+    return total / len(cases)
+
+
+def from_weights(reconstructor: Reconstructor) -> CaseMethod:
+    """What trained weights make of a case's X-rays."""
+
+    def method(dataset: PreparedDataset, case: Case) -> Volume:
+        voxels = reconstructor.mapping.grid.shape[0]
+        if dataset.voxels != voxels:
+            raise BadInput(
+                dataset.folder, f"cubes of {dataset.voxels}³ voxels, the weights are for {voxels}³",
+                "prepare it with --voxels",
+            )  # fmt: skip
+        return reconstructor(stored_xrays(dataset, case, reconstructor.mapping.views)).volume
+
+    return method
+
+
+def not_learned(name: str, training: PreparedDataset, views: Sequence[View]) -> CaseMethod:
+    """The mean of a dataset's training volumes, or an iterative reconstruction from the X-rays of some views.
+
+    Args:
+        name: one of `NAMES`.
+        training: whose mean it is.
+        views: of the X-rays.
+    """
+    if name == MEAN:
+        hu = unit_to_hu(mean_volume(training).astype(np.float32))
+        return lambda dataset, case: Volume(hu, case.truth.grid)
+    reconstruct = ITERATIVE[name]
+    return lambda dataset, case: reconstruct(stored_xrays(dataset, case, views), case.truth.grid)
+
+
+def from_folder(folder: Path) -> CaseMethod:
+    """Volumes that another program made: files with the cases' names, resampled onto the cubes."""
+    files = {stem_of(path): path for path in sorted(folder.iterdir()) if suffix_of(path) in READABLE}
+
+    def method(dataset: PreparedDataset, case: Case) -> Volume:
+        if case.name not in files:
+            raise BadInput(folder, f"no volume of the case {case.name}", f"name it {case.name}.nii.gz")
+        return read_volume(files[case.name]).resample(case.truth.grid)
+
+    return method
+
+
+def find_method(text: str, training: PreparedDataset, views: Sequence[View], device: str | None = None) -> CaseMethod:
+    """A method by name or place: "mean", "cgls", "sart-tv"; weights or a run; a folder of volumes.
+
+    Raises:
+        BadInput: the place holds neither.
+        WrongUsage: it is no method.
+    """
+    if text in NAMES:
+        return not_learned(text, training, views)
+    place = Path(text)
+    if not place.exists():
+        raise WrongUsage(f"{text}: neither a file, nor a folder, nor one of {', '.join(NAMES)}")
+    if place.is_file() or (place / "weights.safetensors").exists():
+        return from_weights(Reconstructor.from_pretrained(place, device))
+    if not any(suffix_of(path) in READABLE for path in place.iterdir()):
+        raise BadInput(place, "neither weights nor volumes", "give a run, or a folder with a volume per case")
+    return from_folder(place)
+
+
+def score_cases(
+    name: str,
+    method: CaseMethod,
+    dataset: PreparedDataset,
+    split: str,
+    protocol: str,
+    seen: Callable[[Case, Volume], None] = lambda case, volume: None,
+) -> list[CaseResult]:
+    """Score a method on every case of a split.
+
+    Args:
+        name: of the method in the results.
+        method: makes the volumes.
+        dataset: with the true cubes and stored X-rays.
+        split: of the dataset, or "all".
+        protocol: of `raylift.evaluation.protocols`.
+        seen: called with each case and its volume.
+    """
+    results = []
+    for case in dataset.cases(split):
+        volume = method(dataset, case)
+        truth = hu_to_unit(case.truth.array.astype(np.float32))
+        results.append(CaseResult(case.name, score(hu_to_unit(volume.array.astype(np.float32)), truth, protocol), name))
+        seen(case, volume)
+    return results

@@ -1,0 +1,74 @@
+"""The 2D-3D autoencoder, a baseline of the paper: all that the views tell each other passes through one latent."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raylift.networks.dense import DEEPEST, convolution
+from raylift.networks.expansion import expand
+
+WIDEST = 16  # times feature_size
+
+
+class Autoencoder(nn.Module):
+    """X-rays (B, N, S, S) → volume (B, 1, z, y, x), with S voxels along each edge.
+
+    Each view has a 2D encoder of strided convolutions down to 4 × 4 pixels. The views' latents are expanded along the
+    depth and added; a 3D decoder makes the volume of the sum. There are no skips.
+
+    Args:
+        axes: for each view the axis of the volume (z, y, x) along which it looks: 1 frontal, 2 lateral.
+        voxels: S, a power of 2, at least 8; 64 in the paper.
+        feature_size: width of the first stage; it doubles with each, up to 16 times. The paper gives no widths.
+        normalised: each voxel's latent has length 1 over the channels ("+ L2" in the paper).
+    """
+
+    def __init__(self, axes: Sequence[int], voxels: int, feature_size: int, normalised: bool = False) -> None:
+        super().__init__()
+        if voxels < 2 * DEEPEST or voxels & (voxels - 1):
+            raise ValueError(f"the edge must be a power of 2 from {2 * DEEPEST} on, not {voxels}")
+        self.axes, self.normalised = tuple(axes), normalised
+        halvings = (voxels // DEEPEST).bit_length() - 1
+        widths = [feature_size * min(2**level, WIDEST) for level in range(halvings + 1)]
+        self.encoders = nn.ModuleList(self._encoder(widths) for _ in self.axes)
+        self.decoder = nn.Sequential(
+            *(
+                nn.Sequential(nn.ConvTranspose3d(a, b, 2, 2), convolution(3, b, b))
+                for a, b in itertools.pairwise(reversed(widths))
+            ),
+            nn.Conv3d(feature_size, 1, 3, padding=1),
+        )
+
+    @staticmethod
+    def _encoder(widths: Sequence[int]) -> nn.Module:
+        return nn.Sequential(
+            convolution(2, 1, widths[0]),
+            *(
+                nn.Sequential(convolution(2, a, b, stride=2), convolution(2, b, b))
+                for a, b in itertools.pairwise(widths[:-1])
+            ),
+            # The latent itself is neither normalised over the image nor cut at 0.
+            nn.Conv2d(widths[-2], widths[-1], 3, 2, 1),
+        )
+
+    def latent(self, images: Tensor) -> Tensor:
+        """(B, N, S, S) → (B, C, 4, 4, 4) = (B, C, z, y, x)."""
+        latents = [
+            expand(encoder(image), axis, DEEPEST)
+            for encoder, axis, image in zip(self.encoders, self.axes, images.split(1, 1), strict=True)
+        ]
+        total = sum(latents[1:], latents[0])
+        return F.normalize(total, dim=1) if self.normalised else total
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, N, S, S), frontal (z, x) and lateral (z, y), → (B, 1, z, y, x), any real value."""
+        out: Tensor = self.decoder(self.latent(images))
+        return out
+
+
+NormalisedAutoencoder = partial(Autoencoder, normalised=True)  # "+ L2"

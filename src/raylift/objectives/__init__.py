@@ -1,0 +1,36 @@
+"""What training minimises: the paper's neural optimal transport, the paired objective, and the competitors'."""
+
+from __future__ import annotations
+
+from raylift.geometry import Geometry, VolumeGrid
+from raylift.objectives.adversarial import WassersteinObjective, X2CTObjective
+from raylift.objectives.paired import PairedObjective
+from raylift.objectives.paper import PaperObjective
+from raylift.objectives.ssim import structural_similarity
+from raylift.objectives.translation import Objective, Translation
+from raylift.recipe import PaperObjectivePart, Recipe, WassersteinObjectivePart, X2CTObjectivePart
+
+__all__ = [
+    "Objective",
+    "PairedObjective",
+    "PaperObjective",
+    "Translation",
+    "WassersteinObjective",
+    "X2CTObjective",
+    "build_objective",
+    "structural_similarity",
+]
+
+
+def build_objective(
+    recipe: Recipe, geometry: Geometry, grid: VolumeGrid
+) -> PaperObjective | PairedObjective | WassersteinObjective | X2CTObjective:
+    """The objective of a recipe, for volumes on a grid and an X-ray unit; its f comes from the recipe's seed."""
+    settings = recipe.objective
+    if isinstance(settings, PaperObjectivePart):
+        return PaperObjective(settings, recipe.train.seed)
+    if isinstance(settings, WassersteinObjectivePart):
+        return WassersteinObjective(settings)
+    if isinstance(settings, X2CTObjectivePart):
+        return X2CTObjective(settings, geometry, grid, recipe.view_list)
+    return PairedObjective(settings, geometry, grid, recipe.train.seed)

@@ -1,0 +1,178 @@
+"""One cell of a study: a row and a seed, trained under the budget if it is to be, and scored on every set."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from raylift.data.dataset import PreparedDataset
+from raylift.evaluation.methods import CaseMethod, from_weights, not_learned, score_cases
+from raylift.geometry import View
+from raylift.recipe import PaperObjectivePart, Recipe
+from raylift.recipe_files import load_recipe
+from raylift.reconstruction import Reconstructor
+from raylift.studies.definitions import Row
+from raylift.training.loop import train
+from raylift.volumes import write_json
+from raylift.weights import load_weights
+
+TRIAL_SECONDS, TRIAL_STEPS = 45.0, 40  # the trial that tells how long a step takes ends at either
+TWO_VIEWS = (View(0.0), View(90.0))  # of methods that are not trained
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What each row may spend: minutes of wall-clock, or training pairs; exactly one of them."""
+
+    minutes: float | None = None
+    samples: int | None = None
+
+
+@dataclass(frozen=True)
+class CaseSet:
+    """Cases to score on: a split of a prepared dataset, under the name that tables give it."""
+
+    name: str
+    dataset: PreparedDataset
+    split: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row and a seed of a study in its folder.
+
+    Args:
+        row: what is trained or computed.
+        seed: of the training.
+        folder: of the study; the run goes to `runs/`, what it scored to `results/`.
+    """
+
+    row: Row
+    seed: int
+    folder: Path
+
+    @property
+    def run(self) -> Path:
+        """The run's folder."""
+        return self.folder / "runs" / self.row.key / f"seed-{self.seed}"
+
+    @property
+    def result(self) -> Path:
+        """What the cell scored."""
+        return self.folder / "results" / f"{self.row.key}-seed-{self.seed}.json"
+
+    def recipe(self) -> Recipe:
+        """The row's recipe with the cell's seed."""
+        return load_recipe(self.row.recipe, [*self.row.changes, f"train.seed={self.seed}"])
+
+
+def with_steps(recipe: Recipe, steps: int) -> Recipe:
+    """The recipe with another number of steps, its fall of the rate beginning at the same share, validated once."""
+    train_part = recipe.train
+    changed = {
+        "steps": steps,
+        "decay_from": round(train_part.decay_from * steps / train_part.steps),
+        "warmup": min(train_part.warmup, steps // 4),
+        "validate_every": steps,
+    }
+    return recipe.model_copy(update={"train": train_part.model_copy(update=changed)})
+
+
+def g_updates(recipe: Recipe) -> int:
+    """Updates of g in a step."""
+    return recipe.objective.g_updates if isinstance(recipe.objective, PaperObjectivePart) else 1
+
+
+def steps_within(budget: Budget, cell: Cell, data: PreparedDataset) -> int:
+    """How many steps of a cell's recipe the budget allows; by the median of a short trial, if it is in minutes.
+
+    The trial is made once per row, so that all its seeds take as many steps.
+    """
+    recipe = cell.recipe()
+    if budget.samples is not None:
+        part = recipe.train
+        return max(1, round(budget.samples / (part.batch_size * part.accumulate * g_updates(recipe))))
+    assert budget.minutes is not None
+    kept = cell.run.parent / "steps.json"
+    if not kept.exists():
+        times: list[float] = []
+
+        def tick(step: int, steps: int, numbers: dict[str, float]) -> None:
+            times.append(time.monotonic())
+            if len(times) > 3 and times[-1] - times[0] > TRIAL_SECONDS:
+                raise _Enough
+
+        trial = cell.run.parent / "trial"
+        shutil.rmtree(trial, ignore_errors=True)
+        try:
+            train(with_steps(recipe, TRIAL_STEPS), data.folder, trial, progress=tick)
+        except _Enough:
+            pass
+        finally:
+            shutil.rmtree(trial, ignore_errors=True)
+        # The first step warms caches up.
+        seconds = statistics.median(b - a for a, b in itertools.pairwise(times[1:]))
+        write_json({"seconds_per_step": seconds, "steps": max(1, round(60 * budget.minutes / seconds))}, kept)
+    return int(json.loads(kept.read_text())["steps"])
+
+
+class _Enough(Exception):
+    """Ends a trial."""
+
+
+def compute(cell: Cell, budget: Budget, data: PreparedDataset, sets: list[CaseSet], protocol: str,
+            progress: Progress) -> dict[str, Any]:  # fmt: skip
+    """Train the cell if it is not, score it, and write its result.
+
+    Args:
+        cell: what to do.
+        budget: for the training.
+        data: trained on, its `train` split.
+        sets: scored on.
+        protocol: of the scores.
+        progress: called with a note, steps done and their number.
+
+    Returns:
+        The content of the result's file.
+    """
+    about: dict[str, Any] = {"row": cell.row.label, "seed": cell.seed}
+    if cell.row.recipe:
+        method, trained = _trained(cell, budget, data, progress)
+        about |= trained
+    else:
+        method = not_learned(cell.row.method, data, TWO_VIEWS)
+    about["protocol"] = protocol
+    about["scores"] = {
+        test.name: {r.name: r.metrics for r in score_cases(cell.row.label, method, test.dataset, test.split, protocol)}
+        for test in sets
+    }
+    write_json(about, cell.result)
+    return about
+
+
+def _trained(
+    cell: Cell, budget: Budget, data: PreparedDataset, progress: Progress
+) -> tuple[CaseMethod, dict[str, Any]]:
+    recipe = with_steps(cell.recipe(), steps_within(budget, cell, data))
+    if not (cell.run / "weights.safetensors").exists():
+        resume = (cell.run / "recipe.yaml").exists()
+        run = train(recipe, data.folder, cell.run, resume=resume,
+                    progress=lambda step, steps, numbers: progress(cell.row.label, step, steps))  # fmt: skip
+        write_json({"minutes": run.seconds / 60}, cell.run / "time.json")
+    weights = load_weights(cell.run)
+    return from_weights(Reconstructor(weights)), {
+        "recipe": recipe.model_dump(mode="json"),
+        "budget": asdict(budget),
+        "parameters": sum(p.numel() for p in weights.mapping.network.parameters()),
+        "g_updates": recipe.train.steps * g_updates(recipe),
+        "minutes": json.loads((cell.run / "time.json").read_text())["minutes"],
+    }

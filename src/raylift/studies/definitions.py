@@ -1,0 +1,130 @@
+"""What each study compares: its rows, as recipes with what differs in them. Imports no PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+OBLIQUE = "views=[45, 135, 225, 315]"
+# Many views include both sides of some, so none is drawn from the other side.
+OWN_SIDE = "data.opposite_views=false"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Args:
+        label: as printed, unique in its study.
+        recipe: name of a recipe, or "" for a method that is not trained.
+        changes: `key=value` over the recipe.
+        method: of `raylift.evaluation.methods`, where nothing is trained.
+    """
+
+    label: str
+    recipe: str = ""
+    changes: tuple[str, ...] = ()
+    method: str = ""
+
+    @property
+    def key(self) -> str:
+        """The label as a folder's name."""
+        return "-".join("".join(c if c.isalnum() else " " for c in self.label.lower()).split())
+
+
+@dataclass(frozen=True)
+class Study:
+    """A table or figure of the paper.
+
+    Args:
+        title: heading of its report.
+        about: what it reproduces, in a sentence.
+        rows: methods to compare.
+        figure: "gradients" or "gallery" where a figure is made of the trained rows.
+    """
+
+    title: str
+    about: str
+    rows: Sequence[Row]
+    figure: str = ""
+
+
+def _views(count: int) -> str:
+    return f"views=[{', '.join(f'{360 // count * k:g}' for k in range(count))}]" if count != 2 else "views=[0, 90]"
+
+
+def _view_row(label: str, views: str, *changes: str) -> Row:
+    return Row(label, "cpu", (views, OWN_SIDE, *changes))
+
+
+VIEWS = (
+    *(_view_row(f"{n} view{'s' * (n > 1)}", _views(n)) for n in (1, 2, 4, 8)),
+    _view_row("4 oblique views", OBLIQUE),
+    _view_row("1 view and fixed noise", "views=[0]", "lift=noise-fixed"),
+    _view_row("1 view and fresh noise", "views=[0]", "lift=noise-fresh"),
+)
+BEST = Row("Raylift (back-projection, paired)", "cpu")
+PAPER = Row("paper's recipe, small", "paper-cpu")
+METHODS = (
+    Row("mean training volume", method="mean"),
+    Row("CGLS", method="cgls"),
+    Row("SART-TV", method="sart-tv"),
+    Row("2D-3D autoencoder", "baselines/autoencoder"),
+    Row("2D-3D autoencoder + L2", "baselines/autoencoder-l2"),
+    Row("3D-3D U-Net", "baselines/unet"),
+    Row("X2CT-CNN", "baselines/x2ct-cnn"),
+    Row("X2CT-GAN", "baselines/x2ct-gan"),
+    Row("CCX-rayNet", "baselines/ccx-raynet"),
+    PAPER,
+    BEST,
+)
+LIFT = tuple(Row(lift, "cpu", (f"lift={lift}",)) for lift in ("repeat", "backproject", "noise-fixed", "noise-fresh"))
+ALIGNMENTS = ("transpose", "coarse", "repeat", "backproject")
+ALIGNMENT = tuple(
+    _view_row(f"{label}, {lift}", views, f"lift={lift}")
+    for label, views in (("2 views", _views(2)), ("4 views", _views(4)), ("8 views", _views(8)), ("oblique", OBLIQUE))
+    for lift in ALIGNMENTS
+)
+NETWORKS = (
+    Row("2D-3D autoencoder", "baselines/autoencoder"),
+    Row("2D-3D autoencoder + L2", "baselines/autoencoder-l2"),
+    *(Row(n, f"baselines/{n}") for n in ("unet", "attention-unet", "unetr", "segresnet", "dynunet")),
+    Row("Swin UNETR", "cpu"),
+)
+OBJECTIVES = (
+    Row("L1", "ablations/l1"),
+    Row("L2", "ablations/l2"),
+    Row("L2 of features", "ablations/l2-features"),
+    Row("WGAN-GP", "ablations/wasserstein"),
+    Row("WGAN-GP + L1", "ablations/wasserstein-l1"),
+    Row("neural OT (paper)", "ablations/paper-online"),
+    Row("neural OT without d", "ablations/paper-without-d"),
+    Row("neural OT without f", "ablations/paper-without-f"),
+    Row("paired", "cpu"),
+    Row("paired with transport", "ablations/transport"),
+)
+
+STUDIES: dict[str, Study] = {
+    "views": Study("Number of views", "Table 1 of the paper: 1, 2, 4, 8 and oblique views, and noise.", VIEWS),
+    "methods": Study("Methods", "Table 2 of the paper: the competitors, two views.", METHODS),
+    "lift": Study("Lifts", "Copies, rays or noise: how two views become a volume's channels.", LIFT),
+    "alignment": Study(
+        "Alignment of views",
+        "Figures 6 and 7 of the paper: views transposed only, turned by their angle, or lifted exactly.",
+        ALIGNMENT,
+    ),
+    "networks": Study("Mapping networks", "Figure 3 of the paper, and the choice of g.", NETWORKS),
+    "objectives": Study("Objectives", "What is minimised, with and without d and f.", OBJECTIVES),
+    "gradients": Study(
+        "Gradients by view",
+        "Figure 8 of the paper: how much the volume depends on each view, within and across patients.",
+        VIEWS[1:4],
+        "gradients",
+    ),
+    "gallery": Study(
+        "Gallery",
+        "Figures 4, 5 and 9 of the paper: projections of generated and true volumes.",
+        (PAPER, Row("X2CT-GAN", "baselines/x2ct-gan"), BEST),
+        "gallery",
+    ),
+}

@@ -1,0 +1,161 @@
+"""A study's numbers as tables: Markdown, CSV and LaTeX, with spreads over seeds and intervals over patients."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from raylift.evaluation.protocols import bootstrap_interval, find_protocol
+from raylift.evaluation.report import HEADINGS, format_number
+
+LEVEL = 0.95
+LOWER_IS_BETTER = ("mse", "mae", "mae_hu")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One number of a table.
+
+    Args:
+        mean: over the patients, of the means over the seeds.
+        spread: standard deviation over the seeds of the mean over the patients; None for one seed.
+        interval: bootstrap interval over the patients; None for one patient.
+    """
+
+    mean: float
+    spread: float | None
+    interval: tuple[float, float] | None
+
+
+def aggregate(results: Sequence[dict[str, Any]], test: str) -> dict[str, dict[str, Entry]]:
+    """Entries by row and metric for one test set.
+
+    Args:
+        results: of cells, as `raylift.studies.cells.compute` writes them.
+        test: name of the set; results that lack it are left out.
+    """
+    rows: dict[str, list[dict[str, dict[str, float]]]] = {}
+    for result in results:
+        if test in result["scores"]:
+            rows.setdefault(result["row"], []).append(result["scores"][test])
+    return {row: _entries(seeds) for row, seeds in rows.items()}
+
+
+def _entries(seeds: list[dict[str, dict[str, float]]]) -> dict[str, Entry]:
+    cases = list(seeds[0])
+    entries = {}
+    for metric in seeds[0][cases[0]]:
+        # (seeds, cases)
+        values = np.array([[seed[case][metric] for case in cases] for seed in seeds])
+        means, by_case = values.mean(1), values.mean(0)
+        entries[metric] = Entry(
+            float(values.mean()),
+            float(means.std(ddof=1)) if len(means) > 1 else None,
+            bootstrap_interval(by_case, LEVEL) if len(by_case) > 1 else None,
+        )
+    return entries
+
+
+def best_rows(table: dict[str, dict[str, Entry]]) -> dict[str, str]:
+    """The row with the best mean for each metric."""
+    metrics = next(iter(table.values()), {})
+    return {
+        metric: (min if metric in LOWER_IS_BETTER else max)(table, key=lambda row: table[row][metric].mean)
+        for metric in metrics
+    }
+
+
+def markdown(results: Sequence[dict[str, Any]], tests: Sequence[str]) -> str:
+    """A table per test set; the best mean of each column in bold."""
+    protocol = find_protocol(results[0]["protocol"])
+    costs = {result["row"]: _cost(result) for result in results}
+    seeds = {row: sum(result["row"] == row for result in results) for row in costs}
+    blocks = [f"Protocol **{protocol.name}**: {protocol.description}."]
+    for test in tests:
+        table = aggregate(results, test)
+        if not table:
+            continue
+        best, metrics = best_rows(table), list(next(iter(table.values())))
+        patients = max(len(r["scores"][test]) for r in results if test in r["scores"])
+        head = ["Method", "Seeds", "Parameters", "Updates of g", "Minutes", *(HEADINGS[m] for m in metrics)]
+        lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+        for row, entries in table.items():
+            numbers = [f"**{_text(m, entries[m])}**" if best[m] == row else _text(m, entries[m]) for m in metrics]
+            lines.append([row, str(seeds[row]), *costs[row], *numbers])
+        blocks.append(f"## {test} ({patients} patients)")
+        blocks.append("\n".join("| " + " | ".join(line) + " |" for line in lines))
+    blocks.append(
+        f"Mean over patients and seeds ± standard deviation over the seeds [{LEVEL:.0%} bootstrap interval over the "
+        "patients]; bold is the best mean, whether or not the difference means anything."
+    )
+    return "\n\n".join(blocks) + "\n"
+
+
+def latex(results: Sequence[dict[str, Any]], tests: Sequence[str]) -> str:
+    """A `booktabs` table per test set."""
+    blocks = []
+    for test in tests:
+        table = aggregate(results, test)
+        if not table:
+            continue
+        best, metrics = best_rows(table), list(next(iter(table.values())))
+        heads = [_escape(HEADINGS[m]).replace("↑", r"$\uparrow$").replace("↓", r"$\downarrow$") for m in metrics]
+        lines = [
+            f"% {test}, protocol {results[0]['protocol']}",
+            rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}",
+            r"\toprule",
+            " & ".join(["Method", *heads]) + r" \\",
+            r"\midrule",
+        ]
+        for row, entries in table.items():
+            numbers = []
+            for m in metrics:
+                text = format_number(m, entries[m].mean)
+                spread = entries[m].spread
+                text += "" if spread is None else rf" $\pm$ {format_number(m, spread)}"
+                numbers.append(rf"\textbf{{{text}}}" if best[m] == row else text)
+            lines.append(" & ".join([_escape(row), *numbers]) + r" \\")
+        blocks.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}"]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def comma_separated(results: Sequence[dict[str, Any]]) -> str:
+    """Every score: method, seed, set, case, protocol, metrics."""
+    rows = [
+        {"method": r["row"], "seed": r["seed"], "set": test, "case": case, "protocol": r["protocol"], **metrics}
+        for r in results
+        for test, cases in r["scores"].items()
+        for case, metrics in cases.items()
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _cost(result: dict[str, Any]) -> tuple[str, str, str]:
+    if "recipe" not in result:
+        return "", "", ""
+    return f"{result['parameters'] / 1e6:.1f} M", f"{result['g_updates']:,}", f"{result['minutes']:.1f}"
+
+
+def _text(metric: str, entry: Entry) -> str:
+    text = format_number(metric, entry.mean)
+    if entry.spread is not None:
+        text += f" ± {format_number(metric, entry.spread)}"
+    if entry.interval is not None:
+        low, high = entry.interval
+        text += f" [{format_number(metric, low)}, {format_number(metric, high)}]"
+    return text
+
+
+def _escape(text: str) -> str:
+    for character in "&%$#_":
+        text = text.replace(character, f"\\{character}")
+    return text

@@ -1,0 +1,173 @@
+"""Studies: equal budgets, nothing lost, nothing done twice."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from raylift.data.dataset import PreparedDataset
+from raylift.errors import BadInput, WrongUsage
+from raylift.evaluation.methods import mean_volume
+from raylift.evaluation.protocols import score
+from raylift.recipe_files import load_recipe
+from raylift.studies import cells, run
+from raylift.studies.cells import Budget, CaseSet, Cell, steps_within, with_steps
+from raylift.studies.definitions import STUDIES, Row, Study
+from raylift.studies.run import run_study
+from raylift.volumes import hu_to_unit
+
+SAMPLES = Budget(samples=8)
+
+
+def write_recipe(path: Path, **changes: Any) -> str:
+    content: dict[str, Any] = {
+        "name": path.stem,
+        "data": {"pairs": "offline", "xray_pixels": 16},
+        "network": {"name": "tiny", "feature_size": 4},
+        "objective": {"name": "paired"},
+        "train": {"steps": 100, "decay_from": 50, "lr": 0.01},
+    }
+    path.write_text(yaml.safe_dump(content | changes))
+    return str(path)
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A study of four rows, one of which fails in training."""
+    rows = (
+        Row("mean volume", method="mean"),
+        Row("one", write_recipe(tmp_path / "one.yaml")),
+        Row("broken", write_recipe(tmp_path / "broken.yaml", objective={"name": "paper"})),
+        Row("one, repeated", str(tmp_path / "one.yaml"), ("lift=repeat",)),
+    )
+    monkeypatch.setitem(STUDIES, "small", Study("Small", "A test.", rows))
+    train = cells.train
+
+    def failing(recipe: Any, *args: Any, **options: Any) -> Any:
+        if recipe.name == "broken":
+            raise RuntimeError("out of\nmemory")
+        return train(recipe, *args, **options)
+
+    monkeypatch.setattr(cells, "train", failing)
+    return "small"
+
+
+def sets(tiny: Path) -> list[CaseSet]:
+    dataset = PreparedDataset(tiny)
+    return [CaseSet("seen", dataset, "train"), CaseSet("unseen", dataset, "validation")]
+
+
+def go(study: str, tiny: Path, folder: Path, budget: Budget = SAMPLES, **options: Any) -> run.Outcome:
+    return run_study(study, PreparedDataset(tiny), folder, budget, range(2), sets(tiny), **options)
+
+
+def test_a_failed_row_does_not_lose_the_others(study: str, tiny: Path, tmp_path: Path) -> None:
+    outcome = go(study, tiny, tmp_path / "out")
+    assert outcome.failures == {"broken, seed 0": "out of memory", "broken, seed 1": "out of memory"}
+    assert "RuntimeError" in (tmp_path / "out" / "failures" / "broken-seed-0.txt").read_text()
+    # Not trained: once. Trained: once per seed, in the order of the rows.
+    assert [(r["row"], r["seed"]) for r in outcome.results] == [
+        ("mean volume", 0), ("one", 0), ("one", 1), ("one, repeated", 0), ("one, repeated", 1),
+    ]  # fmt: skip
+    assert outcome.report is not None
+    page = outcome.report.read_text()
+    assert "8 training pairs per seed, on 2 patients" in page
+    assert "## seen (2 patients)" in page
+    assert "## unseen (1 patients)" in page
+    assert {path.name for path in outcome.report.parent.iterdir()} >= {"table.csv", "table.tex", "study.json"}
+
+
+def test_scores_are_those_of_the_protocol(study: str, tiny: Path, tmp_path: Path) -> None:
+    outcome = go(study, tiny, tmp_path / "out", only=["mean volume"])
+    dataset = PreparedDataset(tiny)
+    case = dataset.case("phantom-2")
+    truth = hu_to_unit(case.truth.array.astype(np.float32))
+    expected = score(mean_volume(dataset), truth, "hu")
+    (result,) = outcome.results
+    assert result["scores"]["unseen"]["phantom-2"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_seeds_differ_and_budgets_are_equal(study: str, tiny: Path, tmp_path: Path) -> None:
+    outcome = go(study, tiny, tmp_path / "out", only=["one", "one, repeated"])
+    assert {r["g_updates"] for r in outcome.results} == {4}  # 8 pairs in batches of 2
+    first, second = (r["scores"]["unseen"]["phantom-2"]["mse"] for r in outcome.results[:2])
+    assert first != second
+
+
+def test_goes_on_where_it_stopped(study: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "out"
+    go(study, tiny, folder, only=["one"])
+    trained: list[str] = []
+    train = cells.train
+
+    def counting(recipe: Any, *args: Any, **options: Any) -> Any:
+        trained.append(f"{recipe.lift} {recipe.train.seed}")
+        return train(recipe, *args, **options)
+
+    monkeypatch.setattr(cells, "train", counting)
+    (folder / "results" / "one-seed-1.json").unlink()  # as if stopped between training and scoring
+    outcome = go(study, tiny, folder, only=["one", "one, repeated"])
+    assert trained == ["repeat 0", "repeat 1"]
+    assert len(outcome.results) == 4
+
+
+def test_another_budget_needs_another_folder(study: str, tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    go(study, tiny, folder, only=["mean volume"])
+    with pytest.raises(WrongUsage, match="another budget"):
+        go(study, tiny, folder, Budget(samples=16))
+
+
+def test_missing_views_are_named_before_anything_is_trained(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"--views 0,90,180,270"):
+        go("views", tiny, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_minutes_become_steps_once_per_row(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(np.arange(0, 1e6, 0.5))  # a step takes half a second, whatever it does
+
+    def steady(recipe: Any, data: Any, folder: Any, *, progress: Any) -> None:
+        for step in range(1, recipe.train.steps + 1):
+            progress(step, recipe.train.steps, {})
+
+    monkeypatch.setattr(cells, "train", steady)
+    monkeypatch.setattr(cells.time, "monotonic", lambda: float(next(clock)))
+    row = Row("one", write_recipe(tmp_path / "one.yaml"))
+    data, budget = PreparedDataset(tiny), Budget(minutes=2.0)
+    assert steps_within(budget, Cell(row, 0, tmp_path), data) == 240
+    monkeypatch.delattr(cells, "train")  # the second seed makes no trial
+    assert steps_within(budget, Cell(row, 1, tmp_path), data) == 240
+
+
+def test_samples_count_the_papers_ten_updates(tiny: Path, tmp_path: Path) -> None:
+    row = Row(
+        "ot", write_recipe(tmp_path / "ot.yaml", objective={"name": "paper"}, train={"steps": 9, "batch_size": 4})
+    )
+    assert steps_within(Budget(samples=400), Cell(row, 0, tmp_path), PreparedDataset(tiny)) == 10
+
+
+def test_other_steps_keep_the_shape_of_the_schedule(tmp_path: Path) -> None:
+    recipe = with_steps(load_recipe(write_recipe(tmp_path / "one.yaml")), 30)
+    assert (recipe.train.steps, recipe.train.decay_from, recipe.train.validate_every) == (30, 15, 30)
+
+
+@pytest.mark.parametrize("name", list(STUDIES))
+def test_every_study_can_be_built(name: str) -> None:
+    study = STUDIES[name]
+    labels = [row.label for row in study.rows]
+    assert len(set(labels)) == len(labels) == len({row.key for row in study.rows})
+    for row in study.rows:
+        assert bool(row.recipe) != bool(row.method)
+        if row.recipe:
+            assert Cell(row, 3, Path()).recipe().train.seed == 3
+
+
+def test_the_papers_view_sets() -> None:
+    recipes = [Cell(row, 0, Path()).recipe() for row in STUDIES["views"].rows]
+    assert [[view.angle for view in recipe.view_list] for recipe in recipes[:5]] == [
+        [0], [0, 90], [0, 90, 180, 270], [0, 45, 90, 135, 180, 225, 270, 315], [45, 135, 225, 315],
+    ]  # fmt: skip
+    assert [recipe.lift for recipe in recipes[5:]] == ["noise-fixed", "noise-fresh"]
