@@ -1,6 +1,8 @@
 """What tests of several packages share: coarse phantoms, a dataset prepared from them, and real scans if there are."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -8,6 +10,11 @@ from raylift.data.phantom import thorax_phantom
 from raylift.data.prepare import Settings, prepare
 from raylift.geometry import Geometry, View
 from raylift.volumes import Volume, read_volume, stem_of, write_volume
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from object_store import Store
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 PHANTOM_SEEDS = (0, 1, 2)
@@ -46,3 +53,21 @@ def prepared(phantom_scans: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     settings = Settings(64, (View(0.0), View(90.0)), Geometry.preset("chest-stand", 64))
     prepare(phantom_scans, folder, settings, validation=["phantom-2"], licence="CC0-1.0", processes=1)
     return folder
+
+
+@pytest.fixture(scope="session")
+def index() -> "pd.DataFrame":
+    """The real index of the public collections. Treat as read-only."""
+    from raylift.data.collections import read_index
+
+    return read_index()
+
+
+@pytest.fixture
+def store() -> Iterator["Store"]:
+    """An empty object store on this machine."""
+    from object_store import Store
+
+    store = Store()
+    yield store
+    store.close()
