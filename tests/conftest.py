@@ -6,6 +6,7 @@ Training steps take milliseconds with the `tiny` dataset and network.
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -18,6 +19,11 @@ from raylift.data.prepare import Settings, prepare
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.networks.registry import NETWORKS, Entry
 from raylift.volumes import Volume, read_volume, stem_of, write_volume
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from object_store import Store
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 PHANTOM_SEEDS = (0, 1, 2)
@@ -87,3 +93,21 @@ def tiny(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         xrays = case.xrays.reshape(-1, 16, 4, 16, 4).mean((2, 4), dtype=np.float32)
         sitk.WriteImage(sitk.GetImageFromArray(xrays), str(target / "xrays.mha"))
     return folder
+
+
+@pytest.fixture(scope="session")
+def index() -> "pd.DataFrame":
+    """The real index of the public collections. Treat as read-only."""
+    from raylift.data.collections import read_index
+
+    return read_index()
+
+
+@pytest.fixture
+def store() -> Iterator["Store"]:
+    """An empty object store on this machine."""
+    from object_store import Store
+
+    store = Store()
+    yield store
+    store.close()

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from helpers import Known, describe_tiny, known_weights
 
+from helpers import Known, describe_tiny, known_weights
 from raylift.explain import SLABS, explain
 
 

@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-data_app = typer.Typer(help="Prepare CT scans for training and evaluation.", no_args_is_help=True)
+data_app = typer.Typer(help="Fetch public CT scans and prepare them for training.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 from raylift.cli import commands, data, studies  # noqa: E402  (they register themselves with the apps above)

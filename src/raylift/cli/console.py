@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,6 +18,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 # Progress and remarks go to standard error, so that --json leaves standard output to the JSON.
 console = Console(stderr=True, highlight=False)
@@ -40,6 +43,16 @@ def progress_bar(label: str, *, hidden: bool = False) -> Iterator[Callable[[str,
 def say(line: str) -> None:
     """One line on standard error, never wrapped: paths stay whole."""
     console.print(line, markup=False, soft_wrap=True)
+
+
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows with the same keys as a table on standard output; numbers to the right, nothing cut short."""
+    table = Table(box=None, pad_edge=False)
+    for key, value in rows[0].items():
+        table.add_column(key.replace("_", " "), justify="left" if isinstance(value, str) else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else escape(f"{value}") for value in row.values()))
+    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def print_json(data: Any) -> None:

@@ -1,14 +1,19 @@
-"""`raylift data`: CT scans to a prepared dataset."""
+"""`raylift data`: public CT collections, and CT scans to a prepared dataset."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from raylift.cli import data_app
-from raylift.cli.console import print_json, progress_bar, say
+from raylift.cli.console import print_json, print_table, progress_bar, say
+from raylift.errors import WrongUsage
+
+if TYPE_CHECKING:
+    from raylift.data.fetch import Scan
 
 
 @data_app.command()
@@ -23,7 +28,8 @@ def prepare(
     drr_engine: Annotated[str, typer.Option(help="Projector: torch or plastimatch.")] = "torch",
     validation: Annotated[str, typer.Option(help="Names or patterns of the validation cases, comma-separated; by "
                                                  "default a fifth, chosen by name.")] = "",
-    licence: Annotated[str, typer.Option(help="Licence of the scans, for the record.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of the scans, for the record; fetched scans "
+                                              "bring theirs.")] = "",
     processes: Annotated[int | None, typer.Option(min=1, help="Cases at a time; one per core by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the cases as JSON.")] = False,
 ) -> None:  # fmt: skip
@@ -53,3 +59,102 @@ def prepare(
         for text in [record["reason"]] if record["reason"] else record.get("warnings", []):
             say(f"{name}: {record['status']}: {text}")
     say(f"{len(usable)} of {len(records)} cases prepared in {output}; look at {sheets[0]}")
+
+
+@data_app.command("list")
+def list_collections(
+    collection: Annotated[str | None, typer.Argument(help="One of the collections; by default all of them.")] = None,
+    patient: Annotated[list[str] | None, typer.Option(help="A patient whose series to explain; repeatable.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """Show the paper's public collections, or why each series of a patient is selected or not.
+
+    Example: raylift data list anti_pd_1_lung --patient PD-1-Lung-00001
+    """
+    from raylift.data.collections import judge, of_patients, read_index, summarise, thickness
+
+    if patient and not collection:
+        raise WrongUsage("--patient: name its collection too, like raylift data list lctsc --patient LCTSC-Test-S1-101")
+    index = read_index()
+    series = of_patients(index, collection, patient or []) if collection else index
+    if not patient:
+        rows = summarise(series)
+    else:
+        rows = [
+            {
+                "patient": row.PatientID,
+                "date": row.StudyDate,
+                "series": row.SeriesNumber,
+                "description": row.SeriesDescription,
+                "slices": int(row.instanceCount),
+                "thickness_mm": thickness(row.SeriesDescription),
+                "mb": round(row.series_size_MB, 1),
+                "verdict": row.verdict,
+                "reason": row.reason,
+                "series_uid": row.SeriesInstanceUID,
+            }
+            for row in judge(series).itertuples(index=False)
+        ]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table([{key: value for key, value in row.items() if key != "series_uid"} for row in rows])
+
+
+@data_app.command()
+def fetch(
+    collection: Annotated[str, typer.Argument(help="One of the collections of `raylift data list`.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of scans; those that are there stay.")],
+    patients: Annotated[int | None, typer.Option(min=1, help="Only the first patients, by name.")] = None,
+    patient: Annotated[list[str] | None, typer.Option(help="Only this patient; repeatable.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be downloaded, and end.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before the download.")] = False,
+    endpoint: Annotated[str | None, typer.Option(envvar="S3_ENDPOINT_URL", help="URL of the object store; by default "
+                                                 "Amazon's, where the collections are.")] = None,
+) -> None:  # fmt: skip
+    """Download one chest CT per patient of a public collection, ready for `raylift data prepare`.
+
+    Example: raylift data fetch lidc_idri -o lidc --patients 20
+    """
+    from raylift.cli.parsing import check_output
+    from raylift.data.collections import data_version, judge, of_patients, read_index
+    from raylift.data.fetch import ENDPOINT, check_space, is_here, scans_of
+    from raylift.data.fetch import fetch as run
+
+    if patients and patient:
+        raise WrongUsage("--patients and --patient: give one of them")
+    judged = judge(of_patients(read_index(), collection, patient or []))
+    selected = judged[judged.verdict == "selected"]
+    for name in patient or []:
+        if name not in set(selected.PatientID):
+            why = f"raylift data list {collection} --patient {name}"
+            raise WrongUsage(f"--patient {name}: none of the series serves as a chest CT; {why} says why")
+    check_output(output, folder=True)
+    scans = scans_of(selected[:patients], data_version())
+    missing = [scan for scan in scans if not is_here(scan, output / scan.name)]
+    announce(scans, missing)
+    if without := judged.PatientID.nunique() - len(selected):
+        say(f"{without} patients of the collection have no series that serves as a chest CT")
+    check_space(missing, output)
+    if dry_run:
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            raise WrongUsage("no terminal to ask on: give --yes to download, or --dry-run to look only")
+        typer.confirm("Download?", abort=True, err=True)
+    with progress_bar("fetching, in MB") as bar:
+        failed = run(scans, output, endpoint=endpoint or ENDPOINT, progress=bar)
+    for name, reason in failed.items():
+        say(f"{name}: failed: {reason}")
+    say(f"{len(scans) - len(failed)} of {len(scans)} scans are in {output}")
+    if failed:
+        say("the same command again fetches only those that are missing")
+        raise typer.Exit(1)
+
+
+def announce(scans: list[Scan], missing: list[Scan]) -> None:
+    """Say before a download what it is, under which licence, and how much."""
+    size, left = (sum(scan.bytes for scan in group) / 1e9 for group in (scans, missing))
+    licences = sorted({f"{scan.licence}, https://doi.org/{scan.doi}" for scan in scans})
+    say(f"{scans[0].collection} (IDC {scans[0].idc_version}): {len(scans)} scans, {size:.2f} GB; {'; '.join(licences)}")
+    say(f"to download: {len(missing)} scans, {left:.2f} GB")

@@ -7,7 +7,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
@@ -18,6 +19,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from raylift._version import __version__
+from raylift.data.fetch import provenance
 from raylift.drr import ENGINES, plastimatch
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
@@ -70,6 +72,8 @@ class Settings:
 def find_scans(folder: Path, skip: Path | None = None) -> dict[str, Path]:
     """Every CT scan below a folder by case name: files Raylift reads, and folders that hold DICOM files.
 
+    Hidden folders are not searched.
+
     Args:
         folder: searched to any depth; or one scan.
         skip: a folder that is not searched, as the prepared dataset itself may lie below `folder`.
@@ -89,6 +93,7 @@ def find_scans(folder: Path, skip: Path | None = None) -> dict[str, Path]:
 
     for directory, folders, names in os.walk(folder):
         here = Path(directory)
+        folders[:] = [name for name in folders if not name.startswith(".")]
         folders[:] = [name for name in folders if skip is None or (here / name).resolve() != skip.resolve()]
         for name in names:
             if suffix_of(Path(name)) in READABLE:
@@ -256,7 +261,7 @@ def prepare(
         settings: what every case shares.
         validation: names or shell patterns of the validation cases; by default a fifth, chosen by name, at least
             one of two or more.
-        licence: the scans' licence, recorded in `dataset.json`.
+        licence: the scans' licence, recorded in `dataset.json`; by default that of `raylift data fetch`.
         processes: how many cases at a time; the number of cores by default.
         progress: called with the case's name, the number done and the total after each case.
 
@@ -270,6 +275,7 @@ def prepare(
     if settings.engine == "plastimatch":
         _check_plastimatch(settings.geometry)
     scans = find_scans(source, output)
+    origins = provenance(scans)
     if unmatched := [p for p in validation if not any(fnmatch.fnmatch(name, p) for name in scans)]:
         raise BadInput(", ".join(unmatched), "matches no case", f"cases are named like {next(iter(scans))}")
     records = dict(_prepare_cases(scans, output / "cases", settings, processes, progress))
@@ -286,10 +292,12 @@ def prepare(
             "raylift": __version__,
             "simpleitk": sitk.Version_VersionString(),
             "source": source.name,
-            "licence": licence,
+            "licence": licence or ", ".join(sorted({origin["licence"] for origin in origins.values()})),
+            "collections": _collections(origins.values()),
             **settings.to_dict(),
             "cases": {
                 name: {key: record[key] for key in ("status", "reason", "warnings", "sha256") if key in record}
+                | ({"origin": origins[name]} if name in origins else {})
                 for name, record in records.items()
             },
         },
@@ -298,6 +306,13 @@ def prepare(
     splits = {"train": [name for name in usable if name not in held_out], "validation": held_out}
     write_json(splits, output / "splits.json")
     return records
+
+
+def _collections(origins: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The public collections that the cases come from, with the number of cases."""
+    keys = ("collection", "doi", "licence", "idc_version")
+    counts = Counter(tuple(origin[key] for key in keys) for origin in origins)
+    return [dict(zip(keys, values, strict=True)) | {"cases": count} for values, count in sorted(counts.items())]
 
 
 def _check_plastimatch(geometry: Geometry) -> None:

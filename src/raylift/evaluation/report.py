@@ -185,8 +185,8 @@ def _statistics(column: str, statistics: dict[str, Any] | None) -> str:
         return ""
     text = format_number(column, statistics["mean"])
     if statistics["sd"] is not None:
-        low, high = statistics["interval"]
-        text += f" ± {format_number(column, statistics['sd'])} [{format_number(column, low)}, {format_number(column, high)}]"
+        sd, low, high = (format_number(column, x) for x in (statistics["sd"], *statistics["interval"]))
+        text += f" ± {sd} [{low}, {high}]"
     return text
 
 
