@@ -40,7 +40,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["study", "methods", "--only", "X2CT-GUN"], ["'X2CT-GUN' is no row", "nearest is 'X2CT-GAN'"]),
         (["study", "lift", "--minutes", "1", "--samples", "9"], ["give one of them"]),
         (["study", "lift", "--set", "covid"], ["--set covid", "NAME=SPLIT"]),
-        (["study", "lift", "--protocol", "hi"], ["'hi' is no protocol", "'hu'"]),
+        (["study", "lift", "--protocol", "papr"], ["'papr' is no protocol", "'paper'"]),
         (["train", "recipes/cpv.yaml"], ["recipes/cpv.yaml: no such recipe", "'cpu'"]),
         (["compare", "mean"], ["NAME=WHAT"]),
         (["compare", "x=nowhere"], ["nowhere: neither a file, nor a folder, nor one of mean, cgls, sart-tv"]),
