@@ -78,7 +78,14 @@ METHODS = (
     PAPER,
     BEST,
 )
-LIFT = tuple(Row(lift, "cpu", (f"lift={lift}",)) for lift in ("repeat", "backproject", "noise-fixed", "noise-fresh"))
+LIFT = (
+    *(
+        Row(f"{lift}, paired", "cpu", (f"lift={lift}",))
+        for lift in ("repeat", "backproject", "noise-fixed", "noise-fresh")
+    ),
+    *(Row(f"{lift}, neural OT", "ablations/paper-online", (f"lift={lift}",)) for lift in ("repeat", "backproject")),
+    PAPER,
+)
 ALIGNMENTS = ("transpose", "coarse", "repeat", "backproject")
 ALIGNMENT = tuple(
     _view_row(f"{label}, {lift}", views, f"lift={lift}")
@@ -107,7 +114,7 @@ OBJECTIVES = (
 STUDIES: dict[str, Study] = {
     "views": Study("Number of views", "Table 1 of the paper: 1, 2, 4, 8 and oblique views, and noise.", VIEWS),
     "methods": Study("Methods", "Table 2 of the paper: the competitors, two views.", METHODS),
-    "lift": Study("Lifts", "Copies, rays or noise: how two views become a volume's channels.", LIFT),
+    "lift": Study("Lifts and objectives", "Copies, rays or noise in the channels, under either objective.", LIFT),
     "alignment": Study(
         "Alignment of views",
         "Figures 6 and 7 of the paper: views transposed only, turned by their angle, or lifted exactly.",
