@@ -66,7 +66,8 @@ def go(study: str, tiny: Path, folder: Path, budget: Budget = SAMPLES, **options
 def test_a_failed_row_does_not_lose_the_others(study: str, tiny: Path, tmp_path: Path) -> None:
     outcome = go(study, tiny, tmp_path / "out")
     assert outcome.failures == {"broken, seed 0": "out of memory", "broken, seed 1": "out of memory"}
-    assert "RuntimeError" in (tmp_path / "out" / "failures" / "broken-seed-0.txt").read_text()
+    (first, _) = sorted((tmp_path / "out" / "failures").iterdir())
+    assert "RuntimeError" in first.read_text()
     # Not trained: once. Trained: once per seed, in the order of the rows.
     assert [(r["row"], r["seed"]) for r in outcome.results] == [
         ("mean volume", 0), ("one", 0), ("one", 1), ("one, repeated", 0), ("one, repeated", 1),
@@ -76,7 +77,12 @@ def test_a_failed_row_does_not_lose_the_others(study: str, tiny: Path, tmp_path:
     assert "8 training pairs per seed, on 2 patients" in page
     assert "## seen (2 patients)" in page
     assert "## unseen (1 patients)" in page
-    assert {path.name for path in outcome.report.parent.iterdir()} >= {"table.csv", "table.tex", "study.json"}
+    assert {path.name for path in outcome.report.parent.iterdir()} >= {
+        "small.md",
+        "small.csv",
+        "small.tex",
+        "settings.json",
+    }
 
 
 def test_scores_are_those_of_the_protocol(study: str, tiny: Path, tmp_path: Path) -> None:
@@ -107,10 +113,24 @@ def test_goes_on_where_it_stopped(study: str, tiny: Path, tmp_path: Path, monkey
         return train(recipe, *args, **options)
 
     monkeypatch.setattr(cells, "train", counting)
-    (folder / "results" / "one-seed-1.json").unlink()  # as if stopped between training and scoring
+    next((folder / "results").glob("*one-yaml-seed-1.json")).unlink()  # as if stopped between training and scoring
     outcome = go(study, tiny, folder, only=["one", "one, repeated"])
     assert trained == ["repeat 0", "repeat 1"]
     assert len(outcome.results) == 4
+
+
+def test_studies_share_what_they_have_in_common(
+    study: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+    go(study, tiny, folder, only=["one"])
+    rows = (Row("the same under another name", str(tmp_path / "one.yaml")),)
+    monkeypatch.setitem(STUDIES, "other", Study("Other", "A test.", rows))
+    monkeypatch.delattr(cells, "train")
+    outcome = go("other", tiny, folder)
+    assert not outcome.failures
+    assert [result["row"] for result in outcome.results] == ["the same under another name"] * 2
+    assert {path.stem for path in folder.glob("*.md")} == {"small", "other"}
 
 
 def test_another_budget_needs_another_folder(study: str, tiny: Path, tmp_path: Path) -> None:

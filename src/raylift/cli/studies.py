@@ -28,7 +28,8 @@ SETS_HELP = (
 def study(
     name: Annotated[str, typer.Argument(help=f"{', '.join(STUDIES)}.")],
     data: Data,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the study; finished cells are kept.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of studies under one budget; finished cells "
+                                                                "are kept.")],
     minutes: Annotated[float | None, typer.Option(min=0.01, help="Wall-clock per trained row and seed; 25 by "
                                                                  "default.")] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Training pairs per row and seed, instead.")] = None,
@@ -40,7 +41,7 @@ def study(
 ) -> None:  # fmt: skip
     """Train, score and tabulate one of the paper's comparisons under an equal budget; run again to go on.
 
-    Example: raylift study methods --data prepared -o studies/methods --minutes 25 --seeds 1
+    Example: raylift study methods --data prepared -o studies --minutes 25 --seeds 1
     """
     from raylift.cli.parsing import check_known, check_output
 
@@ -65,7 +66,7 @@ def study(
         print_json({"results": outcome.results, "failures": outcome.failures})
     elif outcome.report is not None:
         print(outcome.report.read_text())
-        say(f"{outcome.report}, and table.csv and table.tex beside it")
+        say(f"{outcome.report}, and .csv and .tex beside it")
     for cell, reason in outcome.failures.items():
         say(f"{cell} failed: {reason}; run the command again to try it again")
     if outcome.failures:

@@ -53,7 +53,7 @@ class Cell:
     Args:
         row: what is trained or computed.
         seed: of the training.
-        folder: of the study; the run goes to `runs/`, what it scored to `results/`.
+        folder: of the studies; the run goes to `runs/`, what it scored to `results/`.
     """
 
     row: Row
@@ -144,7 +144,7 @@ def compute(cell: Cell, budget: Budget, data: PreparedDataset, sets: list[CaseSe
     Returns:
         The content of the result's file.
     """
-    about: dict[str, Any] = {"row": cell.row.label, "seed": cell.seed}
+    about: dict[str, Any] = {"seed": cell.seed}
     if cell.row.recipe:
         method, trained = _trained(cell, budget, data, progress)
         about |= trained

@@ -28,8 +28,9 @@ class Row:
 
     @property
     def key(self) -> str:
-        """The label as a folder's name."""
-        return "-".join("".join(c if c.isalnum() else " " for c in self.label.lower()).split())
+        """What is trained or computed, as a folder's name: rows of several studies with the same key are one."""
+        what = " ".join((self.recipe, *self.changes)) if self.recipe else self.method
+        return "-".join("".join(c if c.isalnum() else " " for c in what.lower()).split())
 
 
 @dataclass(frozen=True)

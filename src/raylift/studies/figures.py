@@ -32,7 +32,7 @@ def draw(kind: str, folder: Path, cells: Sequence[Cell], sets: Sequence[CaseSet]
         place = folder / "figures" / test.name.replace(" ", "-")
         if kind == "gradients":
             for label, reconstructor in reconstructors.items():
-                draw_dependence(reconstructor, test.dataset, cases, place / trained[label].row.key, label)
+                draw_dependence(reconstructor, test.dataset, cases, place / "-".join(label.split()), label)
             continue
         for case in cases:
             volumes = {TRUTH: case.truth}

@@ -52,8 +52,9 @@ def run_study(
     Args:
         name: key of `STUDIES`.
         data: trained on, its `train` split.
-        folder: of the study. `results/` holds a file per cell, `runs/` the training runs; `report.md`, `table.csv`
-            and `table.tex` are written anew after every cell.
+        folder: of studies that share budget, data and sets, so that what several need is trained once. `results/`
+            holds a file per cell, `runs/` the training runs; NAME.md, NAME.csv and NAME.tex are written anew after
+            every cell.
         budget: the same for every trained row.
         seeds: of the trainings; methods that are not trained are computed once.
         sets: scored on.
@@ -62,12 +63,11 @@ def run_study(
         progress: called with a note, steps done and their number.
 
     Raises:
-        WrongUsage: the folder holds a study with other settings.
+        WrongUsage: the folder holds studies with other settings.
         BadInput: a row needs X-rays of views that a dataset does not hold.
     """
     study = STUDIES[name]
     settings = {
-        "study": name,
         "budget": asdict(budget),
         "protocol": protocol,
         "sets": {test.name: [test.dataset.folder.name, test.split] for test in sets},
@@ -79,7 +79,7 @@ def run_study(
     cells = [Cell(row, seed, folder) for row in rows for seed in (seeds if row.recipe else seeds[:1])]
     for row in rows:
         _check_views(row, Cell(row, 0, folder), [data, *(test.dataset for test in sets)])
-    write_json(settings, folder / "study.json")
+    write_json(settings, folder / "settings.json")
     failures: dict[str, str] = {}
     for number, cell in enumerate(cells, 1):
         label = f"{cell.row.label}, seed {cell.seed}"
@@ -104,17 +104,19 @@ def run_study(
 
 def read_results(folder: Path, name: str) -> list[dict[str, Any]]:
     """The finished cells of a study, in the order of its rows and by seed."""
-    order = {row.label: place for place, row in enumerate(STUDIES[name].rows)}
-    results = [json.loads(path.read_text()) for path in (folder / "results").glob("*.json")]
-    return sorted((r for r in results if r["row"] in order), key=lambda r: (order[r["row"]], r["seed"]))
+    results = []
+    for row in STUDIES[name].rows:
+        found = [json.loads(path.read_text()) for path in (folder / "results").glob(f"{row.key}-seed-*.json")]
+        results += [{"row": row.label, **result} for result in sorted(found, key=lambda r: r["seed"])]
+    return results
 
 
 def write_tables(folder: Path, name: str) -> Path | None:
-    """`report.md`, `table.csv` and `table.tex` of what is finished; the report's path, or None."""
+    """The study's page, CSV and LaTeX of what is finished; the page's path, or None."""
     results = read_results(folder, name)
     if not results:
         return None
-    study, settings = STUDIES[name], json.loads((folder / "study.json").read_text())
+    study, settings = STUDIES[name], json.loads((folder / "settings.json").read_text())
     tests, budget = list(settings["sets"]), settings["budget"]
     spent = f"{budget['minutes']:g} minutes" if budget["minutes"] else f"{budget['samples']:,} training pairs"
     page = [
@@ -125,24 +127,24 @@ def write_tables(folder: Path, name: str) -> Path | None:
         f"Raylift {__version__}. {NOT_MEDICAL}",
     ]
     for file, text in (
-        ("report.md", "\n\n".join(page) + "\n"),
-        ("table.csv", comma_separated(results)),
-        ("table.tex", latex(results, tests)),
+        (f"{name}.md", "\n\n".join(page) + "\n"),
+        (f"{name}.csv", comma_separated(results)),
+        (f"{name}.tex", latex(results, tests)),
     ):
         with replacing(folder / file) as temporary:
             temporary.write_text(text)
-    return folder / "report.md"
+    return folder / f"{name}.md"
 
 
 def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
-    kept = folder / "study.json"
+    kept = folder / "settings.json"
     if not kept.exists():
         return
     before = json.loads(kept.read_text())
     different = [key for key, value in settings.items() if before.get(key) != value]
     if different:
         raise WrongUsage(
-            f"{folder} holds a study with another {different[0]}: give the same options to go on, or another folder"
+            f"{folder} holds studies with another {different[0]}: give the same options to go on, or another folder"
         )
 
 
