@@ -95,7 +95,10 @@ def test_an_interrupted_scan_counts_for_nothing(store: Store, tmp_path: Path, ho
     output = tmp_path / "scans"
     store.held = object_of(scans[1])
     arguments = [sys.executable, Path(__file__).with_name("fetching_run.py"), tmp_path / "scans.json", output]
+    # Where the tests run in the background, SIGINT is ignored, and children inherit that.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     run = subprocess.Popen([*map(str, arguments), store.url], stderr=subprocess.DEVNULL)
+    signal.signal(signal.SIGINT, before)
     try:
         assert store.asked.wait(20)
         while len(list(output.glob(".*/*/*.dcm"))) < 4:  # those that are not held back

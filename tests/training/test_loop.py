@@ -257,7 +257,8 @@ def test_accumulating_halves_is_one_whole(tiny: Path, tmp_path: Path) -> None:
         pair = run.pairs.batch(0, 2)
 
         def part(number: int, size: int, pair: Batch = pair) -> Batch:
-            return Batch(pair.xrays[number : number + size], pair.truth[number : number + size], pair.views)
+            some = slice(number, number + size)
+            return Batch(pair.xrays[some], pair.truth[some], pair.views, pair.patients[some])
 
         run.pairs.batch = part
         run._update_g()
