@@ -13,10 +13,10 @@ import boto3
 import numpy as np
 import pandas as pd
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import generate_uid
 from werkzeug.serving import make_server
 
+from dicom_files import ct_slice
 from raylift.data.collections import COLUMNS
 from raylift.geometry import VolumeGrid
 from raylift.volumes import Volume
@@ -96,27 +96,12 @@ def index_of(*rows: dict[str, Any]) -> pd.DataFrame:
 
 def dicom_series(volume: Volume, uid: str) -> list[bytes]:
     """The files of an axial CT series with the volume's voxels (int16 HU) at its places."""
-    (dx, dy, dz), (x, y, z) = volume.grid.spacing, volume.grid.origin
+    x, y, z = volume.grid.origin
     files = []
     for k, plane in enumerate(volume.array):
-        meta = FileMetaDataset()
-        meta.MediaStorageSOPClassUID = CTImageStorage
-        meta.MediaStorageSOPInstanceUID = generate_uid()
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-        data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
-        data.Modality, data.SeriesInstanceUID = "CT", uid
-        data.ImagePositionPatient = [f"{p:.4f}" for p in (x, y, z + k * dz)]
-        data.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-        data.Rows, data.Columns = plane.shape
-        data.PixelSpacing, data.SliceThickness = [dy, dx], dz
-        data.BitsAllocated = data.BitsStored = 16
-        data.HighBit, data.PixelRepresentation = 15, 1
-        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-        data.RescaleSlope, data.RescaleIntercept = 1, 0
-        data.PixelData = np.ascontiguousarray(plane, np.int16).tobytes()
         buffer = BytesIO()
-        data.save_as(buffer, enforce_file_format=True)
+        position = (x, y, z + k * volume.grid.spacing[2])
+        ct_slice(plane, position, volume.grid.spacing, uid).save_as(buffer, enforce_file_format=True)
         files.append(buffer.getvalue())
     return files
 

@@ -9,9 +9,9 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import MRImageStorage, generate_uid
 
+from dicom_files import ct_slice
 from raylift.errors import BadInput
 from raylift.geometry import Direction, VolumeGrid
 from raylift.volumes import (
@@ -231,38 +231,9 @@ def test_upper_case_ending(tmp_path: Path) -> None:
 
 
 def write_slice(path: Path, pixels: np.ndarray, z: float, series: str, **attributes: object) -> None:
-    """One CT slice of 1.5 mm × 2 mm pixels (x × y) whose stored values are HU + 1024."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = CTImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    values = {
-        "SOPClassUID": meta.MediaStorageSOPClassUID,
-        "SOPInstanceUID": meta.MediaStorageSOPInstanceUID,
-        "SeriesInstanceUID": series,
-        "StudyInstanceUID": series,
-        "Modality": "CT",
-        "ImagePositionPatient": [-20, 10, z],
-        "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
-        "PixelSpacing": [2.0, 1.5],
-        "SliceThickness": 3,
-        "Rows": pixels.shape[0],
-        "Columns": pixels.shape[1],
-        "SamplesPerPixel": 1,
-        "PhotometricInterpretation": "MONOCHROME2",
-        "BitsAllocated": 16,
-        "BitsStored": 16,
-        "HighBit": 15,
-        "PixelRepresentation": 0,
-        "RescaleSlope": 2,
-        "RescaleIntercept": -1024,
-        **attributes,
-    }
-    for name, value in values.items():
-        setattr(dataset, name, value)
-    dataset.PixelData = pixels.astype("<u2").tobytes()
-    dataset.save_as(path)
+    """One CT slice of 1.5 mm × 2 mm pixels (x × y) whose stored values are (HU + 1024) / 2."""
+    rescale = {"PixelRepresentation": 0, "RescaleSlope": 2, "RescaleIntercept": -1024}
+    ct_slice(pixels, (-20, 10, z), (1.5, 2.0, 3.0), series, **rescale | attributes).save_as(path)
 
 
 def write_series(folder: Path, **attributes: object) -> list[Path]:

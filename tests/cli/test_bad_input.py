@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import generate_uid
 
+from dicom_files import ct_slice
 from helpers import random_weights
 from raylift.cli import main
 from raylift.geometry import Geometry, View, VolumeGrid
@@ -85,22 +85,8 @@ def dicom_slices(folder: Path, series: int, slices: int = 3) -> None:
     for number in range(series):
         uid = generate_uid()
         for k in range(slices):
-            meta = FileMetaDataset()
-            meta.MediaStorageSOPClassUID = CTImageStorage
-            meta.MediaStorageSOPInstanceUID = generate_uid()
-            meta.TransferSyntaxUID = ExplicitVRLittleEndian
-            data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-            data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
-            data.Modality, data.SeriesInstanceUID = "CT", uid
-            data.ImagePositionPatient, data.ImageOrientationPatient = [0, 0, 5 * k], [1, 0, 0, 0, 1, 0]
-            data.Rows = data.Columns = 8
-            data.PixelSpacing, data.SliceThickness = [5, 5], 5
-            data.BitsAllocated = data.BitsStored = 16
-            data.HighBit, data.PixelRepresentation = 15, 1
-            data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-            data.RescaleSlope, data.RescaleIntercept = 1, 0
-            data.PixelData = np.zeros((8, 8), np.int16).tobytes()
-            data.save_as(folder / f"{number}-{k}.dcm", enforce_file_format=True)
+            made = ct_slice(np.zeros((8, 8), np.int16), (0, 0, 5 * k), (5, 5, 5), uid)
+            made.save_as(folder / f"{number}-{k}.dcm", enforce_file_format=True)
 
 
 class TestMissing:

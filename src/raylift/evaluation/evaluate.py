@@ -8,14 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from raylift.data.dataset import PreparedDataset
-from raylift.errors import BadInput
 from raylift.evaluation.figures import montage
-from raylift.evaluation.methods import mean_volume
+from raylift.evaluation.methods import check_cubes, mean_volume, stored_xrays
 from raylift.evaluation.protocols import score
 from raylift.evaluation.report import CaseResult, write_report
 from raylift.reconstruction import Reconstructor
 from raylift.volumes import hu_to_unit
-from raylift.xrays import XraySet
 
 BASELINE = "mean volume"
 
@@ -44,17 +42,13 @@ def evaluate(
     Raises:
         BadInput: the dataset's cubes, views or unit are not those of the weights.
     """
-    grid = reconstructor.mapping.grid
-    if (dataset.voxels,) * 3 != grid.shape:
-        raise BadInput(dataset.folder, f"cubes of {dataset.voxels}³ voxels, the weights are for {grid.shape[0]}³",
-                       "prepare it with --voxels")  # fmt: skip
-    indices = dataset.view_indices(reconstructor.mapping.views)
+    check_cubes(dataset, reconstructor)
     baseline = mean_volume(dataset) if dataset.splits.get("train") else None
     results, images = [], []
     cases = dataset.cases(split)
     for done, case in enumerate(cases, 1):
-        views = tuple(dataset.views[k] for k in indices)
-        made = reconstructor(XraySet(case.xrays[indices], views, dataset.geometry, case.isocentre))
+        xrays = stored_xrays(dataset, case, reconstructor.mapping.views)
+        made = reconstructor(xrays)
         truth = case.truth
         unit = hu_to_unit(truth.array.astype(np.float32))
         extra = {"reprojection_error": made.reprojection_error}
@@ -62,7 +56,7 @@ def evaluate(
         results.append(CaseResult(case.name, metrics, extra=extra))
         if baseline is not None:
             results.append(CaseResult(case.name, score(baseline, unit, protocol), BASELINE))
-        named = [(view.name, image) for view, image in zip(views, case.xrays[indices], strict=True)]
+        named = [(view.name, image) for view, image in zip(xrays.views, xrays.images, strict=True)]
         images.append(montage(truth, made.volume, named, folder / f"{case.name}.png", case.name))
         progress(case.name, done, len(cases))
     notes = [f"Weights {reconstructor.weights.info['sha256'][:12]}, split {split} of {dataset.folder.name}."]

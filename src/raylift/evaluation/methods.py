@@ -37,16 +37,19 @@ def mean_volume(dataset: PreparedDataset) -> np.ndarray:
     return total / len(cases)
 
 
+def check_cubes(dataset: PreparedDataset, reconstructor: Reconstructor) -> None:
+    """Raise BadInput unless the dataset's cubes are as large as those of the weights."""
+    voxels = reconstructor.mapping.grid.shape[0]
+    if dataset.voxels != voxels:
+        raise BadInput(dataset.folder, f"cubes of {dataset.voxels}³ voxels, the weights are for {voxels}³",
+                       f"prepare it with --voxels {voxels}")  # fmt: skip
+
+
 def from_weights(reconstructor: Reconstructor) -> CaseMethod:
     """What trained weights make of a case's X-rays."""
 
     def method(dataset: PreparedDataset, case: Case) -> Volume:
-        voxels = reconstructor.mapping.grid.shape[0]
-        if dataset.voxels != voxels:
-            raise BadInput(
-                dataset.folder, f"cubes of {dataset.voxels}³ voxels, the weights are for {voxels}³",
-                "prepare it with --voxels",
-            )  # fmt: skip
+        check_cubes(dataset, reconstructor)
         return reconstructor(stored_xrays(dataset, case, reconstructor.mapping.views)).volume
 
     return method
