@@ -133,6 +133,7 @@ class X2CTObjectivePart(Part):
     voxel: NotNegative = 10.0
     projection: NotNegative = 10.0
     class_maps: NotNegative = 0.0
+    d_features: Count = 64  # channels of the discriminator's first layer
 
 
 OBJECTIVES: dict[str, type[Part]] = {
@@ -188,8 +189,9 @@ class Recipe(Part):
     def _views(cls, views: tuple[str | float, ...]) -> tuple[str | float, ...]:
         if not views:
             raise ValueError("at least one view is needed")
-        for view in views:
-            View.parse(view)
+        angles = [View.parse(view).angle for view in views]
+        if len(set(angles)) < len(angles):
+            raise ValueError("a view stands there twice")
         return views
 
     @field_validator("lift")
@@ -205,11 +207,11 @@ class Recipe(Part):
             raise ValueError(f"the network {self.network.name} takes {takes}: give it {wanted}")
         if takes == "images" and any(view.angle % 90 for view in self.view_list):
             raise ValueError(f"the network {self.network.name} is for views at right angles")
-        if isinstance(self.objective, X2CTObjectivePart):
-            if takes != "images":
-                raise ValueError("the objective x2ct is for networks that take images")
-            if bool(self.objective.class_maps) != (self.network.name == "ccx_raynet"):
-                raise ValueError("objective.class_maps is for the network ccx_raynet, which needs it")
+        x2ct = self.objective if isinstance(self.objective, X2CTObjectivePart) else None
+        if x2ct and takes != "images":
+            raise ValueError("the objective x2ct is for networks that take images")
+        if bool(x2ct and x2ct.class_maps) != (self.network.name == "ccx_raynet"):
+            raise ValueError("the network ccx_raynet needs the objective x2ct with class_maps, and no other has them")
         return self
 
     @property

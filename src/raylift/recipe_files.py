@@ -28,8 +28,11 @@ def recipe_names() -> list[str]:
 def find_recipe(place: str | Path) -> Path:
     """The file of a recipe: a path, or the name of one that comes with Raylift. Raises WrongUsage."""
     path = Path(place)
-    if path.exists():
-        return path
+    return path if path.is_file() else find_packaged(place)
+
+
+def find_packaged(place: str | Path) -> Path:
+    """The file of a recipe that comes with Raylift, by name. Raises WrongUsage."""
     names = recipe_names()
     if str(place) in names:
         return FOLDER / f"{place}.yaml"

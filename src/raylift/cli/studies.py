@@ -32,7 +32,7 @@ def study(
                                                                 "are kept.")],
     minutes: Annotated[float | None, typer.Option(min=0.01, help="Wall-clock per trained row and seed; 25 by "
                                                                  "default.")] = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="Training pairs per row and seed, instead.")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Training pairs of g per row and seed, instead.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many trainings per row.")] = 5,
     set_: Annotated[list[str] | None, typer.Option("--set", help=SETS_HELP)] = None,
     protocol: Annotated[str, typer.Option(help="hu, paper or x2ct.")] = "hu",
@@ -157,7 +157,5 @@ def _parse_sets(texts: list[str], dataset: PreparedDataset) -> list[CaseSet]:
         folder, colon, split = what.rpartition(":")
         chosen = PreparedDataset(folder) if colon else dataset
         chosen.names(split)
-        if chosen.voxels != dataset.voxels:
-            raise WrongUsage(f"--set {text}: cubes of {chosen.voxels}³ voxels, --data has {dataset.voxels}³")
         sets.append(CaseSet(name, chosen, split))
     return sets

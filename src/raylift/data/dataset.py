@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -92,6 +93,12 @@ class PreparedDataset:
             raise BadInput(
                 folder, f"its dataset.json or splits.json is damaged ({error})", "prepare it again"
             ) from None
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 that tells this dataset from others: unit, cube, views, cases and splits."""
+        info = {key: self.info[key] for key in ("geometry", "voxels", "cube_mm", "views", "cases")}
+        return hashlib.sha256(json.dumps([info, self.splits], sort_keys=True).encode()).hexdigest()
 
     def _check_splits(self) -> None:
         """Raise ValueError or the like unless every name is a usable case's; results are written under these names."""

@@ -25,7 +25,7 @@ class WassersteinObjective(nn.Module):
         settings: weights of the terms, and updates of d per update of g.
     """
 
-    g_updates = 1
+    g_updates, d_shares = 1, False
 
     def __init__(self, settings: WassersteinObjectivePart) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class X2CTObjective(nn.Module):
         views: of the X-rays.
     """
 
-    g_updates = 1
+    g_updates, d_shares = 1, True
 
     def __init__(
         self, settings: X2CTObjectivePart, geometry: Geometry, grid: VolumeGrid, views: tuple[View, ...]
@@ -73,8 +73,9 @@ class X2CTObjective(nn.Module):
         super().__init__()
         self.settings, self.grid = settings, grid
         self.geometry = geometry.with_pixels(grid.shape[0])
+        self.rays: dict[View, nn.Module] = {}
         self.axes = [depth_axis(view) for view in views]
-        self.d = PatchDiscriminator(1 + len(views)) if settings.adversarial else None
+        self.d = PatchDiscriminator(1 + len(views), settings.d_features) if settings.adversarial else None
         self.d_updates = int(self.d is not None)
 
     def g_terms(self, made: Translation) -> dict[str, Tensor]:
@@ -123,8 +124,10 @@ class X2CTObjective(nn.Module):
         maps = []
         for view in views:
             origin = (0.0, 0.0, 0.0)
-            projector = Projector(self.grid, self.geometry, [view], origin).to(real.device)
-            image = LIFTS["image"](self.grid, self.geometry, [view], origin).to(real.device)
-            lengths = image(projector(masks))[:, 0] / (self.grid.shape[0] * self.grid.spacing[0])
+            if view not in self.rays:
+                projector = Projector(self.grid, self.geometry, [view], origin)
+                image = LIFTS["image"](self.grid, self.geometry, [view], origin)
+                self.rays[view] = nn.Sequential(projector, image).to(real.device)
+            lengths = self.rays[view](masks)[:, 0] / (self.grid.shape[0] * self.grid.spacing[0])
             maps.append(lengths.unflatten(0, (len(CLASSES), -1)).transpose(0, 1))
         return torch.stack(maps, 1).clamp(0, 1)

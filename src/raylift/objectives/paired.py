@@ -33,7 +33,7 @@ class PairedObjective(nn.Module):
     """
 
     d = None
-    g_updates, d_updates = 1, 0
+    g_updates, d_updates, d_shares = 1, 0, False
 
     def __init__(self, settings: PairedObjectivePart, geometry: Geometry, grid: VolumeGrid, seed: int) -> None:
         super().__init__()

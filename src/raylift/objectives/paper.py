@@ -26,6 +26,7 @@ class PaperObjective(nn.Module):
         self.settings = settings
         self.f = FeatureExtractor(seed=seed) if settings.features else None
         self.d = Potential() if settings.potential else None
+        self.d_shares = False
         self.g_updates, self.d_updates = settings.g_updates, int(self.d is not None)
 
     def g_terms(self, made: Translation) -> dict[str, Tensor]:

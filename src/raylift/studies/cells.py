@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import shutil
@@ -16,7 +17,7 @@ from raylift.data.dataset import PreparedDataset
 from raylift.evaluation.methods import CaseMethod, from_weights, not_learned, score_cases
 from raylift.geometry import View
 from raylift.recipe import PaperObjectivePart, Recipe
-from raylift.recipe_files import load_recipe
+from raylift.recipe_files import find_packaged, load_recipe
 from raylift.reconstruction import Reconstructor
 from raylift.studies.definitions import Row
 from raylift.training.loop import train
@@ -31,7 +32,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Budget:
-    """What each row may spend: minutes of wall-clock, or training pairs; exactly one of them."""
+    """What each row may spend: minutes of wall-clock, or pairs that g is trained on; exactly one of them."""
 
     minutes: float | None = None
     samples: int | None = None
@@ -61,27 +62,41 @@ class Cell:
     folder: Path
 
     @property
+    def key(self) -> str:
+        """What is trained or computed, as a name: rows, of whatever study, that do the same have the same."""
+        if not self.row.recipe:
+            return self.row.method
+        recipe = self.recipe()
+        what = recipe.model_dump_json(exclude={"name": True, "train": {"seed"}})
+        digest = hashlib.sha256(what.encode()).hexdigest()[:8]
+        return f"{recipe.network.name}-{recipe.lift}-{recipe.objective.name}-{digest}"
+
+    @property
     def run(self) -> Path:
         """The run's folder."""
-        return self.folder / "runs" / self.row.key / f"seed-{self.seed}"
+        return self.folder / "runs" / self.key / f"seed-{self.seed}"
 
     @property
     def result(self) -> Path:
         """What the cell scored."""
-        return self.folder / "results" / f"{self.row.key}-seed-{self.seed}.json"
+        return self.folder / "results" / f"{self.key}-seed-{self.seed}.json"
 
     def recipe(self) -> Recipe:
         """The row's recipe with the cell's seed."""
-        return load_recipe(self.row.recipe, [*self.row.changes, f"train.seed={self.seed}"])
+        return load_recipe(find_packaged(self.row.recipe), [*self.row.changes, f"train.seed={self.seed}"])
 
 
 def with_steps(recipe: Recipe, steps: int) -> Recipe:
-    """The recipe with another number of steps, its fall of the rate beginning at the same share, validated once."""
+    """The recipe with another number of steps, validated once.
+
+    The fall of the rate begins at the same share of them, and the weights are averaged over the same share.
+    """
     train_part = recipe.train
     changed = {
         "steps": steps,
         "decay_from": round(train_part.decay_from * steps / train_part.steps),
         "warmup": min(train_part.warmup, steps // 4),
+        "ema_decay": train_part.ema_decay ** (train_part.steps / steps),
         "validate_every": steps,
     }
     return recipe.model_copy(update={"train": train_part.model_copy(update=changed)})
@@ -130,8 +145,8 @@ class _Enough(Exception):
 
 
 def compute(cell: Cell, budget: Budget, data: PreparedDataset, sets: list[CaseSet], protocol: str,
-            progress: Progress) -> dict[str, Any]:  # fmt: skip
-    """Train the cell if it is not, score it, and write its result.
+            progress: Progress) -> bool:  # fmt: skip
+    """Train the cell if it is not, score it where it is not, and write its result.
 
     Args:
         cell: what to do.
@@ -142,28 +157,30 @@ def compute(cell: Cell, budget: Budget, data: PreparedDataset, sets: list[CaseSe
         progress: called with a note, steps done and their number.
 
     Returns:
-        The content of the result's file.
+        Whether there was anything to do.
     """
-    about: dict[str, Any] = {"seed": cell.seed}
+    about: dict[str, Any] = json.loads(cell.result.read_text()) if cell.result.exists() else {"scores": {}}
+    missing = [test for test in sets if test.name not in about["scores"].get(protocol, {})]
+    if not missing:
+        return False
     if cell.row.recipe:
         method, trained = _trained(cell, budget, data, progress)
         about |= trained
     else:
         method = not_learned(cell.row.method, data, TWO_VIEWS)
-    about["protocol"] = protocol
-    about["scores"] = {
-        test.name: {r.name: r.metrics for r in score_cases(cell.row.label, method, test.dataset, test.split, protocol)}
-        for test in sets
-    }
-    write_json(about, cell.result)
-    return about
+    about["seed"] = cell.seed
+    for test in missing:
+        scored = score_cases(cell.row.label, method, test.dataset, test.split, protocol)
+        about["scores"].setdefault(protocol, {})[test.name] = {r.name: r.metrics for r in scored}
+        write_json(about, cell.result)
+    return True
 
 
 def _trained(
     cell: Cell, budget: Budget, data: PreparedDataset, progress: Progress
 ) -> tuple[CaseMethod, dict[str, Any]]:
     recipe = with_steps(cell.recipe(), steps_within(budget, cell, data))
-    if not (cell.run / "weights.safetensors").exists():
+    if not (cell.run / "time.json").exists():  # written last
         resume = (cell.run / "recipe.yaml").exists()
         run = train(recipe, data.folder, cell.run, resume=resume,
                     progress=lambda step, steps, numbers: progress(cell.row.label, step, steps))  # fmt: skip

@@ -16,7 +16,7 @@ class Row:
 
     Args:
         label: as printed, unique in its study.
-        recipe: name of a recipe, or "" for a method that is not trained.
+        recipe: name of a recipe that comes with Raylift, or "" for a method that is not trained.
         changes: `key=value` over the recipe.
         method: of `raylift.evaluation.methods`, where nothing is trained.
     """
@@ -25,12 +25,6 @@ class Row:
     recipe: str = ""
     changes: tuple[str, ...] = ()
     method: str = ""
-
-    @property
-    def key(self) -> str:
-        """What is trained or computed, as a folder's name: rows of several studies with the same key are one."""
-        what = " ".join((self.recipe, *self.changes)) if self.recipe else self.method
-        return "-".join("".join(c if c.isalnum() else " " for c in what.lower()).split())
 
 
 @dataclass(frozen=True)

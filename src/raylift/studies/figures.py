@@ -18,7 +18,7 @@ def draw(kind: str, folder: Path, cells: Sequence[Cell], sets: Sequence[CaseSet]
 
     Args:
         kind: of figure.
-        folder: of the study; pictures go to `figures/`.
+        folder: of the pictures.
         cells: finished; each row's first seed is drawn.
         sets: whose patients are shown.
     """
@@ -29,7 +29,7 @@ def draw(kind: str, folder: Path, cells: Sequence[Cell], sets: Sequence[CaseSet]
     reconstructors = {label: Reconstructor.from_pretrained(cell.run) for label, cell in trained.items()}
     for test in sets:
         cases = test.dataset.cases(test.split)
-        place = folder / "figures" / test.name.replace(" ", "-")
+        place = folder / test.name.replace(" ", "-")
         if kind == "gradients":
             for label, reconstructor in reconstructors.items():
                 draw_dependence(reconstructor, test.dataset, cases, place / "-".join(label.split()), label)

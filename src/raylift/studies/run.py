@@ -13,9 +13,8 @@ from raylift._version import __version__
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.report import NOT_MEDICAL
-from raylift.recipe import Recipe
 from raylift.studies.cells import TWO_VIEWS, Budget, CaseSet, Cell, Progress, compute
-from raylift.studies.definitions import STUDIES, Row
+from raylift.studies.definitions import STUDIES
 from raylift.studies.figures import draw
 from raylift.studies.tables import comma_separated, latex, markdown
 from raylift.volumes import replacing, write_json
@@ -52,68 +51,72 @@ def run_study(
     Args:
         name: key of `STUDIES`.
         data: trained on, its `train` split.
-        folder: of studies that share budget, data and sets, so that what several need is trained once. `results/`
-            holds a file per cell, `runs/` the training runs; NAME.md, NAME.csv and NAME.tex are written anew after
-            every cell.
+        folder: of studies that share budget and data, so that what several need is trained once. `results/` holds a
+            file per cell, `runs/` the training runs; NAME.md, NAME.csv and NAME.tex are written anew after every
+            cell.
         budget: the same for every trained row.
         seeds: of the trainings; methods that are not trained are computed once.
-        sets: scored on.
+        sets: scored on; more may be added later.
         protocol: of the scores.
         only: labels of the rows to train now; all by default.
         progress: called with a note, steps done and their number.
 
     Raises:
-        WrongUsage: the folder holds studies with other settings.
+        WrongUsage: the folder holds studies with another budget, data or meaning of a set's name, or a set has other
+            cubes or another X-ray unit.
         BadInput: a row needs X-rays of views that a dataset does not hold.
     """
     study = STUDIES[name]
-    settings = {
-        "budget": asdict(budget),
-        "protocol": protocol,
-        "sets": {test.name: [test.dataset.folder.name, test.split] for test in sets},
-        "cases": {test.name: test.dataset.names(test.split) for test in sets},
-        "trained_on": data.names("train"),
-    }
-    _check_settings(folder, settings)
+    _check_sets(data, sets)
     rows = [row for row in study.rows if not only or row.label in only]
-    cells = [Cell(row, seed, folder) for row in rows for seed in (seeds if row.recipe else seeds[:1])]
-    for row in rows:
-        _check_views(row, Cell(row, 0, folder), [data, *(test.dataset for test in sets)])
-    write_json(settings, folder / "settings.json")
+    _check_views([Cell(row, 0, folder) for row in rows], [data, *(test.dataset for test in sets)])
+    _settle(folder, budget, data, sets)
     failures: dict[str, str] = {}
+    cells = [Cell(row, seed, folder) for row in rows for seed in (seeds if row.recipe else seeds[:1])]
+    news = False
     for number, cell in enumerate(cells, 1):
-        label = f"{cell.row.label}, seed {cell.seed}"
-        if cell.result.exists():
-            continue
 
         def tell(note: str, done: int, total: int, number: int = number) -> None:
             progress(f"cell {number} of {len(cells)}: {note}", done, total)
 
+        reason = folder / "failures" / f"{cell.result.stem}.txt"
         try:
-            compute(cell, budget, data, list(sets), protocol, tell)
+            news |= compute(cell, budget, data, list(sets), protocol, tell)
+            reason.unlink(missing_ok=True)
         except Exception as error:
-            failures[label] = " ".join(str(error).split()) or type(error).__name__
-            with replacing(folder / "failures" / f"{cell.result.stem}.txt") as temporary:
+            failures[f"{cell.row.label}, seed {cell.seed}"] = " ".join(str(error).split()) or type(error).__name__
+            with replacing(reason) as temporary:
                 temporary.write_text(traceback.format_exc())
-        write_tables(folder, name)
-    results = read_results(folder, name)
-    if study.figure and results:
-        draw(study.figure, folder, [cell for cell in cells if cell.result.exists()], sets)
-    return Outcome(results, failures, write_tables(folder, name))
+        write_tables(folder, name, protocol)
+    results = read_results(folder, name, protocol)
+    if study.figure and results and (news or not figures_of(folder, name).exists()):
+        finished = [Cell(row, seed, folder) for row in study.rows for seed in seeds]
+        draw(study.figure, figures_of(folder, name), [cell for cell in finished if cell.result.exists()], sets)
+    return Outcome(results, failures, write_tables(folder, name, protocol))
 
 
-def read_results(folder: Path, name: str) -> list[dict[str, Any]]:
-    """The finished cells of a study, in the order of its rows and by seed."""
+def figures_of(folder: Path, name: str) -> Path:
+    """Where a study's pictures go."""
+    return folder / "figures" / name
+
+
+def read_results(folder: Path, name: str, protocol: str) -> list[dict[str, Any]]:
+    """The finished cells of a study under a protocol, in the order of its rows and by seed."""
     results = []
     for row in STUDIES[name].rows:
-        found = [json.loads(path.read_text()) for path in (folder / "results").glob(f"{row.key}-seed-*.json")]
-        results += [{"row": row.label, **result} for result in sorted(found, key=lambda r: r["seed"])]
+        key = Cell(row, 0, folder).key
+        found = [json.loads(path.read_text()) for path in (folder / "results").glob(f"{key}-seed-*.json")]
+        results += [
+            {**result, "row": row.label, "protocol": protocol, "scores": result["scores"][protocol]}
+            for result in sorted(found, key=lambda r: r["seed"])
+            if protocol in result["scores"]
+        ]
     return results
 
 
-def write_tables(folder: Path, name: str) -> Path | None:
+def write_tables(folder: Path, name: str, protocol: str) -> Path | None:
     """The study's page, CSV and LaTeX of what is finished; the page's path, or None."""
-    results = read_results(folder, name)
+    results = read_results(folder, name, protocol)
     if not results:
         return None
     study, settings = STUDIES[name], json.loads((folder / "settings.json").read_text())
@@ -136,26 +139,41 @@ def write_tables(folder: Path, name: str) -> Path | None:
     return folder / f"{name}.md"
 
 
-def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
-    kept = folder / "settings.json"
-    if not kept.exists():
-        return
-    before = json.loads(kept.read_text())
-    different = [key for key, value in settings.items() if before.get(key) != value]
+def _check_sets(data: PreparedDataset, sets: Sequence[CaseSet]) -> None:
+    """Raise WrongUsage unless all sets have the training's cubes and X-ray unit."""
+    for test in sets:
+        for what in ("voxels", "cube_mm", "geometry"):
+            ours, theirs = data.info[what], test.dataset.info[what]
+            if ours != theirs:
+                raise WrongUsage(f"the set '{test.name}' has another {what} ({theirs}) than the training data ({ours})")
+
+
+def _settle(folder: Path, budget: Budget, data: PreparedDataset, sets: Sequence[CaseSet]) -> None:
+    """Write what all studies of a folder have in common; sets may be added. Raises WrongUsage if it is another."""
+    path = folder / "settings.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    settings = {"budget": asdict(budget), "data": data.fingerprint, "trained_on": data.names("train")}
+    now = {test.name: f"{test.split} of {test.dataset.fingerprint}" for test in sets}
+    different = [key for key, value in settings.items() if before and before[key] != value]
+    different += [f"set '{name}'" for name in now if before.get("sets", {}).get(name, now[name]) != now[name]]
     if different:
         raise WrongUsage(
             f"{folder} holds studies with another {different[0]}: give the same options to go on, or another folder"
         )
+    write_json({**settings, "sets": before.get("sets", {}) | now}, path)
 
 
-def _check_views(row: Row, cell: Cell, datasets: Sequence[PreparedDataset]) -> None:
-    recipe: Recipe | None = cell.recipe() if row.recipe else None
-    views = recipe.view_list if recipe else TWO_VIEWS
+def _check_views(cells: Sequence[Cell], datasets: Sequence[PreparedDataset]) -> None:
+    """Raise BadInput if a dataset lacks X-rays; it names all views that the cells need."""
+    needed = {cell.row.label: cell.recipe().view_list if cell.row.recipe else TWO_VIEWS for cell in cells}
+    every = sorted({view.angle for views in needed.values() for view in views})
     for dataset in datasets:
-        try:
-            dataset.view_indices(views)
-        except BadInput as error:
-            wanted = ",".join(f"{view.angle:g}" for view in views)
-            raise BadInput(
-                dataset.folder, f"'{row.label}' needs other X-rays ({error})", f"prepare it with --views {wanted}"
-            ) from None
+        for label, views in needed.items():
+            try:
+                dataset.view_indices(views)
+            except BadInput as error:
+                raise BadInput(
+                    dataset.folder,
+                    f"'{label}' needs other X-rays ({error})",
+                    f"prepare it with --views {','.join(f'{angle:g}' for angle in every)}",
+                ) from None

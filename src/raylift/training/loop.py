@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
 import math
 import os
 import resource
@@ -116,6 +114,7 @@ class Run:
         self.validation = self._read_validation()
         self.checkpoints = Checkpoints(folder / "checkpoints", train.keep)
         self.step, self.batches, self.seconds = 0, 0, 0.0
+        self.made: list[Translation] = []  # by g's last update, where d learns from the same
         self.means = Means()  # of what was measured since the last row of metrics.csv
         if resume:
             self._resume()
@@ -172,27 +171,34 @@ class Run:
     def _update_g(self) -> dict[str, float]:
         """One update of g on fresh minibatches, d frozen."""
         accumulate, numbers = self.recipe.train.accumulate, Means()
+        self.made.clear()
         if self.d is not None:
             self.d.requires_grad_(False)
         for k in range(accumulate):
             batch = self._next_batch()
             with self.fabric.no_backward_sync(self.g, enabled=k < accumulate - 1):
-                terms = self.objective.g_terms(self._translate(batch))
+                made = self._translate(batch)
+                terms = self.objective.g_terms(made)
                 loss = torch.stack(list(terms.values())).sum()
                 self.fabric.backward(loss / accumulate)
+            if self.objective.d_shares:
+                self.made.append(made.detach())
             numbers.add({"loss": float(loss.detach()), **{n: float(t.detach()) for n, t in terms.items()}})
         self._apply(self.g, self.g_optimizer)
         return numbers.take()
 
     def _update_d(self) -> dict[str, float]:
-        """One update of d on fresh minibatches, g frozen."""
+        """One update of d, g frozen."""
         assert self.d is not None
         accumulate, numbers = self.recipe.train.accumulate, Means()
         self.d.requires_grad_(True)
-        for _ in range(accumulate):
-            batch = self._next_batch()
-            with torch.no_grad():
-                made = self._translate(batch)
+        for k in range(accumulate):
+            if self.objective.d_shares:
+                made = self.made[k]
+            else:
+                batch = self._next_batch()
+                with torch.no_grad():
+                    made = self._translate(batch)
             loss = self.objective.d_loss(made)
             self.fabric.backward(loss / accumulate)
             numbers.add({"d_loss": float(loss.detach())})
@@ -283,7 +289,7 @@ class Run:
         if self.d_optimizer is not None:
             tensors |= optimizer_tensors("d_optimizer", self.d_optimizer)
         state = {"step": self.step, "batches": self.batches, "seconds": self.seconds, "means": self.means.values}
-        state["dataset"] = self._fingerprint()
+        state["dataset"] = self.dataset.fingerprint
         self.checkpoints.save(tensors, state, self.step, validation_score)
 
     def _resume(self) -> None:
@@ -291,7 +297,7 @@ class Run:
         if loaded is None:
             return
         tensors, state = loaded
-        if state["dataset"] != self._fingerprint():
+        if state["dataset"] != self.dataset.fingerprint:
             raise WrongUsage(f"--resume: {self.folder} was begun with another dataset: give it the same")
         load_module("g", self.mapping.network, tensors)
         load_module("average", self.average, tensors)
@@ -302,11 +308,6 @@ class Run:
         torch.set_rng_state(tensors["random"])
         self.step, self.batches, self.seconds = state["step"], state["batches"], state["seconds"]
         self.means.values = state["means"]
-
-    def _fingerprint(self) -> str:
-        """Tells this run's data from others: unit, cube and cases of the dataset."""
-        info = {key: self.dataset.info[key] for key in ("geometry", "voxels", "cube_mm", "views", "cases")}
-        return hashlib.sha256(json.dumps([info, self.dataset.splits], sort_keys=True).encode()).hexdigest()
 
     def write_weights(self) -> Path:
         """The averaged weights with their description."""
