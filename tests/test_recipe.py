@@ -116,6 +116,7 @@ def test_keys_of_the_other_objective_are_unknown(path: Path) -> None:
         ("objective.name=payred", "objective"),
         ("views=[]", "at least one view"),
         ("views=[0, frontal]", "'frontal' is no view"),
+        ("views=[0, 360]", "a view stands there twice"),
         ("lift=repaet", "the nearest is 'repeat'"),
         ("network.name=swin-unet", "the nearest is 'swin_unetr'"),
         ("network.feature_size=16", "network.feature_size: 16 is no multiple of 12"),

@@ -50,6 +50,12 @@ def test_recipes_that_come_with_raylift_have_names() -> None:
     assert find_recipe("cpu").read_text() == find_recipe(find_recipe("cpu")).read_text()
 
 
+def test_a_folder_of_the_same_name_hides_no_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cpu").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("cpu").name == "cpu"
+
+
 @pytest.mark.parametrize(
     ("wanted", "nearest"),
     [("cpuu", "cpu"), ("recipes/papers.yaml", "paper"), ("baselines/x2ct-gann.yaml", "baselines/x2ct-gan")],
@@ -68,8 +74,9 @@ def test_a_recipe_that_does_not_exist(wanted: str, nearest: str) -> None:
         (["network={name: x2ct, feature_size: 8}", "lift=image", "views=[45]"], "views at right angles"),
         (
             ["network={name: x2ct, feature_size: 8}", "lift=image", "objective={name: x2ct, class_maps: 1}"],
-            "for the network ccx_raynet",
+            "ccx_raynet needs the objective x2ct with class_maps, and no other",
         ),
+        (["network={name: ccx_raynet, feature_size: 8}", "lift=image"], r"small\.yaml: the network ccx_raynet needs"),
         (["network={name: segresnet, feature_size: 12}"], "no multiple of 8"),
         (["objective={name: paired, l1: 0}"], "every weight is 0"),
     ],

@@ -1,7 +1,10 @@
 """The errors a user can cause, each one line that says which file, what is wrong and what to do."""
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+
+FEW = 20  # names that a line can hold
 
 
 class BadInput(ValueError):
@@ -34,3 +37,17 @@ def named(what: object) -> Iterator[None]:
         yield
     except BadInput as error:
         raise BadInput(what, str(error).removeprefix("scan: ")) from None
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Which of the names is spelt most like this one; None if there are none."""
+    return next(iter(difflib.get_close_matches(name, list(names), 1, 0.0)), None)
+
+
+def known(name: str, names: Iterable[str], kind: str) -> str:
+    """The name, if it is one of `names`; else WrongUsage with the nearest, as "'swim' is no network; ..."."""
+    choices = list(names)
+    if name in choices:
+        return name
+    few = f" of {', '.join(choices)}" if len(choices) <= FEW else ""
+    raise WrongUsage(f"'{name}' is no {kind}; the nearest is '{nearest(name, choices)}'{few}")

@@ -13,12 +13,11 @@ import torch
 from scipy.sparse.linalg import LinearOperator, lsqr
 from skimage.restoration import denoise_tv_chambolle
 
+from raylift.data.pairs import PROJECTED_MM
 from raylift.drr import Projector
 from raylift.geometry import VolumeGrid
 from raylift.volumes import WATER_MU, Volume
 from raylift.xrays import XraySet
-
-BOX_MM = (440.0, 400.0, 480.0)  # along (z, y, x), around the isocentre
 
 Method = Callable[[XraySet, VolumeGrid], Volume]
 
@@ -30,7 +29,7 @@ class _System:
         spacing, voxels = cube.spacing[0], cube.shape[0]
         self.cube = cube
         # As many voxels more on either side, so that the cube is a part of the box.
-        self.margins = [max(0, round((extent / spacing - voxels) / 2)) for extent in BOX_MM]
+        self.margins = [max(0, round((extent / spacing - voxels) / 2)) for extent in PROJECTED_MM]
         shape = tuple(voxels + 2 * margin for margin in self.margins)
         self.shape = (shape[0], shape[1], shape[2])
         centre = xrays.isocentre or (0.0, 0.0, 0.0)
@@ -57,7 +56,7 @@ class _System:
         return Volume(hu.astype(np.float32), self.cube)
 
 
-def cgls(xrays: XraySet, cube: VolumeGrid, iterations: int = 10) -> Volume:
+def cgls(xrays: XraySet, cube: VolumeGrid, iterations: int = 5) -> Volume:
     """Conjugate gradients for the least-squares problem min ‖A μ − b‖², stopped early.
 
     SciPy's LSQR (Paige & Saunders 1982), which gives the iterates of CGLS in exact arithmetic.
@@ -81,7 +80,7 @@ def cgls(xrays: XraySet, cube: VolumeGrid, iterations: int = 10) -> Volume:
     return system.volume(solution.reshape(system.shape))
 
 
-def sart_tv(xrays: XraySet, cube: VolumeGrid, iterations: int = 20, smoothing: float = 0.05) -> Volume:
+def sart_tv(xrays: XraySet, cube: VolumeGrid, iterations: int = 20, smoothing: float = 0.02) -> Volume:
     """SART (Andersen & Kak 1984), every pass followed by total-variation denoising (Chambolle 2004).
 
     μ ← TV(max(0, μ + Aᵀ((b − A μ) / A 1) / Aᵀ 1)).

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from raylift.errors import known
 from raylift.geometry import View
 from raylift.lift import LIFTS
 from raylift.networks.registry import NETWORKS
@@ -189,8 +189,7 @@ class Recipe(Part):
     def _views(cls, views: tuple[str | float, ...]) -> tuple[str | float, ...]:
         if not views:
             raise ValueError("at least one view is needed")
-        angles = [View.parse(view).angle for view in views]
-        if len(set(angles)) < len(angles):
+        if len({View.parse(view) for view in views}) < len(views):
             raise ValueError("a view stands there twice")
         return views
 
@@ -218,11 +217,3 @@ class Recipe(Part):
     def view_list(self) -> tuple[View, ...]:
         """The views as geometry."""
         return tuple(View.parse(view) for view in self.views)
-
-
-def known(name: str, names: Any, kind: str) -> str:
-    """The name, if it is one of `names`; else a ValueError that gives the nearest."""
-    if name in names:
-        return name
-    near = difflib.get_close_matches(name, list(names), 1, 0.0)
-    raise ValueError(f"'{name}' is no {kind}; the nearest is '{near[0]}' of {', '.join(names)}")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from raylift.errors import WrongUsage
+from raylift.errors import WrongUsage, nearest
 from raylift.recipe import OBJECTIVES, Recipe
 
 # In the installed package, or beside its source.
@@ -37,9 +36,7 @@ def find_packaged(place: str | Path) -> Path:
     if str(place) in names:
         return FOLDER / f"{place}.yaml"
     wanted = str(place).removesuffix(".yaml").removeprefix("recipes/")
-    near = difflib.get_close_matches(wanted, names, 1, 0.0)
-    hint = f"; the nearest that comes with Raylift is '{near[0]}'" if near else ""
-    raise WrongUsage(f"{place}: no such recipe{hint}")
+    raise WrongUsage(f"{place}: no such recipe; the nearest that comes with Raylift is '{nearest(wanted, names)}'")
 
 
 def load_recipe(place: str | Path, overrides: list[str] | None = None) -> Recipe:
@@ -106,12 +103,10 @@ def parse_recipe(data: dict[str, Any], origin: str) -> Recipe:
         first = error.errors()[0]
         place = [str(p) for p in first["loc"] if p not in OBJECTIVES]
         if first["type"] == "extra_forbidden":
-            fields = _fields(place[:-1], data)
-            near = difflib.get_close_matches(place[-1], fields, 1, 0.0)
-            hint = f"; the nearest known key is '{'.'.join([*place[:-1], near[0]])}'" if near else ""
-            raise WrongUsage(f"{origin}: unknown key '{'.'.join(place)}'{hint}") from None
+            near = ".".join([*place[:-1], str(nearest(place[-1], _fields(place[:-1], data)))])
+            raise WrongUsage(f"{origin}: unknown key '{'.'.join(place)}'; the nearest known key is '{near}'") from None
         message = first["msg"].removeprefix("Value error, ")
-        raise WrongUsage(f"{origin}: {'.'.join(place)}: {message}") from None
+        raise WrongUsage(": ".join(filter(None, [origin, ".".join(place), message]))) from None
 
 
 def _set(data: dict[str, Any], key: str, value: Any) -> None:

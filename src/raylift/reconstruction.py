@@ -96,7 +96,7 @@ class Reconstructor:
             BadInput: an image is unusable, or the views or the unit are not those of the weights.
             WrongUsage: views for a set or a folder.
         """
-        chosen = self._matched(self._read(xrays, views))
+        chosen = self.matched(self._read(xrays, views))
         images = torch.from_numpy(chosen.images).float().to(self.device)[None]
         with torch.inference_mode():
             unit = self.mapping(images, chosen.views)[0, 0].float().clamp(0, 1).cpu().numpy()
@@ -134,7 +134,7 @@ class Reconstructor:
             return XraySet(images, given, self.geometry.with_pixels(images.shape[1]))
         return read_radiographs(xrays, given, self.geometry)
 
-    def _matched(self, xrays: XraySet) -> XraySet:
+    def matched(self, xrays: XraySet) -> XraySet:
         """The X-rays in the order of the weights' views, averaged to their pixels where finer.
 
         Raises:

@@ -40,7 +40,7 @@ def test_a_table_and_a_picture_of_each(prepared: Path, theirs: Path, tmp_path: P
     with (tmp_path / "cases.csv").open() as file:
         assert [row["method"] for row in csv.DictReader(file)] == ["mean", "other"]
     truth = hu_to_unit(dataset.case("phantom-2").truth.array.astype(np.float32))
-    assert results[0].metrics == pytest.approx(score(mean_volume(dataset), truth), rel=1e-3)
+    assert results[0].metrics == pytest.approx(score(mean_volume(dataset)(dataset.case("phantom-2")), truth), rel=1e-3)
     # Resampled twice, but in its place: nothing else comes near.
     assert results[1].metrics["psnr"] > 30
 

@@ -121,7 +121,7 @@ def test_what_cannot_be_scored_is_refused(prediction, truth, message):
 
 
 def test_unknown_protocol_names_the_nearest():
-    with pytest.raises(WrongUsage, match="did you mean 'paper'"):
+    with pytest.raises(WrongUsage, match="the nearest is 'paper'"):
         find_protocol("papre")
     with pytest.raises(WrongUsage, match="hu, paper, x2ct"):
         find_protocol("zzz")

@@ -107,7 +107,7 @@ def test_scores_are_those_of_the_protocol(study: str, tiny: Path, tmp_path: Path
     dataset = PreparedDataset(tiny)
     case = dataset.case("phantom-2")
     truth = hu_to_unit(case.truth.array.astype(np.float32))
-    expected = score(mean_volume(dataset), truth, "hu")
+    expected = score(mean_volume(dataset)(case), truth, "hu")
     (result,) = outcome.results
     assert result["scores"]["unseen"]["phantom-2"] == pytest.approx(expected, rel=1e-3)
 

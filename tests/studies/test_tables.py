@@ -20,7 +20,7 @@ def result(row: str, seed: int, ssim: list[float], mse: list[float], **more: Any
 TRAINED = {"recipe": {}, "parameters": 3_900_000, "g_updates": 1200, "minutes": 4.04}
 RESULTS = [
     result("a & b", 0, [0.4, 0.6], [0.02, 0.04], **TRAINED),
-    result("a & b", 1, [0.5, 0.9], [0.01, 0.03], **TRAINED),
+    result("a & b", 1, [0.5, 0.9], [0.01, 0.03], **TRAINED | {"minutes": 4.24}),
     result("mean", 0, [0.3, 0.3], [0.01, 0.02]),
 ]
 
@@ -49,7 +49,7 @@ def test_markdown() -> None:
     page = markdown(RESULTS, ["unseen"])
     assert "Protocol **hu**" in page
     row = next(line for line in page.splitlines() if line.startswith("| a & b"))
-    assert row.startswith("| a & b | 2 | 3.9 M | 1,200 | 4.0 | **0.600 ± 0.141 [0.450, 0.750]** |")
+    assert row.startswith("| a & b | 2 | 3.9 M | 1,200 | 4.1 | **0.600 ± 0.141 [0.450, 0.750]** |")
     mean = next(line for line in page.splitlines() if line.startswith("| mean"))
     assert mean.startswith("| mean | 1 |  |  |  | 0.300")
     assert "**0.0150" in mean
@@ -65,6 +65,7 @@ def test_csv_holds_every_score() -> None:
 
 def test_latex_is_escaped_and_complete() -> None:
     text = latex(RESULTS, ["unseen"])
-    assert r"a \& b & \textbf{0.600 $\pm$ 0.141} & 0.0250 $\pm$ 0.0071 \\" in text
+    assert r"a \& b & \textbf{0.600 $\pm$ 0.141 [0.450, 0.750]} & 0.0250 $\pm$ 0.0071 [" in text
+    assert r"unseen (2 patients), protocol hu; mean $\pm$ standard deviation over seeds [95\% bootstrap" in text
     assert r"SSIM $\uparrow$ & MSE $\downarrow$" in text
     assert text.count(r"\begin{tabular}{lrr}") == text.count(r"\end{tabular}") == 1

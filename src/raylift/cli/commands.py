@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -173,23 +172,15 @@ def train(
 
     chosen = load_recipe(recipe, set_)
     check_output(output, folder=True)
-    plain = not sys.stderr.isatty()
-    with progress_bar(chosen.name, hidden=plain) as bar:
+    with progress_bar(chosen.name) as bar:
 
         def progress(step: int, steps: int, numbers: dict[str, float]) -> None:
             shown = {n: v for n, v in numbers.items() if n in ("loss", "d_loss") or n.startswith("validation/")}
             text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
             bar(text or last[0], step, steps)
             last[0] = text or last[0]
-            if not begun:
-                begun.append((step, time.monotonic()))
-            if plain and text:
-                first, start = begun[0]
-                left = (time.monotonic() - start) / max(1, step - first) * (steps - step)
-                print(f"step {step} of {steps}, {left / 60:.0f} minutes left  {text}", file=sys.stderr, flush=True)
 
         last = [""]
-        begun: list[tuple[int, float]] = []
         done = run(chosen, data, output, resume=resume, progress=progress)
     minutes, memory = done.seconds / 60, peak_memory(done.fabric.device)
     print(f"{done.step} steps in {minutes:.1f} minutes, peak memory {memory / 2**30:.2f} GiB")

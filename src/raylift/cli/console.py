@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,24 +21,50 @@ from rich.progress import (
 )
 from rich.table import Table
 
+LOG_SECONDS = 20.0  # between two lines of progress in a log
+
 # Progress and remarks go to standard error, so that --json leaves standard output to the JSON.
 console = Console(stderr=True, highlight=False)
 
 
 @contextmanager
-def progress_bar(label: str, *, hidden: bool = False) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar with the time left; yields a function that takes what was finished, how many are, and the total."""
+def progress_bar(label: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar with the time left; yields a function that takes what was finished, how many are, and the total.
+
+    Where standard error is no terminal, as in a log, there is a line now and then instead.
+    """
+    if not console.is_terminal:
+        yield _log_lines(label)
+        return
     columns = [
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
     ]  # fmt: skip
-    with Progress(*columns, console=console, disable=hidden) as bar:
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task(label, total=None, note="")
 
         def advance(note: str, done: int, total: int) -> None:
             bar.update(task, completed=done, total=total, note=note)
 
         yield advance
+
+
+def _log_lines(label: str) -> Callable[[str, int, int], None]:
+    begun = printed = time.monotonic()
+    before = first = 0
+
+    def advance(note: str, done: int, total: int) -> None:
+        nonlocal begun, printed, before, first
+        now = time.monotonic()
+        if done <= before or before == 0:  # something new is counted
+            begun, first = now, done
+        before = done
+        if done == total or now - printed > LOG_SECONDS:
+            left = (now - begun) / max(1, done - first) * (total - done) / 60
+            say(f"{label}: {done} of {total}, {left:.0f} minutes left  {note}")
+            printed = now
+
+    return advance
 
 
 def say(line: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import tempfile
 from collections.abc import Collection
@@ -56,10 +55,3 @@ def check_choice(option: str, value: object, choices: Collection[object]) -> Non
     """Raise WrongUsage unless the value is one of the choices."""
     if value not in choices:
         raise WrongUsage(f"{option} {value}: choose one of {', '.join(map(str, choices))}")
-
-
-def check_known(value: str, names: Collection[str], kind: str) -> None:
-    """Raise WrongUsage with the nearest name unless the value is one of the names."""
-    if value not in names:
-        near = difflib.get_close_matches(value, list(names), 1, 0.0)
-        raise WrongUsage(f"'{value}' is no {kind}; the nearest is '{near[0]}' of {', '.join(names)}")

@@ -9,7 +9,7 @@ import typer
 
 from raylift.cli import app
 from raylift.cli.console import print_json, progress_bar, say
-from raylift.errors import WrongUsage
+from raylift.errors import WrongUsage, known
 from raylift.studies.definitions import STUDIES
 
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ def study(
 
     Example: raylift study methods --data prepared -o studies --minutes 25 --seeds 1
     """
-    from raylift.cli.parsing import check_known, check_output
+    from raylift.cli.parsing import check_output
 
-    check_known(name, STUDIES, "study")
+    known(name, STUDIES, "study")
     for label in only or ():
-        check_known(label, [row.label for row in STUDIES[name].rows], f"row of the study {name}")
+        known(label, [row.label for row in STUDIES[name].rows], f"row of the study {name}")
     if minutes is not None and samples is not None:
         raise WrongUsage("--minutes and --samples: give one of them")
     from raylift.data.dataset import PreparedDataset

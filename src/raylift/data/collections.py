@@ -6,14 +6,13 @@ kernels and no image types: the selection reads what people wrote into the descr
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from raylift.errors import WrongUsage
+from raylift.errors import WrongUsage, known
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -99,17 +98,11 @@ def of_patients(index: DataFrame, collection: str, patients: Sequence[str] = ())
     Raises:
         WrongUsage: no such collection or patient; the message gives the nearest.
     """
-    _check(collection, COLLECTIONS, "collection")
+    known(collection, COLLECTIONS, "collection")
     series = index[index.collection_id == collection]
     for patient in patients:
-        _check(patient, list(series.PatientID.unique()), f"patient of {collection} with a CT")
+        known(patient, list(series.PatientID.unique()), f"patient of {collection} with a CT")
     return series[series.PatientID.isin(patients)] if patients else series
-
-
-def _check(name: str, names: Collection[str], kind: str) -> None:
-    if name not in names:
-        near = difflib.get_close_matches(name, names, 1, 0.0)
-        raise WrongUsage(f"'{name}' is no {kind}; the nearest is '{near[0]}'")
 
 
 def thickness(description: str) -> float | None:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from raylift.data.dataset import Case, PreparedDataset
 from raylift.evaluation.figures import save_figure
-from raylift.evaluation.methods import stored_xrays
+from raylift.evaluation.methods import check_cubes, stored_xrays
 from raylift.explain import SLABS, explain
 from raylift.reconstruction import Reconstructor
 from raylift.volumes import replacing
@@ -36,7 +36,11 @@ def draw_dependence(
         Each view's share of the gradients' magnitude, by case.
     """
     mapping = reconstructor.mapping
-    found = {case.name: explain(mapping, stored_xrays(dataset, case, mapping.views).images) for case in cases}
+    check_cubes(dataset, reconstructor)
+    found = {
+        case.name: explain(mapping, reconstructor.matched(stored_xrays(dataset, case, mapping.views)).images)
+        for case in cases
+    }
     first, names = next(iter(found.values())), [view.name for view in mapping.views]
     columns = max(3, len(names))
     figure = Figure(figsize=(2.3 * columns, 7), layout="constrained", facecolor="white")

@@ -37,13 +37,14 @@ def evaluate(
         progress: called with the case's name, the number done and the total after each case.
 
     Returns:
-        One result per case and method ("model", and the mean volume where there are training cases).
+        One result per case and method: "model", and the mean volume of the training split's other patients, where
+        there are two.
 
     Raises:
         BadInput: the dataset's cubes, views or unit are not those of the weights.
     """
     check_cubes(dataset, reconstructor)
-    baseline = mean_volume(dataset) if dataset.splits.get("train") else None
+    baseline = mean_volume(dataset) if len(dataset.splits.get("train", [])) > 1 else None
     results, images = [], []
     cases = dataset.cases(split)
     for done, case in enumerate(cases, 1):
@@ -55,7 +56,7 @@ def evaluate(
         metrics = score(hu_to_unit(made.volume.array), unit, protocol)
         results.append(CaseResult(case.name, metrics, extra=extra))
         if baseline is not None:
-            results.append(CaseResult(case.name, score(baseline, unit, protocol), BASELINE))
+            results.append(CaseResult(case.name, score(baseline(case), unit, protocol), BASELINE))
         named = [(view.name, image) for view, image in zip(xrays.views, xrays.images, strict=True)]
         images.append(montage(truth, made.volume, named, folder / f"{case.name}.png", case.name))
         progress(case.name, done, len(cases))

@@ -28,13 +28,25 @@ def stored_xrays(dataset: PreparedDataset, case: Case, views: Sequence[View]) ->
     return XraySet(case.xrays[indices], tuple(dataset.views[k] for k in indices), dataset.geometry, case.isocentre)
 
 
-def mean_volume(dataset: PreparedDataset) -> np.ndarray:
-    """The mean of the training cases' cubes (z, y, x), in [0, 1]."""
-    total = np.zeros((dataset.voxels,) * 3)
-    cases = dataset.cases("train")
+def mean_volume(training: PreparedDataset) -> Callable[[Case], np.ndarray]:
+    """The mean of the training patients' cubes (z, y, x), in [0, 1]; for one of them, that of the others.
+
+    Raises BadInput if a dataset has fewer than two training cases.
+    """
+    cases = training.cases("train")
+    if len(cases) < 2:
+        raise BadInput(training.folder, "one training case has no mean", "prepare more scans")
+    total = np.zeros((training.voxels,) * 3)
     for case in cases:
         total += hu_to_unit(case.truth.array.astype(np.float32))
-    return total / len(cases)
+    folders = {case.folder.resolve() for case in cases}
+
+    def of(case: Case) -> np.ndarray:
+        if case.folder.resolve() in folders:
+            return (total - hu_to_unit(case.truth.array.astype(np.float32))) / (len(cases) - 1)
+        return total / len(cases)
+
+    return of
 
 
 def check_cubes(dataset: PreparedDataset, reconstructor: Reconstructor) -> None:
@@ -64,8 +76,8 @@ def not_learned(name: str, training: PreparedDataset, views: Sequence[View]) -> 
         views: of the X-rays.
     """
     if name == MEAN:
-        hu = unit_to_hu(mean_volume(training).astype(np.float32))
-        return lambda dataset, case: Volume(hu, case.truth.grid)
+        mean = mean_volume(training)
+        return lambda dataset, case: Volume(unit_to_hu(mean(case).astype(np.float32)), case.truth.grid)
     reconstruct = ITERATIVE[name]
     return lambda dataset, case: reconstruct(stored_xrays(dataset, case, views), case.truth.grid)
 

@@ -5,14 +5,13 @@ The same constant offset of 0.1 is 20.00 dB by `hu`, 26.22 dB by `paper` and 24.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from raylift.errors import WrongUsage
+from raylift.errors import known
 from raylift.evaluation import metrics
 from raylift.volumes import WINDOW
 
@@ -97,11 +96,7 @@ def find_protocol(name: str) -> Protocol:
     Raises:
         WrongUsage: there is none; the message gives the nearest name.
     """
-    if name in PROTOCOLS:
-        return PROTOCOLS[name]
-    near = difflib.get_close_matches(name, PROTOCOLS, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(PROTOCOLS)}"
-    raise WrongUsage(f"'{name}' is no protocol: {hint}")
+    return PROTOCOLS[known(name, PROTOCOLS, "protocol")]
 
 
 def score(prediction_unit: np.ndarray, truth_unit: np.ndarray, protocol: str = "hu") -> dict[str, float]:

@@ -15,7 +15,8 @@ from torch.nn.utils import convert_conv3d_weight_memory_format
 from raylift.networks.dense import Average, Branch, ConnectionB, Fusion, Plan
 from raylift.networks.expansion import FRONTAL, expand
 
-CLASSES = ("lung", "soft tissue", "bone")
+# Class → Hounsfield units, from and to.
+CLASSES = {"lung": (-950.0, -500.0), "soft tissue": (-200.0, 150.0), "bone": (150.0, float("inf"))}
 # Largest edge of maps whose voxels are all compared: 512 × 512 similarities. At 16 it would be 64 times as many.
 COMPARED = 8
 

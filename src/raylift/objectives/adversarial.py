@@ -8,14 +8,12 @@ from torch import Tensor, nn
 from raylift.drr import Projector
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.lift import LIFTS, depth_axis
+from raylift.networks.ccx import CLASSES
 from raylift.networks.expansion import expand
 from raylift.networks.patch_discriminator import PatchDiscriminator
 from raylift.networks.potential import Potential
 from raylift.objectives.translation import Translation
 from raylift.recipe import WassersteinObjectivePart, X2CTObjectivePart
-
-# Lung, soft tissue and bone in Hounsfield units, from and to.
-CLASSES = ((-950.0, -500.0), (-200.0, 150.0), (150.0, torch.inf))
 
 
 class WassersteinObjective(nn.Module):
@@ -120,7 +118,7 @@ class X2CTObjective(nn.Module):
             (B, N, 3, D, W) in the frame of the `image` lift, in [0, 1].
         """
         hu = 2000 * real[:, 0] - 1000
-        masks = torch.cat([((hu >= low) & (hu < high)).to(real) for low, high in CLASSES])
+        masks = torch.cat([((hu >= low) & (hu < high)).to(real) for low, high in CLASSES.values()])
         maps = []
         for view in views:
             origin = (0.0, 0.0, 0.0)

@@ -73,8 +73,8 @@ def best_rows(table: dict[str, dict[str, Entry]]) -> dict[str, str]:
 def markdown(results: Sequence[dict[str, Any]], tests: Sequence[str]) -> str:
     """A table per test set; the best mean of each column in bold."""
     protocol = find_protocol(results[0]["protocol"])
-    costs = {result["row"]: _cost(result) for result in results}
-    seeds = {row: sum(result["row"] == row for result in results) for row in costs}
+    rows = list(dict.fromkeys(result["row"] for result in results))
+    by_row = {row: [result for result in results if result["row"] == row] for row in rows}
     blocks = [f"Protocol **{protocol.name}**: {protocol.description}."]
     for test in tests:
         table = aggregate(results, test)
@@ -86,7 +86,7 @@ def markdown(results: Sequence[dict[str, Any]], tests: Sequence[str]) -> str:
         lines = [head, ["---", *["---:"] * (len(head) - 1)]]
         for row, entries in table.items():
             numbers = [f"**{_text(m, entries[m])}**" if best[m] == row else _text(m, entries[m]) for m in metrics]
-            lines.append([row, str(seeds[row]), *costs[row], *numbers])
+            lines.append([row, str(len(by_row[row])), *_cost(by_row[row]), *numbers])
         blocks.append(f"## {test} ({patients} patients)")
         blocks.append("\n".join("| " + " | ".join(line) + " |" for line in lines))
     blocks.append(
@@ -106,7 +106,6 @@ def latex(results: Sequence[dict[str, Any]], tests: Sequence[str]) -> str:
         best, metrics = best_rows(table), list(next(iter(table.values())))
         heads = [_escape(HEADINGS[m]).replace("↑", r"$\uparrow$").replace("↓", r"$\downarrow$") for m in metrics]
         lines = [
-            f"% {test}, protocol {results[0]['protocol']}",
             rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}",
             r"\toprule",
             " & ".join(["Method", *heads]) + r" \\",
@@ -115,12 +114,16 @@ def latex(results: Sequence[dict[str, Any]], tests: Sequence[str]) -> str:
         for row, entries in table.items():
             numbers = []
             for m in metrics:
-                text = format_number(m, entries[m].mean)
-                spread = entries[m].spread
-                text += "" if spread is None else rf" $\pm$ {format_number(m, spread)}"
+                text = _text(m, entries[m]).replace("±", r"$\pm$")
                 numbers.append(rf"\textbf{{{text}}}" if best[m] == row else text)
             lines.append(" & ".join([_escape(row), *numbers]) + r" \\")
-        blocks.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}"]))
+        patients = max(len(r["scores"][test]) for r in results if test in r["scores"])
+        under = (
+            rf"\multicolumn{{{1 + len(metrics)}}}{{l}}{{\footnotesize {_escape(test)} ({patients} patients), protocol "
+            rf"{results[0]['protocol']}; mean $\pm$ standard deviation over seeds [{LEVEL * 100:.0f}\% bootstrap "
+            r"interval over patients]} \\"
+        )
+        blocks.append("\n".join([*lines, r"\bottomrule", under, r"\end{tabular}"]))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -139,10 +142,11 @@ def comma_separated(results: Sequence[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _cost(result: dict[str, Any]) -> tuple[str, str, str]:
-    if "recipe" not in result:
+def _cost(seeds: Sequence[dict[str, Any]]) -> tuple[str, str, str]:
+    if "recipe" not in seeds[0]:
         return "", "", ""
-    return f"{result['parameters'] / 1e6:.1f} M", f"{result['g_updates']:,}", f"{result['minutes']:.1f}"
+    minutes = np.mean([result["minutes"] for result in seeds])
+    return f"{seeds[0]['parameters'] / 1e6:.1f} M", f"{seeds[0]['g_updates']:,}", f"{minutes:.1f}"
 
 
 def _text(metric: str, entry: Entry) -> str:
