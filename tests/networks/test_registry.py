@@ -21,6 +21,7 @@ def build(name: str, **sizes: Any) -> torch.nn.Module:
 ON_VOLUMES = [name for name, entry in NETWORKS.items() if entry.takes == "volume"]
 ON_IMAGES = [name for name, entry in NETWORKS.items() if entry.takes == "images"]
 SMALL = {"swin_unetr": 12, "segresnet": 8}  # feature sizes; 4 for the others
+STEPS = {"swin_unetr": 40, "unet": 120, "unetr": 90, "dynunet": 200}  # until one pair is learned; 60 for the others
 
 
 @pytest.mark.parametrize("name", ON_VOLUMES)
@@ -62,13 +63,13 @@ def test_networks_on_volumes_overfit_one_pair(name: str) -> None:
     truth = F.interpolate(coarse, (64, 32, 32) if name == "swin_unetr" else (32, 32, 32), mode="trilinear")
     views = torch.cat([truth.mean(axis, keepdim=True).expand_as(truth) for axis in (3, 4)], 1)
     optimizer = torch.optim.Adam(network.parameters(), 5e-3)
-    for _ in range(120 if name == "dynunet" else 60):
+    for _ in range(STEPS.get(name, 60)):
         loss = (network(views) - truth).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     # The best weighted sum of the two views, which needs no network, leaves 0.48.
-    assert float(loss.detach()) < 0.45 * float(truth.var())
+    assert float(loss.detach()) < 0.25 * float(truth.var())
 
 
 def test_swin_unetr_is_the_papers_network() -> None:

@@ -59,7 +59,7 @@ def _log_lines(label: str) -> Callable[[str, int, int], None]:
         if done <= before or before == 0:  # something new is counted
             begun, first = now, done
         before = done
-        if done == total or now - printed > LOG_SECONDS:
+        if done == total or (done > first and now - printed > LOG_SECONDS):
             left = (now - begun) / max(1, done - first) * (total - done) / 60
             say(f"{label}: {done} of {total}, {left:.0f} minutes left  {note}")
             printed = now
