@@ -1,4 +1,4 @@
-"""CCX-rayNet (Ratul, Yuan, Lee, ISBI 2021), from its description in the paper."""
+"""CCX-rayNet (Ratul, Yuan, Lee, ISBI 2021), written from descriptions of it; widths and the like are Raylift's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The generator of X2CT-GAN (Ying et al., CVPR 2019, arXiv 1905.06902), from its description in the paper."""
+"""The generator of X2CT-GAN (Ying et al., CVPR 2019, arXiv 1905.06902), written from descriptions of it."""
 
 from __future__ import annotations
 
