@@ -210,7 +210,7 @@ def test_train_evaluate_reconstruct(prepared: Path, xrays: tuple[Path, Any], tmp
     options = [option for value in sets for option in ("--set", value)]
     done = raylift("train", ROOT / "recipes" / "cpu.yaml", "--data", prepared, "-o", run, *options)
     assert f"weights: {run / 'weights.safetensors'}" in done.stdout
-    assert "step 1 of 1" in done.stderr
+    assert "cpu: 1 of 1" in done.stderr
     names = {"recipe", "metrics", "timing", "events", "previews", "checkpoints", "weights"}
     assert {path.name.split(".")[0] for path in run.iterdir()} == names
     info = json.loads((run / "weights.json").read_text())

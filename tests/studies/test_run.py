@@ -98,6 +98,8 @@ def test_a_failed_row_does_not_lose_the_others(study: str, tiny: Path, tmp_path:
         "small.md",
         "small.csv",
         "small.tex",
+        "small.png",
+        "small.svg",
         "settings.json",
     }
 

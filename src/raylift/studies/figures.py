@@ -1,16 +1,61 @@
-"""The figures that studies make of their trained rows."""
+"""The figures that studies make of their scores and of their trained rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
 
 from raylift.evaluation.compare import TRUTH
 from raylift.evaluation.dependence import draw_dependence
-from raylift.evaluation.figures import gallery
+from raylift.evaluation.figures import gallery, save_figure
 from raylift.evaluation.methods import from_weights
+from raylift.evaluation.report import HEADINGS
 from raylift.reconstruction import Reconstructor
 from raylift.studies.cells import CaseSet, Cell
+from raylift.studies.tables import aggregate
+
+SHOWN = ("ssim", "psnr")
+
+
+def draw_scores(results: Sequence[dict[str, Any]], tests: Sequence[str], path: Path) -> None:
+    """A panel per test set and metric, a line per row: the mean, each seed, and the interval over the patients.
+
+    Args:
+        results: as for `raylift.studies.tables`.
+        tests: names of the sets.
+        path: of the figure without its ending; it is written as PNG and SVG.
+    """
+    tables = {test: table for test in tests if (table := aggregate(results, test))}
+    rows = list(dict.fromkeys(result["row"] for result in results))
+    figure = Figure(figsize=(1.5 + 3.2 * len(SHOWN), 0.6 + len(tables) * (0.9 + 0.28 * len(rows))),
+                    layout="constrained", facecolor="white")  # fmt: skip
+    for (test, table), panels in zip(
+        tables.items(), figure.subplots(len(tables), len(SHOWN), squeeze=False), strict=True
+    ):
+        for metric, axes in zip(SHOWN, panels, strict=True):
+            for place, row in enumerate(rows):
+                if row not in table:
+                    continue
+                entry = table[row][metric]
+                if entry.interval is not None:
+                    axes.plot(entry.interval, (place, place), color="tab:blue", linewidth=2, alpha=0.5)
+                seeds = [
+                    np.mean([scores[metric] for scores in result["scores"][test].values()])
+                    for result in results
+                    if result["row"] == row and test in result["scores"]
+                ]
+                axes.plot(seeds, [place] * len(seeds), "|", color="black", markersize=6)
+                axes.plot(entry.mean, place, "o", color="tab:blue", markersize=5)
+            axes.set(xlabel=HEADINGS[metric], ylim=(len(rows) - 0.5, -0.5), yticks=range(len(rows)))
+            axes.set_yticklabels(rows if metric == SHOWN[0] else [], fontsize=8)
+            axes.grid(axis="x", alpha=0.3)
+        panels[0].set_title(test, loc="left", fontsize=10)
+    for ending in ("png", "svg"):
+        save_figure(figure, path.with_name(f"{path.name}.{ending}"))
 
 
 def draw(kind: str, folder: Path, cells: Sequence[Cell], sets: Sequence[CaseSet]) -> None:

@@ -15,7 +15,7 @@ from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.report import NOT_MEDICAL
 from raylift.studies.cells import TWO_VIEWS, Budget, CaseSet, Cell, Progress, compute
 from raylift.studies.definitions import STUDIES
-from raylift.studies.figures import draw
+from raylift.studies.figures import draw, draw_scores
 from raylift.studies.tables import comma_separated, latex, markdown
 from raylift.volumes import replacing, write_json
 
@@ -53,7 +53,7 @@ def run_study(
         data: trained on, its `train` split.
         folder: of studies that share budget and data, so that what several need is trained once. `results/` holds a
             file per cell, `runs/` the training runs; NAME.md, NAME.csv and NAME.tex are written anew after every
-            cell.
+            cell, NAME.png and NAME.svg at the end.
         budget: the same for every trained row.
         seeds: of the trainings; methods that are not trained are computed once.
         sets: scored on; more may be added later.
@@ -89,6 +89,8 @@ def run_study(
                 temporary.write_text(traceback.format_exc())
         write_tables(folder, name, protocol)
     results = read_results(folder, name, protocol)
+    if results:
+        draw_scores(results, list(json.loads((folder / "settings.json").read_text())["sets"]), folder / name)
     if study.figure and results and (news or not figures_of(folder, name).exists()):
         finished = [Cell(row, seed, folder) for row in study.rows for seed in seeds]
         draw(study.figure, figures_of(folder, name), [cell for cell in finished if cell.result.exists()], sets)
