@@ -23,6 +23,7 @@ from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import Batch
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.protocols import score
+from raylift.objectives import Translation
 from raylift.recipe import Recipe, TrainPart
 from raylift.recipe_files import load_recipe, parse_recipe
 from raylift.training.checkpoint import Checkpoints
@@ -247,6 +248,25 @@ def test_a_step_of_the_paper_takes_a_fresh_minibatch_for_each_update(tiny: Path,
     run.train()
     # Two updates of g and one of d, twice.
     assert asked == [(number, 2) for number in range(6)]
+
+
+def test_d_may_learn_from_what_g_made_in_its_last_update(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(recipe(PAPER, accumulate=3), PreparedDataset(tiny), tmp_path)
+    monkeypatch.setattr(run.objective, "d_shares", True)
+    seen: dict[str, list[Translation]] = {"g_terms": [], "d_loss": []}
+    for name, made in seen.items():
+        term = getattr(run.objective, name)
+        monkeypatch.setattr(run.objective, name, lambda t, made=made, term=term: (made.append(t), term(t))[1])
+    run._update_g()
+    run._update_d()
+    assert run.batches == 3
+    assert len(seen["d_loss"]) == 3
+    for by_g, by_d in zip(seen["g_terms"], seen["d_loss"], strict=True):
+        assert torch.equal(by_g.fake, by_d.fake)
+        assert not by_d.fake.requires_grad
+    assert all(p.grad is None for p in run.mapping.network.parameters())
 
 
 def test_accumulating_halves_is_one_whole(tiny: Path, tmp_path: Path) -> None:
