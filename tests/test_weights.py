@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from helpers import describe_tiny, random_weights
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View
+from raylift.networks.registry import NETWORKS, available
 from raylift.weights import build_mapping, device_of, load_weights, save_weights
 
 
@@ -66,6 +67,21 @@ def test_round_trip(tmp_path: Path) -> None:
     assert loaded.mapping.lift_name == "backproject"
     assert not loaded.mapping.training
     assert not any(p.requires_grad for p in loaded.mapping.parameters())
+
+
+@pytest.mark.parametrize("name", available())
+def test_every_network_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
+    info = describe_tiny()
+    info["recipe"]["network"] |= {"name": name, "feature_size": 12 if name == "swin_unetr" else 8}
+    info["recipe"]["lift"] = "image" if NETWORKS[name].takes == "images" else "backproject"
+    mapping = build_mapping(info)
+    path = save_weights(mapping, info, tmp_path)
+    expected = mapping.network.state_dict()
+    found = load_weights(tmp_path).mapping.network.state_dict()
+    assert set(found) == set(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    parameters = sum(p.numel() for p in mapping.network.parameters())
+    assert path.stat().st_size < 4.2 * parameters + 200_000  # float32, nothing twice
 
 
 def test_by_file_and_by_folder(saved: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load_model, save_model
 
 from raylift._version import __version__
 from raylift.errors import BadInput, WrongUsage
@@ -76,9 +76,8 @@ def save_weights(mapping: Mapping, info: dict[str, Any], folder: Path) -> Path:
         The safetensors file.
     """
     path = folder / "weights.safetensors"
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in mapping.network.state_dict().items()}
     with replacing(path) as temporary:
-        save_file(tensors, temporary)
+        save_model(mapping.network, str(temporary))  # a tensor that the network holds twice is written once
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     write_json({**info, "sha256": digest}, folder / "weights.json")
     return path
@@ -107,14 +106,13 @@ def load_weights(place: str | Path | None = None) -> Weights:
     sidecar = path.with_suffix(".json")
     try:
         info = json.loads(sidecar.read_text())
-        data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest() != info["sha256"]:
+        if hashlib.sha256(path.read_bytes()).hexdigest() != info["sha256"]:
             raise BadInput(path, "its checksum is not the one in weights.json", "copy both files again")
         normalisation = info["normalisation"]
         if (normalisation["window_hu"], normalisation["xray_scale"]) != (list(WINDOW), XRAY_SCALE):
             raise BadInput(path, "made with another normalisation", f"use raylift {info['raylift']}")
         mapping = build_mapping(info)
-        mapping.network.load_state_dict({name: tensor.float() for name, tensor in load(data).items()})
+        load_model(mapping.network, path)
     except BadInput:
         raise
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
