@@ -114,6 +114,7 @@ def test_keys_of_the_other_objective_are_unknown(path: Path) -> None:
         ("data.pairs=both", "data.pairs"),
         ("train=5", "train"),
         ("objective.name=payred", "objective"),
+        ("train.betas=[0.9, 1]", "train.betas"),
         ("views=[]", "at least one view"),
         ("views=[0, frontal]", "'frontal' is no view"),
         ("views=[0, 360]", "a view stands there twice"),

@@ -145,6 +145,10 @@ def test_opposite_views_are_refused_where_the_weights_did_not_see_them(images: n
     known(0.5)(given)
     with pytest.raises(BadInput, match=r"views pa, lateral-right: the weights are for ap \(0°\), lateral-right"):
         known(0.5, opposite=False)(given)
+    stored = describe_tiny()
+    stored["recipe"]["data"]["pairs"] = "offline"  # which are never drawn from the other side
+    with pytest.raises(BadInput, match="the weights are for ap"):
+        Reconstructor(known_weights(Known(0.5), stored), "cpu")(given)
 
 
 @pytest.mark.parametrize("angles", [(1.5, 91.0), (-1.0, 89.0)])

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from captum.attr import Saliency
 
-from raylift.geometry import View
 from raylift.networks.mapping import Mapping
 
 SLABS = 16  # parts of the volume, along z, whose gradients are looked at one by one
@@ -20,13 +18,11 @@ class Dependence:
     """Of one patient's volume on its views.
 
     Args:
-        views: of the X-rays.
         maps: |∂ mean(V) / ∂ x| for each X-ray x, (N, rows, columns).
         by_slab: for `SLABS` slabs of the volume from the feet up, mean over each X-ray of the magnitude of the slab's
             own gradient, (SLABS, N).
     """
 
-    views: tuple[View, ...]
     maps: np.ndarray
     by_slab: np.ndarray
 
@@ -37,23 +33,21 @@ class Dependence:
         return totals / totals.sum()
 
 
-def explain(mapping: Mapping, xrays: np.ndarray, views: Sequence[View] | None = None) -> Dependence:
+def explain(mapping: Mapping, xrays: np.ndarray) -> Dependence:
     """Gradients of the volume by its X-rays, by Captum's saliency (Simonyan et al. 2014).
 
     Args:
         mapping: trained, in evaluation mode.
-        xrays: line integrals (N, rows, columns) of the mapping's geometry.
-        views: of the X-rays, if not those of the mapping.
+        xrays: line integrals (N, rows, columns) of the mapping's views and geometry.
     """
-    chosen = tuple(views or mapping.views)
     device = next(mapping.network.parameters(), torch.empty(0)).device
     images = torch.from_numpy(xrays).float().to(device)[None].requires_grad_()
 
     def slabs(x: torch.Tensor) -> torch.Tensor:
-        volume = mapping(x, chosen)[:, 0]
+        volume = mapping(x)[:, 0]
         return torch.stack([slab.mean((1, 2, 3)) for slab in volume.chunk(SLABS, 1)], 1)
 
     saliency = Saliency(slabs)
     parts = [saliency.attribute(images, target=k, abs=False)[0].cpu().numpy() for k in range(SLABS)]
     # The mean over the volume is the mean over its slabs, and so is its gradient.
-    return Dependence(chosen, np.abs(np.mean(parts, 0)), np.abs(parts).mean((2, 3)))
+    return Dependence(np.abs(np.mean(parts, 0)), np.abs(parts).mean((2, 3)))

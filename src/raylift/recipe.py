@@ -14,6 +14,7 @@ from raylift.networks.registry import NETWORKS
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -152,7 +153,7 @@ class TrainPart(Part):
     accumulate: Count = 1  # minibatches per update
     lr: Positive = 5e-4
     d_lr: Positive | None = None  # the potential's; lr where it is not given
-    betas: tuple[Probability, Probability] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     eps: Positive = 1e-8
     weight_decay: NotNegative = 1e-5
     warmup: Annotated[int, Field(ge=0)] = 0  # steps of linear rise

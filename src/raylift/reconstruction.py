@@ -149,9 +149,10 @@ class Reconstructor:
                 "use other weights",
             )
         order: list[int] = []
+        data = self.weights.info["recipe"]["data"]
         for view in wanted:
             accepted = [view.angle]
-            if self.weights.info["recipe"]["data"]["opposite_views"]:
+            if data["opposite_views"] and data["pairs"] == "online":
                 accepted.append(view.opposite.angle)
             near = [k for k, given in enumerate(xrays.views) if _near(given.angle, accepted) and k not in order]
             order += near[:1]

@@ -41,6 +41,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["study", "lift", "--minutes", "1", "--samples", "9"], ["give one of them"]),
         (["study", "lift", "--set", "covid"], ["--set covid", "NAME=SPLIT"]),
         (["study", "lift", "--protocol", "papr"], ["'papr' is no protocol", "'paper'"]),
+        (["study", "lift", "--set", "x=vaildation"], ["'vaildation' is no split", "nearest is 'validation'"]),
+        (["study", "lift", "--set", "../x=train"], ["no / or"]),
         (["train", "recipes/cpv.yaml"], ["recipes/cpv.yaml: no such recipe", "'cpu'"]),
         (["compare", "mean"], ["NAME=WHAT"]),
         (["compare", "x=nowhere"], ["nowhere: neither a file, nor a folder, nor one of mean, cgls, sart-tv"]),

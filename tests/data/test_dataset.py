@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from raylift.data.dataset import PreparedDataset
 from raylift.data.prepare import Settings, prepare_case
-from raylift.errors import BadInput
+from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View
 
 VIEWS = (View(0.0), View(90.0))
@@ -40,8 +40,8 @@ def test_what_the_folder_says(dataset: PreparedDataset, prepared: Path) -> None:
 def test_what_the_folder_does_not_have(dataset: PreparedDataset, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="not a prepared dataset"):
         PreparedDataset(tmp_path)
-    with pytest.raises(BadInput, match="no cases in the split 'test'; it has train, validation, all"):
-        dataset.names("test")
+    with pytest.raises(WrongUsage, match=r"'trian' is no split of .*; the nearest is 'train'"):
+        dataset.names("trian")
     with pytest.raises(BadInput, match="phantom-9: not a prepared case"):
         dataset.case("phantom-9")
     with pytest.raises(BadInput, match=r"no X-rays of view pa; it has ap, lateral-right"):

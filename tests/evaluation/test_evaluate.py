@@ -96,13 +96,11 @@ def test_warns_of_cases_the_weights_were_trained_on(dataset: PreparedDataset, tm
 
 
 def test_what_does_not_fit(dataset: PreparedDataset, tmp_path: Path) -> None:
-    for wrong, split in (
-        (constant(0.25, 0.0, 45.0), "validation"),
-        (constant(0.25, geometry=Geometry.preset("x2ct", 64)), "validation"),
-        (constant(0.25), "test"),
-    ):
+    for wrong in (constant(0.25, 0.0, 45.0), constant(0.25, geometry=Geometry.preset("x2ct", 64))):
         with pytest.raises(BadInput):
-            evaluate(wrong, dataset, split, "hu", tmp_path / "report")
+            evaluate(wrong, dataset, "validation", "hu", tmp_path / "report")
+    with pytest.raises(WrongUsage, match="'validatoin' is no split"):
+        evaluate(constant(0.25), dataset, "validatoin", "hu", tmp_path / "report")
     with pytest.raises(WrongUsage, match="paper"):
         evaluate(constant(0.25), dataset, "validation", "papre", tmp_path / "report")
     assert not (tmp_path / "report").exists()

@@ -29,6 +29,10 @@ SAMPLES = Budget(samples=8)
 WriteRecipe = Callable[..., str]
 
 
+def silent(note: str, done: int, total: int) -> None:
+    """No progress."""
+
+
 @pytest.fixture
 def write_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteRecipe:
     """Writes a recipe under a name, as if it came with Raylift, and gives back the name."""
@@ -238,6 +242,49 @@ def test_figures_show_every_finished_row(
     assert len(drawn) == count
 
 
+def test_a_gallery_is_drawn_of_sets_that_another_study_scored(study: str, tiny: Path, tmp_path: Path,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setitem(STUDIES, "pictures", replace(STUDIES["small"], figure="gallery"))
+    folder, data = tmp_path / "out", PreparedDataset(tiny)
+    go("pictures", tiny, folder, only=["one"])
+    more = [CaseSet("more", data, "validation")]
+    run_study("small", data, folder, SAMPLES, range(2), more, only=["one"])
+    run_study("pictures", data, folder, SAMPLES, range(2), more, only=["one"])
+    assert (folder / "figures" / "pictures" / "more" / "phantom-2.png").exists()
+
+
+def test_a_figure_that_cannot_be_drawn_is_a_failure(study: str, tiny: Path, tmp_path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setitem(STUDIES, "small", replace(STUDIES["small"], figure="gallery"))
+    folder = tmp_path / "out"
+    go(study, tiny, folder, only=["one"])
+    for path in (folder / "runs").glob("*/seed-0/weights.safetensors"):
+        path.unlink()
+    shutil.rmtree(folder / "figures")
+    outcome = go(study, tiny, folder, only=["mean volume"])
+    assert "no weights" in outcome.failures["figure"]
+    assert outcome.report is not None
+
+
+def test_what_is_not_trained_is_computed_again_by_another_version(
+    study: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+    (before,) = go(study, tiny, folder, only=["mean volume"]).results
+    file = next((folder / "results").glob("mean-*.json"))
+    write_json({**json.loads(file.read_text()), "raylift": "0.0.1", "scores": {"hu": {"seen": {}, "unseen": {}}}}, file)
+    (after,) = go(study, tiny, folder, only=["mean volume"]).results
+    assert after == before
+
+
+def test_damaged_notes_are_named(study: str, tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    go(study, tiny, folder, only=["mean volume"])
+    (folder / "settings.json").write_text("{")
+    with pytest.raises(BadInput, match=r"settings\.json: damaged"):
+        go(study, tiny, folder, only=["mean volume"])
+
+
 def test_missing_views_are_named_before_anything_is_trained(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"--views 0,45,90,135,180,225,270,315"):
         go("views", tiny, tmp_path / "out")
@@ -267,14 +314,14 @@ def test_minutes_become_steps_once_per_row(
     monkeypatch.setattr(cells.time, "monotonic", lambda: float(next(clock)))
     row = Row("one", write_recipe("one"))
     data, budget = PreparedDataset(tiny), Budget(minutes=2.0)
-    assert steps_within(budget, Cell(row, 0, tmp_path), data) == 240
+    assert steps_within(budget, Cell(row, 0, tmp_path), data, silent) == 240
     monkeypatch.delattr(cells, "train")  # the second seed makes no trial
-    assert steps_within(budget, Cell(row, 1, tmp_path), data) == 240
+    assert steps_within(budget, Cell(row, 1, tmp_path), data, silent) == 240
 
 
 def test_samples_count_the_papers_ten_updates(write_recipe: WriteRecipe, tiny: Path, tmp_path: Path) -> None:
     row = Row("ot", write_recipe("ot", objective={"name": "paper"}, train={"steps": 9, "batch_size": 4}))
-    assert steps_within(Budget(samples=400), Cell(row, 0, tmp_path), PreparedDataset(tiny)) == 10
+    assert steps_within(Budget(samples=400), Cell(row, 0, tmp_path), PreparedDataset(tiny), silent) == 10
 
 
 def test_other_steps_keep_the_shape_of_the_schedule(write_recipe: WriteRecipe) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 from typing import Any
 
@@ -39,6 +40,14 @@ def test_a_set_that_some_rows_lack() -> None:
     extra = [*RESULTS, {**result("other", 0, [0.2], [0.1]), "scores": {"elsewhere": {"x": {"ssim": 0.2, "mse": 0.1}}}}]
     assert set(aggregate(extra, "unseen")) == {"a & b", "mean"}
     assert set(aggregate(extra, "elsewhere")) == {"other"}
+
+
+def test_seeds_are_counted_by_set() -> None:
+    first, second = (json.loads(json.dumps(r)) for r in RESULTS if r["row"] == "a & b")
+    first["scores"]["later"] = first["scores"]["unseen"]
+    page = markdown([first, second], ["unseen", "later"])
+    rows = [line for line in page.splitlines() if line.startswith("| a & b")]
+    assert [row.split(" | ")[1] for row in rows] == ["2", "1"]
 
 
 def test_best_is_high_for_ssim_and_low_for_mse() -> None:

@@ -134,7 +134,8 @@ def explain(
     check_output(output, folder=True)
     dataset = PreparedDataset(data)
     reconstructor = Reconstructor.from_pretrained(weights)
-    shares = draw_dependence(reconstructor, dataset, dataset.cases(split), output, weights.stem)
+    with progress_bar("explaining") as bar:
+        shares = draw_dependence(reconstructor, dataset, dataset.cases(split), output, weights.stem, bar)
     names = [view.name for view in reconstructor.mapping.views]
     if as_json:
         print_json({"views": names, "shares": shares})
@@ -154,6 +155,8 @@ def _parse_sets(texts: list[str], dataset: PreparedDataset) -> list[CaseSet]:
         name, equals, what = text.partition("=")
         if not equals or not name or any(test.name == name for test in sets):
             raise WrongUsage(f"--set {text}: give it as NAME=SPLIT or NAME=FOLDER:SPLIT, each name once")
+        if name in (".", "..") or set(name) & set("/\\"):
+            raise WrongUsage(f"--set {text}: pictures are kept in folders named after the sets, so no / or \\ in them")
         folder, colon, split = what.rpartition(":")
         chosen = PreparedDataset(folder) if colon else dataset
         chosen.names(split)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from raylift.errors import BadInput
+from raylift.errors import BadInput, known
 from raylift.geometry import Geometry, Point, View, VolumeGrid
 from raylift.volumes import Volume, read_volume
 
@@ -113,11 +113,13 @@ class PreparedDataset:
         """Case names of "train", "validation", or "all".
 
         Raises:
-            BadInput: there is no such split, or it is empty.
+            WrongUsage: there is no such split.
+            BadInput: it is empty.
         """
-        names = sorted(itertools.chain(*self.splits.values())) if split == "all" else self.splits.get(split)
+        known(split, [*self.splits, "all"], f"split of {self.folder}")
+        names = sorted(itertools.chain(*self.splits.values())) if split == "all" else self.splits[split]
         if not names:
-            raise BadInput(self.folder, f"no cases in the split '{split}'", f"it has {', '.join(self.splits)}, all")
+            raise BadInput(self.folder, f"no cases in the split '{split}'", "name another one")
         return names
 
     def case(self, name: str) -> Case:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from raylift.data.dataset import Case, PreparedDataset
+from raylift.data.dataset import PreparedDataset
 from raylift.evaluation.figures import gallery
-from raylift.evaluation.methods import CaseMethod, score_cases
+from raylift.evaluation.methods import CaseMethod, score_case
 from raylift.evaluation.report import CaseResult, write_report
-from raylift.volumes import Volume
 
 TRUTH = "truth"
 
@@ -36,21 +35,15 @@ def compare(
         One result per case and method.
     """
     cases = dataset.cases(split)
-    volumes: dict[str, dict[str, Volume]] = {case.name: {TRUTH: case.truth} for case in cases}
     results: list[CaseResult] = []
-    done = 0
-    for name, method in methods.items():
-
-        def keep(case: Case, volume: Volume, name: str = name) -> None:
-            nonlocal done
-            volumes[case.name][name] = volume
-            done += 1
-            progress(name, done, len(methods) * len(cases))
-
-        results += score_cases(name, method, dataset, split, protocol, keep)
     images = []
     for case in cases:
-        images.append(gallery(volumes[case.name], folder / f"{case.name}.png", case.name))
-        gallery(volumes[case.name], folder / f"{case.name}.svg", case.name)
+        volumes = {TRUTH: case.truth}
+        for name, method in methods.items():
+            volumes[name] = method(dataset, case)
+            results.append(CaseResult(case.name, score_case(volumes[name], case, protocol), name))
+            progress(name, len(results), len(methods) * len(cases))
+        images.append(gallery(volumes, folder / f"{case.name}.png", case.name))
+        gallery(volumes, folder / f"{case.name}.svg", case.name)
     write_report(results, protocol, folder, f"Comparison on {split}", [f"Dataset {dataset.folder.name}."], images)
     return results

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,12 @@ from raylift.volumes import replacing
 
 
 def draw_dependence(
-    reconstructor: Reconstructor, dataset: PreparedDataset, cases: Sequence[Case], folder: Path, title: str
+    reconstructor: Reconstructor,
+    dataset: PreparedDataset,
+    cases: Sequence[Case],
+    folder: Path,
+    title: str,
+    progress: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> dict[str, list[float]]:
     """Write `gradients.png`, `gradients.svg` and `gradients.csv` for some patients.
 
@@ -31,16 +36,17 @@ def draw_dependence(
         cases: patients.
         folder: of the files.
         title: printed at the top.
+        progress: called with a case's name, the number of cases done and their total.
 
     Returns:
         Each view's share of the gradients' magnitude, by case.
     """
     mapping = reconstructor.mapping
     check_cubes(dataset, reconstructor)
-    found = {
-        case.name: explain(mapping, reconstructor.matched(stored_xrays(dataset, case, mapping.views)).images)
-        for case in cases
-    }
+    found = {}
+    for number, case in enumerate(cases, 1):
+        found[case.name] = explain(mapping, reconstructor.matched(stored_xrays(dataset, case, mapping.views)).images)
+        progress(case.name, number, len(cases))
     first, names = next(iter(found.values())), [view.name for view in mapping.views]
     columns = max(3, len(names))
     figure = Figure(figsize=(2.3 * columns, 7), layout="constrained", facecolor="white")

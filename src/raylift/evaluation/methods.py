@@ -10,7 +10,6 @@ import numpy as np
 from raylift.data.dataset import Case, PreparedDataset
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.protocols import score
-from raylift.evaluation.report import CaseResult
 from raylift.geometry import View
 from raylift.iterative import ITERATIVE
 from raylift.reconstruction import Reconstructor
@@ -113,28 +112,7 @@ def find_method(text: str, training: PreparedDataset, views: Sequence[View], dev
     return from_folder(place)
 
 
-def score_cases(
-    name: str,
-    method: CaseMethod,
-    dataset: PreparedDataset,
-    split: str,
-    protocol: str,
-    seen: Callable[[Case, Volume], None] = lambda case, volume: None,
-) -> list[CaseResult]:
-    """Score a method on every case of a split.
-
-    Args:
-        name: of the method in the results.
-        method: makes the volumes.
-        dataset: with the true cubes and stored X-rays.
-        split: of the dataset, or "all".
-        protocol: of `raylift.evaluation.protocols`.
-        seen: called with each case and its volume.
-    """
-    results = []
-    for case in dataset.cases(split):
-        volume = method(dataset, case)
-        truth = hu_to_unit(case.truth.array.astype(np.float32))
-        results.append(CaseResult(case.name, score(hu_to_unit(volume.array.astype(np.float32)), truth, protocol), name))
-        seen(case, volume)
-    return results
+def score_case(volume: Volume, case: Case, protocol: str) -> dict[str, float]:
+    """What a volume on the cube of a case scores under a protocol of `raylift.evaluation.protocols`."""
+    made, truth = (hu_to_unit(array.astype(np.float32)) for array in (volume.array, case.truth.array))
+    return score(made, truth, protocol)

@@ -37,8 +37,8 @@ NETWORKS: dict[str, Entry] = {
     "dynunet": Entry("raylift.networks.unets:dynunet"),
     "autoencoder": Entry("raylift.networks.autoencoder:Autoencoder", "images", ("axes", "voxels")),
     "autoencoder_l2": Entry("raylift.networks.autoencoder:NormalisedAutoencoder", "images", ("axes", "voxels")),
-    "x2ct": Entry("raylift.networks.x2ct:X2CT", "images", ("axes", "voxels")),
-    "ccx_raynet": Entry("raylift.networks.ccx:CCXRayNet", "images", ("axes", "voxels")),
+    "x2ct": Entry("raylift.networks.x2ct:X2CT", "images", ("axes", "voxels"), multiple=2),
+    "ccx_raynet": Entry("raylift.networks.ccx:CCXRayNet", "images", ("axes", "voxels"), multiple=2),
 }
 
 

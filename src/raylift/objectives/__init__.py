@@ -7,11 +7,10 @@ from raylift.objectives.adversarial import WassersteinObjective, X2CTObjective
 from raylift.objectives.paired import PairedObjective
 from raylift.objectives.paper import PaperObjective
 from raylift.objectives.ssim import structural_similarity
-from raylift.objectives.translation import Objective, Translation
+from raylift.objectives.translation import Translation
 from raylift.recipe import PaperObjectivePart, Recipe, WassersteinObjectivePart, X2CTObjectivePart
 
 __all__ = [
-    "Objective",
     "PairedObjective",
     "PaperObjective",
     "Translation",
@@ -25,7 +24,12 @@ __all__ = [
 def build_objective(
     recipe: Recipe, geometry: Geometry, grid: VolumeGrid
 ) -> PaperObjective | PairedObjective | WassersteinObjective | X2CTObjective:
-    """The objective of a recipe, for volumes on a grid and an X-ray unit; its f comes from the recipe's seed."""
+    """The objective of a recipe, for volumes on a grid and an X-ray unit; its f comes from the recipe's seed.
+
+    An objective is a module with `g_terms(made)`, the terms of g's loss by name, already weighted, whose sum is
+    minimised; `d`, the network that is trained against g, or None; and `d_loss(made)`. A training step is `g_updates`
+    updates of g, then `d_updates` of d, on fresh minibatches, or on those of g's last update where `d_shares` them.
+    """
     settings = recipe.objective
     if isinstance(settings, PaperObjectivePart):
         return PaperObjective(settings, recipe.train.seed)

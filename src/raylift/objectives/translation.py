@@ -1,11 +1,10 @@
-"""What an objective is given, and what it gives."""
+"""What an objective is given."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from raylift.geometry import View
 
@@ -31,19 +30,3 @@ class Translation:
     def detach(self) -> Translation:
         """The same without the way to g."""
         return replace(self, fake=self.fake.detach(), class_maps=None)
-
-
-class Objective(Protocol):
-    """The terms of g's loss by name, already weighted; their sum is minimised.
-
-    d is the network that is trained against g, None where there is none. A training step is `g_updates` updates of g,
-    then `d_updates` of d, on fresh minibatches, or on those of g's last update where `d_shares` them.
-    """
-
-    d: nn.Module | None
-    g_updates: int
-    d_updates: int
-    d_shares: bool
-
-    def g_terms(self, made: Translation) -> dict[str, Tensor]: ...
-    def d_loss(self, made: Translation) -> Tensor: ...

@@ -13,8 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from raylift._version import __version__
 from raylift.data.dataset import PreparedDataset
-from raylift.evaluation.methods import CaseMethod, from_weights, not_learned, score_cases
+from raylift.errors import BadInput
+from raylift.evaluation.methods import CaseMethod, from_weights, not_learned, score_case
 from raylift.geometry import View
 from raylift.recipe import PaperObjectivePart, Recipe
 from raylift.recipe_files import find_packaged, load_recipe
@@ -107,7 +109,7 @@ def g_updates(recipe: Recipe) -> int:
     return recipe.objective.g_updates if isinstance(recipe.objective, PaperObjectivePart) else 1
 
 
-def steps_within(budget: Budget, cell: Cell, data: PreparedDataset) -> int:
+def steps_within(budget: Budget, cell: Cell, data: PreparedDataset, progress: Progress) -> int:
     """How many steps of a cell's recipe the budget allows; by the median of a short trial, if it is in minutes.
 
     The trial is made once per row, so that all its seeds take as many steps.
@@ -123,6 +125,7 @@ def steps_within(budget: Budget, cell: Cell, data: PreparedDataset) -> int:
 
         def tick(step: int, steps: int, numbers: dict[str, float]) -> None:
             times.append(time.monotonic())
+            progress(f"{cell.row.label}, measuring its steps", step, steps)
             if len(times) > 3 and times[-1] - times[0] > TRIAL_SECONDS:
                 raise _Enough
 
@@ -144,8 +147,17 @@ class _Enough(Exception):
     """Ends a trial."""
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """What a study has noted. Raises BadInput if it is damaged."""
+    try:
+        noted: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BadInput(path, f"damaged ({error})", "delete it to have it made again") from None
+    return noted
+
+
 def compute(cell: Cell, budget: Budget, data: PreparedDataset, sets: list[CaseSet], protocol: str,
-            progress: Progress) -> bool:  # fmt: skip
+            progress: Progress) -> None:  # fmt: skip
     """Train the cell if it is not, score it where it is not, and write its result.
 
     Args:
@@ -155,14 +167,13 @@ def compute(cell: Cell, budget: Budget, data: PreparedDataset, sets: list[CaseSe
         sets: scored on.
         protocol: of the scores.
         progress: called with a note, steps done and their number.
-
-    Returns:
-        Whether there was anything to do.
     """
-    about: dict[str, Any] = json.loads(cell.result.read_text()) if cell.result.exists() else {"scores": {}}
+    about: dict[str, Any] = read_json(cell.result) if cell.result.exists() else {"scores": {}}
+    if not cell.row.recipe and about.get("raylift") != __version__:
+        about = {"raylift": __version__, "scores": {}}  # what is not trained may be computed otherwise by now
     missing = [test for test in sets if test.name not in about["scores"].get(protocol, {})]
     if not missing:
-        return False
+        return
     if cell.row.recipe:
         method, trained = _trained(cell, budget, data, progress)
         about |= trained
@@ -170,16 +181,18 @@ def compute(cell: Cell, budget: Budget, data: PreparedDataset, sets: list[CaseSe
         method = not_learned(cell.row.method, data, TWO_VIEWS)
     about["seed"] = cell.seed
     for test in missing:
-        scored = score_cases(cell.row.label, method, test.dataset, test.split, protocol)
-        about["scores"].setdefault(protocol, {})[test.name] = {r.name: r.metrics for r in scored}
+        cases, scored = test.dataset.cases(test.split), {}
+        for number, case in enumerate(cases, 1):
+            scored[case.name] = score_case(method(test.dataset, case), case, protocol)
+            progress(f"{cell.row.label} on {test.name}", number, len(cases))
+        about["scores"].setdefault(protocol, {})[test.name] = scored
         write_json(about, cell.result)
-    return True
 
 
 def _trained(
     cell: Cell, budget: Budget, data: PreparedDataset, progress: Progress
 ) -> tuple[CaseMethod, dict[str, Any]]:
-    recipe = with_steps(cell.recipe(), steps_within(budget, cell, data))
+    recipe = with_steps(cell.recipe(), steps_within(budget, cell, data, progress))
     if not (cell.run / "time.json").exists():  # written last
         resume = (cell.run / "recipe.yaml").exists()
         run = train(recipe, data.folder, cell.run, resume=resume,

@@ -13,7 +13,7 @@ from raylift._version import __version__
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.report import NOT_MEDICAL
-from raylift.studies.cells import TWO_VIEWS, Budget, CaseSet, Cell, Progress, compute
+from raylift.studies.cells import TWO_VIEWS, Budget, CaseSet, Cell, Progress, compute, read_json
 from raylift.studies.definitions import STUDIES
 from raylift.studies.figures import draw, draw_scores
 from raylift.studies.tables import comma_separated, latex, markdown
@@ -73,7 +73,6 @@ def run_study(
     _settle(folder, budget, data, sets)
     failures: dict[str, str] = {}
     cells = [Cell(row, seed, folder) for row in rows for seed in (seeds if row.recipe else seeds[:1])]
-    news = False
     for number, cell in enumerate(cells, 1):
 
         def tell(note: str, done: int, total: int, number: int = number) -> None:
@@ -81,7 +80,7 @@ def run_study(
 
         reason = folder / "failures" / f"{cell.result.stem}.txt"
         try:
-            news |= compute(cell, budget, data, list(sets), protocol, tell)
+            compute(cell, budget, data, list(sets), protocol, tell)
             reason.unlink(missing_ok=True)
         except Exception as error:
             failures[f"{cell.row.label}, seed {cell.seed}"] = " ".join(str(error).split()) or type(error).__name__
@@ -91,10 +90,24 @@ def run_study(
     results = read_results(folder, name, protocol)
     if results:
         draw_scores(results, list(json.loads((folder / "settings.json").read_text())["sets"]), folder / name)
-    if study.figure and results and (news or not figures_of(folder, name).exists()):
-        finished = [Cell(row, seed, folder) for row in study.rows for seed in seeds]
-        draw(study.figure, figures_of(folder, name), [cell for cell in finished if cell.result.exists()], sets)
+    if study.figure and results:
+        try:
+            _draw(name, folder, seeds, sets)
+        except BadInput as error:
+            failures["figure"] = str(error)
     return Outcome(results, failures, write_tables(folder, name, protocol))
+
+
+def _draw(name: str, folder: Path, seeds: Sequence[int], sets: Sequence[CaseSet]) -> None:
+    """Draw a study's figure of what is finished, unless it shows that already."""
+    cells = [Cell(row, seed, folder) for row in STUDIES[name].rows for seed in seeds]
+    finished = [cell for cell in cells if cell.result.exists()]
+    wanted = {"cells": [cell.result.stem for cell in finished], "sets": [test.name for test in sets]}
+    note = figures_of(folder, name) / "drawn.json"  # written last
+    drawn = json.loads(note.read_text()) if note.exists() else {"cells": [], "sets": []}
+    if drawn["cells"] != wanted["cells"] or not set(wanted["sets"]) <= set(drawn["sets"]):
+        draw(STUDIES[name].figure, figures_of(folder, name), finished, sets)
+        write_json(wanted, note)
 
 
 def figures_of(folder: Path, name: str) -> Path:
@@ -107,7 +120,7 @@ def read_results(folder: Path, name: str, protocol: str) -> list[dict[str, Any]]
     results = []
     for row in STUDIES[name].rows:
         key = Cell(row, 0, folder).key
-        found = [json.loads(path.read_text()) for path in (folder / "results").glob(f"{key}-seed-*.json")]
+        found = [read_json(path) for path in (folder / "results").glob(f"{key}-seed-*.json")]
         results += [
             {**result, "row": row.label, "protocol": protocol, "scores": result["scores"][protocol]}
             for result in sorted(found, key=lambda r: r["seed"])
@@ -153,10 +166,10 @@ def _check_sets(data: PreparedDataset, sets: Sequence[CaseSet]) -> None:
 def _settle(folder: Path, budget: Budget, data: PreparedDataset, sets: Sequence[CaseSet]) -> None:
     """Write what all studies of a folder have in common; sets may be added. Raises WrongUsage if it is another."""
     path = folder / "settings.json"
-    before = json.loads(path.read_text()) if path.exists() else {}
+    before = read_json(path) if path.exists() else {}
     settings = {"budget": asdict(budget), "data": data.fingerprint, "trained_on": data.names("train")}
     now = {test.name: f"{test.split} of {test.dataset.fingerprint}" for test in sets}
-    different = [key for key, value in settings.items() if before and before[key] != value]
+    different = [key for key, value in settings.items() if before and before.get(key) != value]
     different += [f"set '{name}'" for name in now if before.get("sets", {}).get(name, now[name]) != now[name]]
     if different:
         raise WrongUsage(

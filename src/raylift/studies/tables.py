@@ -73,8 +73,6 @@ def best_rows(table: dict[str, dict[str, Entry]]) -> dict[str, str]:
 def markdown(results: Sequence[dict[str, Any]], tests: Sequence[str]) -> str:
     """A table per test set; the best mean of each column in bold."""
     protocol = find_protocol(results[0]["protocol"])
-    rows = list(dict.fromkeys(result["row"] for result in results))
-    by_row = {row: [result for result in results if result["row"] == row] for row in rows}
     blocks = [f"Protocol **{protocol.name}**: {protocol.description}."]
     for test in tests:
         table = aggregate(results, test)
@@ -86,7 +84,8 @@ def markdown(results: Sequence[dict[str, Any]], tests: Sequence[str]) -> str:
         lines = [head, ["---", *["---:"] * (len(head) - 1)]]
         for row, entries in table.items():
             numbers = [f"**{_text(m, entries[m])}**" if best[m] == row else _text(m, entries[m]) for m in metrics]
-            lines.append([row, str(len(by_row[row])), *_cost(by_row[row]), *numbers])
+            seeds = [r for r in results if r["row"] == row and test in r["scores"]]
+            lines.append([row, str(len(seeds)), *_cost(seeds), *numbers])
         blocks.append(f"## {test} ({patients} patients)")
         blocks.append("\n".join("| " + " | ".join(line) + " |" for line in lines))
     blocks.append(
