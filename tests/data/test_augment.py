@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from raylift.data.augment import Warp
+from raylift.data.augment import Warp, _sample, _sample_elsewhere
 from raylift.geometry import VolumeGrid
 from raylift.recipe import AugmentationPart
 
@@ -24,12 +24,16 @@ def warp(
     return Warp(torch.tensor(matrix, **double), torch.tensor(shift, **double), STILL, gain, EVERYWHERE)
 
 
+def hounsfield(some: Warp, hu: torch.Tensor, target: VolumeGrid) -> torch.Tensor:
+    return some.density(hu, SOURCE, target, ISOCENTRE) - 1000
+
+
 def coordinates(some: Warp, target: VolumeGrid = TARGET) -> np.ndarray:
     """Old positions (z, y, x, 3) relative to the isocentre that the target's voxels take their tissue from."""
     old = []
     for axis in range(3):
         ramp = torch.from_numpy(SOURCE.points()[..., axis] - ISOCENTRE[axis].item()).float()
-        old.append(some.apply(ramp, SOURCE, target, ISOCENTRE).numpy())
+        old.append(hounsfield(some, ramp, target).numpy())
     return np.stack(old, -1)
 
 
@@ -37,7 +41,7 @@ def seen_at(some: Warp, blob: tuple[float, float, float]) -> np.ndarray:
     """Where a ball at `blob` (x, y, z from the isocentre) comes to lie."""
     distance = np.linalg.norm(SOURCE.points() - ISOCENTRE.numpy() - blob, axis=-1)
     hu = torch.from_numpy(1000 * np.clip((14 - distance) / 5 + 0.5, 0, 1) - 1000).float()
-    mass = some.apply(hu, SOURCE, TARGET, ISOCENTRE).numpy() + 1000.0
+    mass = hounsfield(some, hu, TARGET).numpy() + 1000.0
     return (mass[..., None] * TARGET.points()).sum((0, 1, 2)) / mass.sum()
 
 
@@ -45,14 +49,14 @@ def test_identity_gives_the_scan_itself() -> None:
     hu = torch.randint(-1000, 1500, SOURCE.shape, generator=torch.Generator().manual_seed(0)).float()
     corner = [o + 5.0 * k - c for o, k, c in zip(SOURCE.origin, (7, 5, 3), ISOCENTRE.tolist(), strict=True)]
     part = VolumeGrid((40, 37, 42), (5.0, 5.0, 5.0), tuple(corner))  # type: ignore[arg-type]
-    got = warp().apply(hu, SOURCE, part, ISOCENTRE)
+    got = hounsfield(warp(), hu, part)
     assert torch.allclose(got, hu[3:43, 5:42, 7:49], atol=0.5)
 
 
 def test_outside_of_the_scan_is_air() -> None:
     water = torch.zeros(SOURCE.shape)
     wide = VolumeGrid.box((0, 0, 0), (40, 40, 40), 15.0)
-    got = warp().apply(water, SOURCE, wide, ISOCENTRE).numpy()
+    got = hounsfield(warp(), water, wide).numpy()
     inside = (np.abs(wide.points()) < np.array(SOURCE.shape[::-1]) * 2.5 - 5).all(-1)
     outside = (np.abs(wide.points()) > np.array(SOURCE.shape[::-1]) * 2.5 + 5).any(-1)
     assert got[inside] == pytest.approx(0, abs=0.01)
@@ -89,12 +93,12 @@ def test_the_whole_map_is_affine_to_the_edge() -> None:
 
 def test_gain_scales_the_attenuation() -> None:
     hu = torch.full(SOURCE.shape, 200.0)
-    assert warp(gain=0.9).apply(hu, SOURCE, TARGET, ISOCENTRE).numpy() == pytest.approx(1200 * 0.9 - 1000, abs=0.01)
+    assert hounsfield(warp(gain=0.9), hu, TARGET).numpy() == pytest.approx(1200 * 0.9 - 1000, abs=0.01)
 
 
 def test_truncation_ends_the_scan() -> None:
     cut = Warp(torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64), STILL, 1.0, (-40.0, 61.0))
-    got = cut.apply(torch.zeros(SOURCE.shape), SOURCE, TARGET, ISOCENTRE).numpy()
+    got = hounsfield(cut, torch.zeros(SOURCE.shape), TARGET).numpy()
     z = TARGET.points()[:, 0, 0, 2]
     kept = (z > -40) & (z < 61)
     assert 0 < kept.sum() < len(z)
@@ -176,3 +180,12 @@ def test_elastic_displacement_is_as_large_as_asked_and_smooth() -> None:
     assert abs(np.corrcoef(x, y)[0, 1]) < 0.15
     assert np.corrcoef(moved[:, :-1].ravel(), moved[:, 1:].ravel())[0, 1] > 0.97
     assert abs(np.corrcoef(moved[:, :-25].ravel(), moved[:, 25:].ravel())[0, 1]) < 0.25
+
+
+@pytest.mark.parametrize("kind", [torch.int16, torch.float32])
+def test_compiled_sampling_is_pytorchs(kind: torch.dtype) -> None:
+    scan = torch.randint(-1000, 1500, (20, 30, 25), generator=torch.Generator().manual_seed(0)).to(kind)
+    # Positions in the scan, across its edges, and outside of it.
+    lattice = torch.rand(5, 4, 6, 3, generator=torch.Generator().manual_seed(1)) * torch.tensor([30.0, 36, 26]) - 3
+    shape = (13, 11, 17)
+    assert torch.allclose(_sample(scan, lattice, shape), _sample_elsewhere(scan, lattice, shape), atol=0.1)

@@ -172,9 +172,29 @@ def test_sampling_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     grid = VolumeGrid.box(ISOCENTRE, (20, 24, 28), 6.0)
     mu = torch.rand(1, *grid.shape, generator=torch.Generator().manual_seed(1)) * 0.03
     projector = Projector(grid, UNIT.with_pixels(20), [View(10.0)], ISOCENTRE)
-    whole = projector(mu)
+    whole = projector.sample(mu)
     monkeypatch.setattr("raylift.drr.projector.SAMPLES_AT_A_TIME", 3 * 20 * 20)
-    assert torch.allclose(projector(mu), whole, rtol=1e-5)
+    assert torch.allclose(projector.sample(mu), whole, rtol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_compiled_sums_are_pytorchs(threads: int) -> None:
+    grid = centred((14, 16, 18), (8.0, 7.0, 6.0), TURNED)
+    mu = torch.rand(2, *grid.shape, generator=torch.Generator().manual_seed(1)) * 0.03
+    mu.requires_grad_()
+    projector = Projector(grid, UNIT.with_pixels(24), [View(0.0), View(37.0), View(90.0)], ISOCENTRE)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = projector(mu)
+        weights = torch.rand(found.shape, generator=torch.Generator().manual_seed(2))
+        (slope,) = torch.autograd.grad((found * weights).sum(), mu)
+    finally:
+        torch.set_num_threads(before)
+    expected = projector.sample(mu) * projector.lengths
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5 * float(expected.max()))
+    (expected_slope,) = torch.autograd.grad((expected * weights).sum(), mu)
+    assert torch.allclose(slope, expected_slope, rtol=1e-4, atol=1e-4 * float(expected_slope.max()))
 
 
 def test_gradient_is_the_adjoint() -> None:

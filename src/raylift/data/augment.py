@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from raylift.compiled import in_parts
+from raylift.data import kernels
 from raylift.geometry import VolumeGrid
 from raylift.recipe import AugmentationPart
 
@@ -60,18 +64,18 @@ class Warp:
         high = 160.0 - 60 * float(cut[3]) if cut[2] < settings.truncation else math.inf
         return cls(matrix, shift, controls, gain, (low, high))
 
-    def apply(self, hu: Tensor, source: VolumeGrid, grid: VolumeGrid, isocentre: Tensor) -> Tensor:
-        """The warped scan on a grid.
+    def density(self, hu: Tensor, source: VolumeGrid, grid: VolumeGrid, isocentre: Tensor) -> Tensor:
+        """The warped scan on a grid, as density in units of a thousandth of water's.
 
         Args:
-            hu: scan (D, H, W) = (z, y, x) in Hounsfield units on `source`, at least -1000.
+            hu: scan (D, H, W) = (z, y, x) in Hounsfield units on `source`, at least -1000, int16 or float32.
             source: an axis-aligned grid.
             grid: axis-aligned grid to fill, its world centred where the source's `isocentre` is to come: positions
                 are relative to the isocentre.
             isocentre: world point (3,) = (x, y, z) in mm in the source.
 
         Returns:
-            Hounsfield units (D, H, W) on `grid`; -1000 outside of the scan.
+            Hounsfield units + 1000, (D, H, W) on `grid`; 0 outside of the scan.
         """
         nodes = [math.ceil(n / LATTICE) + 1 for n in grid.shape]
         z, y, x = (
@@ -81,17 +85,36 @@ class Warp:
         new = torch.stack(torch.meshgrid(z, y, x, indexing="ij")[::-1], -1)
         old = new @ self.matrix.T + self.shift + isocentre + _spline(self.controls, z, y, x)
         index = (old - torch.tensor(source.origin)) / torch.tensor(source.spacing)
-        size = torch.tensor(source.shape[::-1])
-        lattice = ((index + 0.5) * 2 / size - 1).float().to(hu.device)
-        coordinates = F.interpolate(
-            lattice.permute(3, 0, 1, 2)[None], size=grid.shape, mode="trilinear", align_corners=True
-        ).permute(0, 2, 3, 4, 1)
-        # Values above air, so that the padding's 0 means air.
-        density = F.grid_sample(hu[None, None] + 1000, coordinates, align_corners=False)[0, 0] * self.gain
+        density = (_sample if hu.device.type == "cpu" else _sample_elsewhere)(hu, index.float(), grid.shape)
+        density *= self.gain
         heights = torch.linspace(z[0], z[-1], grid.shape[0])
-        outside = (heights < self.z_range[0]) | (heights > self.z_range[1])
-        density[outside.to(hu.device)] = 0
-        return density - 1000
+        low, high = self.z_range
+        density[: int((heights < low).sum())] = 0
+        density[int((heights <= high).sum()) :] = 0
+        return density
+
+
+def _sample(hu: Tensor, index: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """HU + 1000 on a grid whose lattice has index coordinates (kz, ky, kx, 3) in a scan, 0 outside of it."""
+    density = torch.empty(shape)
+    in_parts(partial(_fill, hu.numpy(), index.numpy(), density.numpy()), shape[0])
+    return density
+
+
+def _fill(scan: np.ndarray, lattice: np.ndarray, density: np.ndarray, start: int, stop: int) -> None:
+    kernels.sample_density(scan, lattice, start, stop, density)
+
+
+def _sample_elsewhere(hu: Tensor, index: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The same in PyTorch, on any device."""
+    size = torch.tensor(hu.shape[::-1])
+    lattice = ((index + 0.5) * 2 / size - 1).to(hu.device)
+    coordinates = F.interpolate(
+        lattice.permute(3, 0, 1, 2)[None], size=shape, mode="trilinear", align_corners=True
+    ).permute(0, 2, 3, 4, 1)
+    # Values above air, so that the padding's 0 means air.
+    density: Tensor = F.grid_sample(hu.float()[None, None] + 1000, coordinates, align_corners=False)[0, 0]
+    return density
 
 
 def _rotation(angles: Tensor) -> Tensor:

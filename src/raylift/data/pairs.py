@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -78,15 +79,22 @@ class OnlinePairs(Pairs):
         for choice in chosen:
             case = self.cases[choice]
             warp = Warp.draw(self.settings.augmentation, generator)
-            hu = torch.from_numpy(np.array(case.context)).to(self.device).float()
+            hu = self._scan(case)
             isocentre = torch.tensor(case.isocentre, dtype=torch.float64)
-            fine = warp.apply(hu, case.context_grid, self.fine_grid, isocentre)
-            truths.append(F.avg_pool3d(_unit(fine)[None], 2))
-            contexts.append(warp.apply(hu, case.context_grid, self.projected_grid, isocentre))
-        mu = WATER_MU * (torch.stack(contexts) / 1000 + 1).clamp_min(0)
+            fine = warp.density(hu, case.context_grid, self.fine_grid, isocentre)
+            truths.append(F.avg_pool3d(fine.div_(2000).clamp_(max=1)[None], 2))  # as `hu_to_unit`
+            contexts.append(warp.density(hu, case.context_grid, self.projected_grid, isocentre))
+        mu = torch.stack(contexts).mul_(WATER_MU / 1000)
         with torch.no_grad():
             xrays = torch.cat([self._projector(view)(mu) for view in views], 1)
         return Batch(xrays, torch.stack(truths), views, tuple(chosen))
+
+    def _scan(self, case: Case) -> Tensor:
+        if self.device.type == "cpu":
+            with warnings.catch_warnings():  # memory that is mapped to be read only, and is only read
+                warnings.simplefilter("ignore")
+                return torch.from_numpy(case.context)
+        return torch.from_numpy(np.array(case.context)).to(self.device)
 
     def _projector(self, view: View) -> Projector:
         if view not in self._projectors:
@@ -129,10 +137,6 @@ def augment_xrays(xrays: Tensor, settings: XrayAugmentationPart, seed: int) -> T
         mean = images.mean((2, 3), keepdim=True)
         images = (images - mean) * factor.to(images.device) + mean
     return images[:, 0].view_as(xrays)
-
-
-def _unit(hu: Tensor) -> Tensor:
-    return ((hu + 1000) / 2000).clamp(0, 1)
 
 
 def _mix(seed: int, number: int) -> int:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
+from raylift.compiled import in_parts
+from raylift.drr import kernels
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.volumes import Volume, hu_to_mu
 
@@ -24,6 +29,9 @@ class Projector(nn.Module):
     Each ray is sampled where it crosses equidistant planes at right angles to the view's axis (the composite
     midpoint rule), so all rays of a view use the same number of samples. Gradients flow to the volume.
 
+    On a CPU the sums are compiled loops (`drr.kernels`); `sample` is the same in PyTorch, for other devices and
+    precisions.
+
     Args:
         grid: positions of the voxels, any orientation.
         geometry: X-ray unit.
@@ -32,8 +40,7 @@ class Projector(nn.Module):
         step: distance of the planes in mm; the grid's smallest spacing by default.
     """
 
-    starts: Tensor
-    runs: Tensor
+    rays: Tensor
     lengths: Tensor
 
     def __init__(
@@ -47,11 +54,8 @@ class Projector(nn.Module):
         super().__init__()
         self.grid = grid
         to_index = grid.world_to_index
-        size = np.asarray(grid.shape[::-1], float)
-        self.plane_counts: list[int] = []
-        self.first_planes: list[float] = []
-        self.plane_steps: list[float] = []
-        starts, runs, lengths = [], [], []
+        self.counts: list[int] = []
+        rays, lengths = [], []
         for view in views:
             start, end = geometry.rays(view, isocentre)
             # Depth of the volume along the view's axis as a fraction of the way from source to detector, with
@@ -60,16 +64,16 @@ class Projector(nn.Module):
             margin = max(grid.spacing)
             near, far = max(depth.min() - margin, 0.0), depth.max() + margin
             count = max(1, math.ceil((far - near) / (step or min(grid.spacing))))
-            self.plane_counts.append(count)
-            self.plane_steps.append((far - near) / count / geometry.sdd)
-            self.first_planes.append(near / geometry.sdd + self.plane_steps[-1] / 2)
-            # Index coordinates scaled to grid_sample's [-1, 1] (align_corners=False).
-            scale = 2 / size
-            starts.append((start @ to_index[:3, :3].T + to_index[:3, 3] + 0.5) * scale - 1)
-            runs.append((end - start) @ to_index[:3, :3].T * scale)
-            lengths.append(np.linalg.norm(end - start, axis=-1))
-        for name, value in (("starts", starts), ("runs", runs), ("lengths", lengths)):
-            self.register_buffer(name, torch.from_numpy(np.stack(value)).float(), persistent=False)
+            part = (far - near) / count / geometry.sdd  # of a ray, between two planes
+            along = (end - start) @ to_index[:3, :3].T
+            first = start @ to_index[:3, :3].T + to_index[:3, 3] + (near / geometry.sdd + part / 2) * along
+            self.counts.append(count)
+            rays.append(np.concatenate([first, part * along], -1))
+            lengths.append(part * np.linalg.norm(end - start, axis=-1))
+        # (V, rows, columns, 6): index coordinates (x, y, z) on the first plane, and the step to the next.
+        self.register_buffer("rays", torch.from_numpy(np.stack(rays)).float(), persistent=False)
+        # (V, rows, columns): mm between two planes.
+        self.register_buffer("lengths", torch.from_numpy(np.stack(lengths)).float(), persistent=False)
 
     def forward(self, mu: Tensor) -> Tensor:
         """Project.
@@ -82,21 +86,61 @@ class Projector(nn.Module):
         """
         if tuple(mu.shape[1:]) != self.grid.shape:
             raise ValueError(f"volume {tuple(mu.shape[1:])} does not fit the projector's grid {self.grid.shape}")
-        return torch.stack([self._view(mu, index) for index in range(len(self.plane_counts))], 1)
+        if mu.device.type == "cpu" and mu.dtype == torch.float32:
+            sums: Tensor = _Sums.apply(mu, self)
+        else:
+            sums = self.sample(mu)
+        return sums * self.lengths
 
-    def _view(self, mu: Tensor, index: int) -> Tensor:
-        start, run, length = self.starts[index], self.runs[index], self.lengths[index]
-        planes = self.first_planes[index] + self.plane_steps[index] * torch.arange(
-            self.plane_counts[index], device=mu.device, dtype=torch.float32
-        )
+    def sample(self, mu: Tensor) -> Tensor:
+        """Sums over the planes, (B, V, rows, columns), in PyTorch on any device."""
+        size = torch.tensor(self.grid.shape[::-1], device=mu.device)
         # The volumes of the batch ride as channels: the rays are the same for all, so one set of weights serves.
-        volume = mu.float()[None]
-        total = torch.zeros((), device=mu.device)
-        for some in planes.split(max(1, SAMPLES_AT_A_TIME // length.numel())):
-            positions = start + some[:, None, None, None] * run
-            samples = F.grid_sample(volume, positions[None], align_corners=False, padding_mode="zeros")
-            total = total + samples[0].sum(1)
-        return total * (self.plane_steps[index] * length)
+        volume, sums = mu.float()[None], []
+        for rays, count in zip(self.rays, self.counts, strict=True):
+            planes = torch.arange(count, device=mu.device, dtype=torch.float32)
+            total = torch.zeros((), device=mu.device)
+            for some in planes.split(max(1, SAMPLES_AT_A_TIME // rays[..., 0].numel())):
+                index = rays[..., :3] + some[:, None, None, None] * rays[..., 3:]
+                positions = (index + 0.5) * (2 / size) - 1  # grid_sample's, align_corners=False
+                total = total + F.grid_sample(volume, positions[None], align_corners=False)[0].sum(1)
+            sums.append(total)
+        return torch.stack(sums, 1)
+
+
+class _Sums(torch.autograd.Function):
+    """Sums of volumes (B, D, H, W) over the planes of a projector's views, and their adjoint, on the CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, mu: Tensor, projector: Projector) -> Tensor:
+        ctx.projector, ctx.shape = projector, mu.shape
+        sums = torch.empty(len(mu), *projector.lengths.shape)
+        for volume, out in zip(mu.detach().contiguous().numpy(), sums.flatten(2).numpy(), strict=True):
+            for rays, count, values in zip(projector.rays.flatten(1, 2).numpy(), projector.counts, out, strict=True):
+                in_parts(partial(_add_up, volume, rays, count, values), len(rays))
+        return sums
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None]:
+        projector = ctx.projector
+        gradient = torch.zeros(ctx.shape)
+        values = slopes[0].flatten(2).contiguous().numpy()
+
+        def spread_one(number: int, stop: int) -> None:
+            for k in range(number, stop):
+                for rays, count, value in zip(
+                    projector.rays.flatten(1, 2).numpy(), projector.counts, values[k], strict=True
+                ):
+                    kernels.spread(volumes[k], rays, count, value)
+
+        volumes = gradient.numpy()
+        in_parts(spread_one, len(volumes))
+        return gradient, None
+
+
+def _add_up(volume: np.ndarray, rays: np.ndarray, count: int, sums: np.ndarray, start: int, stop: int) -> None:
+    kernels.add_up(volume, rays[start:stop], count, sums[start:stop])
 
 
 @torch.no_grad()
