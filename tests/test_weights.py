@@ -72,7 +72,7 @@ def test_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", available())
 def test_every_network_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
     info = describe_tiny()
-    info["recipe"]["network"] |= {"name": name, "feature_size": 12 if name == "swin_unetr" else 8}
+    info["recipe"]["network"] |= {"name": name, "feature_size": 12 if "swin" in name else 8}
     info["recipe"]["lift"] = "image" if NETWORKS[name].takes == "images" else "backproject"
     mapping = build_mapping(info)
     path = save_weights(mapping, info, tmp_path)

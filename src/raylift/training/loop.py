@@ -27,6 +27,7 @@ from raylift.data.pairs import Batch, OfflinePairs, OnlinePairs
 from raylift.errors import WrongUsage
 from raylift.evaluation.figures import montage
 from raylift.evaluation.protocols import score
+from raylift.networks.apart import Apart
 from raylift.networks.mapping import Mapping
 from raylift.objectives import Translation, build_objective
 from raylift.recipe import Recipe, TrainPart
@@ -102,7 +103,7 @@ class Run:
         ).to(self.fabric.device)
         self.objective = build_objective(recipe, geometry, self.mapping.grid).to(self.fabric.device)
         g = self.mapping.network
-        self.g, self.g_optimizer = self.fabric.setup(g, self._adamw(g, train.lr))
+        self.g, self.g_optimizer = self.fabric.setup(Apart(g), self._adamw(g, train.lr))
         self.d: nn.Module | None = self.objective.d
         self.d_optimizer: Optimizer | None = None
         if self.d is not None:

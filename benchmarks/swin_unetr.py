@@ -1,0 +1,128 @@
+"""Our Swin UNETR beside MONAI's with the same weights: time, peak memory, and the difference of what comes out.
+
+    python benchmarks/swin_unetr.py                                   # published size: feature size 48, window 7, 64³
+    python benchmarks/swin_unetr.py --feature-size 12 --window 4 --batch 2
+    python benchmarks/swin_unetr.py --check                           # equality over sizes, windows and widths
+
+A run is forward and backward of one batch. The networks take turns, so that a busy machine slows both; times are
+medians over the runs with their range, ratios those of the medians to MONAI's in float32. Peak memory is that of a
+process of its own for each network. With several volumes in a batch, ours gives each a core, as training does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import platform
+import resource
+import statistics
+import time
+
+import torch
+from monai.networks.nets import SwinUNETR as MonaiSwinUNETR
+from torch import Tensor, nn
+
+from raylift.networks.apart import Apart
+from raylift.networks.swin_unetr import SwinUNETR
+
+ROW = "{:<22} {:<24} {:>8} {:>12}"
+CHECKED = [(f, w, n) for n in (64, 96) for f in (12, 24, 48) for w in (4, 7, 8)]
+
+
+def build(name: str, feature_size: int, window: int) -> nn.Module:
+    """A network of either kind; the same weights for the same sizes."""
+    torch.manual_seed(0)
+    theirs = MonaiSwinUNETR(in_channels=2, out_channels=1, feature_size=feature_size, window_size=window)
+    if name == "MONAI":
+        return theirs
+    ours = SwinUNETR(2, 1, feature_size, window)
+    ours.load_state_dict(theirs.state_dict())
+    return ours
+
+
+def step(network: nn.Module, volume: Tensor, mixed: bool) -> None:
+    """Forward and backward."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        out = network(volume)
+    out.float().square().mean().backward()
+    network.zero_grad(set_to_none=True)
+
+
+def peak_gib(name: str, mixed: bool, feature_size: int, window: int, shape: tuple[int, ...]) -> float:
+    """What two steps of a network add to the peak of a fresh process, in GiB."""
+    network, volume = build(name, feature_size, window), torch.rand(shape)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(2):
+        step(network, volume, mixed)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
+
+
+def compare(feature_size: int, window: int, shape: tuple[int, ...], runs: int) -> None:
+    """Print a line for each network and precision."""
+    networks = {name: build(name, feature_size, window) for name in ("MONAI", "ours")}
+    networks["ours"] = Apart(networks["ours"])
+    volume = torch.rand(shape)
+    entries = [(name, mixed) for mixed in (False, True) for name in networks]
+    seconds: dict[tuple[str, bool], list[float]] = {entry: [] for entry in entries}
+    for run in range(runs + 1):  # the first is not counted: it compiles and fills caches
+        for name, mixed in entries:
+            start = time.perf_counter()
+            step(networks[name], volume, mixed)
+            if run:
+                seconds[name, mixed].append(time.perf_counter() - start)
+    base = statistics.median(seconds["MONAI", False])
+    print(ROW.format("forward + backward", "seconds: median (range)", "ratio", "GiB besides"))
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        for name, mixed in entries:
+            times = seconds[name, mixed]
+            middle = statistics.median(times)
+            spread = f"{middle:.2f} ({min(times):.2f} to {max(times):.2f})"
+            memory = pool.apply(peak_gib, (name, mixed, feature_size, window, shape))
+            title = f"{name}, {'bfloat16' if mixed else 'float32'}"
+            print(ROW.format(title, spread, f"{base / middle:.2f}×", f"{memory:.2f}"), flush=True)
+
+
+def check() -> None:
+    """Print the largest differences from MONAI's, in values and gradients, for many sizes."""
+    print("feature size, window, voxels: largest |difference| of values, of gradients; relative one in bfloat16")
+    for feature_size, window, voxels in CHECKED:
+        torch.manual_seed(1)
+        volume, target = torch.rand(1, 2, *[voxels] * 3), torch.rand(1, 1, *[voxels] * 3)
+        found = {}
+        for name in ("MONAI", "ours"):
+            network = build(name, feature_size, window)
+            out = network(volume)
+            (out * target).mean().backward()
+            found[name] = out.detach(), {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
+            if name == "ours":
+                with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                    half = network(volume).float()
+        (expected, slopes), (got, ours) = found["MONAI"], found["ours"]
+        values = float((expected - got).abs().max())
+        gradients = max(float((slopes[n] - ours[n]).abs().max()) for n in slopes)
+        relative = float((half - expected).norm() / expected.norm())
+        print(f"{feature_size}, {window}, {voxels}³: {values:.1e}, {gradients:.1e}; {relative:.1e}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--feature-size", type=int, default=48)
+    parser.add_argument("--window", type=int, default=7)
+    parser.add_argument("--voxels", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--check", action="store_true", help="compare what comes out, not the time")
+    options = parser.parse_args()
+    print(
+        f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {platform.processor() or platform.machine()}"
+    )
+    if options.check:
+        check()
+        return
+    shape = (options.batch, 2, *[options.voxels] * 3)
+    print(f"feature size {options.feature_size}, window {options.window}, input {'×'.join(map(str, shape))}")
+    compare(options.feature_size, options.window, shape, options.runs)
+
+
+if __name__ == "__main__":
+    main()
