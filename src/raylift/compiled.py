@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -12,9 +13,23 @@ import torch
 from numba import njit
 
 # Sums may be reordered, multiplications and additions fused; infinities and NaN keep their meaning.
-loop: Any = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
+OPTIONS: dict[str, Any] = {
+    "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"},
+}  # fmt: skip
 
 PARTS = 4  # for each thread, since some take longer than others
+
+
+def loop(function: Callable[..., Any]) -> Any:
+    """Compile a loop; kept on disk for later runs where there is a folder to write to (`NUMBA_CACHE_DIR` names one).
+
+    Numba looks at a loop's own file to tell whether it is to be compiled anew: delete the caches beside the sources
+    after a change to this file or to `networks/bits.py`.
+    """
+    try:
+        return njit(cache=True, **OPTIONS)(function)
+    except RuntimeError:  # nowhere to write
+        return njit(**OPTIONS)(function)
 
 
 def in_parts(work: Callable[[int, int], None], count: int) -> None:
@@ -25,14 +40,15 @@ def in_parts(work: Callable[[int, int], None], count: int) -> None:
         return
     parts = min(PARTS * threads, count)
     edges = [count * k // parts for k in range(parts + 1)]
-    list(_pool(threads).map(work, edges[:-1], edges[1:]))
+    list(_pool(threads, threading.get_ident()).map(work, edges[:-1], edges[1:]))
 
 
-def filling(loop: Any, given: tuple[Any, ...], results: tuple[np.ndarray, ...]) -> Callable[[int, int], None]:
-    """A loop `loop(*given, start, stop, *results)` as `in_parts` calls it."""
-    return lambda start, stop: loop(*given, start, stop, *results)
+def filling(compiled: Any, given: tuple[Any, ...], results: tuple[np.ndarray, ...]) -> Callable[[int, int], None]:
+    """A loop `compiled(*given, start, stop, *results)` as `in_parts` calls it."""
+    return lambda start, stop: compiled(*given, start, stop, *results)
 
 
 @cache
-def _pool(threads: int) -> ThreadPoolExecutor:
+def _pool(threads: int, caller: int) -> ThreadPoolExecutor:
+    """The threads of a caller, which waits for them alone."""
     return ThreadPoolExecutor(threads, "raylift")

@@ -14,7 +14,7 @@ from raylift.drr import plastimatch
 from raylift.errors import BadInput
 from raylift.weights import EMBEDDED, load_weights
 
-PACKAGES = ("torch", "monai", "geomloss", "kornia", "lightning-fabric", "SimpleITK", "pydicom", "numpy")
+PACKAGES = ("torch", "monai", "geomloss", "kornia", "lightning-fabric", "SimpleITK", "pydicom", "numba", "numpy")
 
 
 def examine() -> dict[str, Any]:

@@ -92,11 +92,17 @@ def _sum(gradients: Sequence[Tensor | None]) -> Tensor | None:
 def _each(threads: int, work: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> list[Any]:
     """What some work makes of each task, in their order."""
     every = torch.get_num_threads()
-    results = list(_pool(threads, max(1, every // threads)).map(lambda task: work(*task), tasks))
-    torch.set_num_threads(every)  # a new thread's number becomes that of threads to come
-    return results
+
+    def alone(task: tuple[Any, ...]) -> Any:
+        torch.set_num_threads(max(1, every // threads))
+        return work(*task)
+
+    try:
+        return list(_pool(threads).map(alone, tasks))
+    finally:
+        torch.set_num_threads(every)  # a thread's number becomes that of threads to come
 
 
 @cache
-def _pool(threads: int, within: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, "raylift", initializer=torch.set_num_threads, initargs=(within,))
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "raylift")

@@ -76,7 +76,7 @@ def _put(array: Any, row: Any, column: Any, value: Any) -> Any:
 
 @loop
 def power(x: float) -> float:
-    """eˣ for x ≤ 0 in single precision, to 2e-7 of its value; 0 below −87.
+    """eˣ for x ≤ 0 in single precision, to 2e-7 of its value; that of −87 below −87.
 
     eˣ = 2ᵏ eʳ with k the nearest integer to x / ln 2, so that |r| ≤ ln 2 / 2 and Taylor's series of degree 6 does.
     """

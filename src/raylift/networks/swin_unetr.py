@@ -29,7 +29,8 @@ class SwinUNETR(nn.Module):
             window of 4 divides them all, the paper's 7 pads each.
         checkpointing: the transformer keeps no activations for its gradient and computes them again.
 
-    Spatial sizes must be multiples of 32, and more than 32 along one axis at least (instance normalisation).
+    Spatial sizes must be multiples of 32, and more than 32 along one axis at least (instance normalisation). Raises
+    ValueError for other feature sizes.
     """
 
     def __init__(
@@ -41,6 +42,8 @@ class SwinUNETR(nn.Module):
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        if feature_size % 12:
+            raise ValueError(f"feature_size {feature_size} is no multiple of 12")
         c = feature_size
         self.swinViT = SwinTransformer(in_channels, c, window_size, checkpointing)
         self.encoder1 = _within(layer=ResidualBlock(in_channels, c))
@@ -91,13 +94,13 @@ class ResidualBlock(nn.Module):
         """(B, in, D, H, W) → (B, out, D, H, W)."""
         if min(maps.shape[2:]) < SMALLEST:
             with torch.autocast(maps.device.type, enabled=False):
-                maps = (maps.float() if maps.dtype == torch.bfloat16 else maps).contiguous()
+                maps = maps.to(_weight(self.conv1).dtype).contiguous()
                 return self.finish(self.conv1(maps), maps if self.same else self.conv3(maps))
         return self.finish(self.conv1(maps), maps if self.same else self.conv3(maps))
 
     def finish(self, first: Tensor, beside: Tensor) -> Tensor:
         """What follows the first convolution, and the one beside it."""
-        beside = beside if self.same else normalised(beside, slope=1)
+        beside = beside if self.same else normalised(beside, slope=1.0)
         return normalised(self.conv2(normalised(first)), beside)
 
 
