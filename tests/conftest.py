@@ -111,3 +111,12 @@ def store() -> Iterator["Store"]:
     store = Store()
     yield store
     store.close()
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """PyTorch's number of threads, one and several."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)

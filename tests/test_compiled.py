@@ -1,20 +1,10 @@
 """Parts of a loop cover it once, on as many threads as PyTorch may use."""
 
 import threading
-from collections.abc import Iterator
 
 import pytest
-import torch
 
 from raylift.compiled import filling, in_parts
-
-
-@pytest.fixture(params=[1, 3])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5, 100])

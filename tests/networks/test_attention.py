@@ -1,21 +1,11 @@
 """Attention in windows: the compiled loop against PyTorch's attention on gathered tokens, and windows by hand."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from raylift.networks.attention import _gathered, attend, relative_positions, windows_of
-
-
-@pytest.fixture(params=[1, 3])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raylift.compiled import in_parts
+from raylift.compiled import filling, in_parts
 from raylift.data import kernels
 from raylift.geometry import VolumeGrid
 from raylift.recipe import AugmentationPart
@@ -97,12 +95,8 @@ class Warp:
 def _sample(hu: Tensor, index: Tensor, shape: tuple[int, ...]) -> Tensor:
     """HU + 1000 on a grid whose lattice has index coordinates (kz, ky, kx, 3) in a scan, 0 outside of it."""
     density = torch.empty(shape)
-    in_parts(partial(_fill, hu.numpy(), index.numpy(), density.numpy()), shape[0])
+    in_parts(filling(kernels.sample_density, (hu.numpy(), index.numpy()), (density.numpy(),)), shape[0])
     return density
-
-
-def _fill(scan: np.ndarray, lattice: np.ndarray, density: np.ndarray, start: int, stop: int) -> None:
-    kernels.sample_density(scan, lattice, start, stop, density)
 
 
 def _sample_elsewhere(hu: Tensor, index: Tensor, shape: tuple[int, ...]) -> Tensor:
