@@ -53,7 +53,9 @@ class _Apart(torch.autograd.Function):
 
         def run(volume: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
             given = volume.detach().requires_grad_(wanted)
-            with torch.enable_grad(), torch.autocast("cpu", kind, enabled=mixed):
+            # The cache of casts is the process's: a thread that leaves would clear it under another, whose sums of
+            # gradients would then be rounded elsewhere.
+            with torch.enable_grad(), torch.autocast("cpu", kind, enabled=mixed, cache_enabled=False):
                 made = network(given)
             return given, made if isinstance(made, tuple) else (made,)
 
