@@ -5,21 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from raylift.compiled import loop
+from raylift.interpolation import at_edge, interpolate
 
 AIR = np.float32(-1000)
-
-
-@loop
-def _edge(scan: np.ndarray, x: float, y: float, z: float) -> float:
-    """Density at a position where some of the eight voxels may be missing and count as air."""
-    depth, height, width = scan.shape
-    i, j, k = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
-    total = np.float32(0)
-    for c in range(max(k, 0), min(k + 2, depth)):
-        for b in range(max(j, 0), min(j + 2, height)):
-            for a in range(max(i, 0), min(i + 2, width)):
-                total += (np.float32(scan[c, b, a]) - AIR) * (1 - abs(x - a)) * (1 - abs(y - b)) * (1 - abs(z - c))
-    return total
+INSIDE, NEAR = np.float32(0), np.float32(1)  # voxels beyond the outermost centres
 
 
 @loop
@@ -27,7 +16,7 @@ def sample_density(scan: np.ndarray, lattice: np.ndarray, start: int, stop: int,
     """Fill the slices start ... stop − 1 of a density.
 
     Args:
-        scan: (D, H, W) in Hounsfield units, int16 or float32.
+        scan: (D, H, W) in Hounsfield units, int16 or float32, in one piece.
         lattice: (kz, ky, kx, 3), float32, index coordinates (x, y, z) in the scan at equidistant nodes, the first and
             last at the first and last voxel of `density`; positions between them are interpolated.
         start: first slice.
@@ -37,52 +26,77 @@ def sample_density(scan: np.ndarray, lattice: np.ndarray, start: int, stop: int,
     depth, height, width = scan.shape
     d, h, w = density.shape
     kz, ky, kx, _ = lattice.shape
-    flat = scan.reshape(-1)
-    one = np.float32(1)
-    in_x, in_y, in_z = np.float32(width - 1), np.float32(height - 1), np.float32(depth - 1)
-    nodes = np.empty((3, kx), np.float32)  # of a row: its index coordinates at the nodes
-    position = np.empty((3, w), np.float32)  # and at the voxels
-    node, share = np.empty(w, np.int32), np.empty(w, np.float32)
-    for x in range(w):
-        at = x * (kx - 1) / max(w - 1, 1)
-        node[x] = min(int(at), kx - 2)
-        share[x] = at - node[x]
-    for z in range(start, stop):
-        at = z * (kz - 1) / max(d - 1, 1)
-        nz = min(int(at), kz - 2)
-        fz = np.float32(at - nz)
-        for y in range(h):
-            at = y * (ky - 1) / max(h - 1, 1)
-            ny = min(int(at), ky - 2)
-            fy = np.float32(at - ny)
-            for n in range(kx):
-                for axis in range(3):
-                    low = lattice[nz, ny, n, axis] * (one - fy) + lattice[nz, ny + 1, n, axis] * fy
-                    high = lattice[nz + 1, ny, n, axis] * (one - fy) + lattice[nz + 1, ny + 1, n, axis] * fy
-                    nodes[axis, n] = low * (one - fz) + high * fz
-            for x in range(w):
-                n = node[x]
-                for axis in range(3):
-                    position[axis, x] = nodes[axis, n] + (nodes[axis, n + 1] - nodes[axis, n]) * share[x]
-            row = density[z, y]
-            for x in range(w):
-                px, py, pz = position[0, x], position[1, x], position[2, x]
-                if 0 <= px < in_x and 0 <= py < in_y and 0 <= pz < in_z:
-                    i, j, m = np.uint32(px), np.uint32(py), np.uint32(pz)
-                    u, v, s = px - np.float32(i), py - np.float32(j), pz - np.float32(m)
-                    p = np.uint64((m * np.uint32(height) + j) * np.uint32(width) + i)
-                    q = p + np.uint64(width)
-                    r = p + np.uint64(height * width)
-                    t = r + np.uint64(width)
-                    next_ = np.uint64(1)
-                    a = np.float32(flat[p]) + (np.float32(flat[p + next_]) - np.float32(flat[p])) * u
-                    b = np.float32(flat[q]) + (np.float32(flat[q + next_]) - np.float32(flat[q])) * u
-                    e = np.float32(flat[r]) + (np.float32(flat[r + next_]) - np.float32(flat[r])) * u
-                    f = np.float32(flat[t]) + (np.float32(flat[t + next_]) - np.float32(flat[t])) * u
-                    a += (b - a) * v
-                    e += (f - e) * v
-                    row[x] = a + (e - a) * s - AIR
-                elif -1 < px < width and -1 < py < height and -1 < pz < depth:
-                    row[x] = _edge(scan, px, py, pz)
-                else:
-                    row[x] = 0
+    nodes_z, shares_z = _between(d, kz)
+    nodes_y, shares_y = _between(h, ky)
+    nodes_x, shares_x = _between(w, kx)
+    nodes = np.empty(kx, np.float32)
+    across = np.empty((ky, 3, w), np.float32)  # index coordinates on a slice, at the nodes along y and voxels along x
+    x, y, z = np.empty(w, np.float32), np.empty(w, np.float32), np.empty(w, np.float32)  # and of a row
+    place, pairs = np.empty(w, np.int32), np.empty((4, 2 * w), scan.dtype)
+    for k in range(start, stop):
+        for axis in range(3):
+            for j in range(ky):
+                for i in range(kx):
+                    low, high = lattice[nodes_z[k], j, i, axis], lattice[nodes_z[k] + 1, j, i, axis]
+                    nodes[i] = low + (high - low) * shares_z[k]
+                for i in range(w):
+                    low, high = nodes[nodes_x[i]], nodes[nodes_x[i] + 1]
+                    across[j, axis, i] = low + (high - low) * shares_x[i]
+        for j in range(h):
+            one, other, share = across[nodes_y[j]], across[nodes_y[j] + 1], shares_y[j]
+            for i in range(w):
+                x[i] = one[0, i] + (other[0, i] - one[0, i]) * share
+                y[i] = one[1, i] + (other[1, i] - one[1, i]) * share
+                z[i] = one[2, i] + (other[2, i] - one[2, i]) * share
+            row = density[k, j]
+            row[:] = 0
+            if _count(scan.shape, x, y, z, NEAR) == 0:
+                continue
+            begin, end = _inside(scan.shape, x, y, z)
+            for some in (range(begin), range(end, w)):
+                for i in some:
+                    if -1 < x[i] < width and -1 < y[i] < height and -1 < z[i] < depth:
+                        row[i] = at_edge(scan, x[i], y[i], z[i], AIR)
+            inner = row[begin:end]
+            interpolate(scan, x[begin:end], y[begin:end], z[begin:end], end - begin, place, pairs, inner)
+            for i in range(end - begin):
+                inner[i] -= AIR
+
+
+@loop
+def _between(count: int, nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """For `count` positions from the first node to the last: the node before each, and the share of the way on."""
+    node, share = np.empty(count, np.int32), np.empty(count, np.float32)
+    for k in range(count):
+        at = k * (nodes - 1) / max(count - 1, 1)
+        node[k] = min(int(at), nodes - 2)
+        share[k] = at - node[k]
+    return node, share
+
+
+@loop
+def _inside(shape: tuple[int, int, int], x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[int, int]:
+    """The first run begin ... end − 1 of a row's positions that lie between the outermost voxels' centres."""
+    depth, height, width = np.float32(shape[0] - 1), np.float32(shape[1] - 1), np.float32(shape[2] - 1)
+    count = len(x)
+    if _count(shape, x, y, z, INSIDE) == count:
+        return 0, count
+    begin = 0
+    while begin < count and not (0 <= x[begin] < width and 0 <= y[begin] < height and 0 <= z[begin] < depth):
+        begin += 1
+    end = begin
+    while end < count and 0 <= x[end] < width and 0 <= y[end] < height and 0 <= z[end] < depth:
+        end += 1
+    return begin, end
+
+
+@loop
+def _count(shape: tuple[int, int, int], x: np.ndarray, y: np.ndarray, z: np.ndarray, margin: float) -> int:
+    """How many of a row's positions lie within the outermost voxels' centres and a margin; found out on vectors."""
+    last_x, last_y = np.float32(shape[2] - 1) + margin, np.float32(shape[1] - 1) + margin
+    last_z = np.float32(shape[0] - 1) + margin
+    inside = np.int32(0)
+    for i in range(len(x)):
+        along = (x[i] >= -margin) & (x[i] < last_x) & (y[i] >= -margin) & (y[i] < last_y)
+        inside += np.int32(along & (z[i] >= -margin) & (z[i] < last_z))
+    return inside

@@ -1,0 +1,94 @@
+"""Trilinear interpolation in a volume at many positions, compiled by Numba: what projection and augmentation share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from raylift.compiled import loop
+
+
+@loop
+def at_edge(volume: np.ndarray, x: float, y: float, z: float, outside: float) -> np.float32:
+    """What a volume (D, H, W) has above `outside` at index coordinates some of whose eight voxels may be missing."""
+    depth, height, width = volume.shape
+    i, j, k = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
+    total = np.float32(0)
+    for c in range(max(k, 0), min(k + 2, depth)):
+        for b in range(max(j, 0), min(j + 2, height)):
+            for a in range(max(i, 0), min(i + 2, width)):
+                share = (1 - abs(x - a)) * (1 - abs(y - b)) * (1 - abs(z - c))
+                total += (np.float32(volume[c, b, a]) - outside) * share
+    return total
+
+
+@loop
+def interpolate(
+    volume: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray, count: int, place: np.ndarray, pairs: np.ndarray,
+    out: np.ndarray,
+) -> None:  # fmt: skip
+    """Fill out[:count] with a volume's values at index coordinates between its outermost voxels' centres.
+
+    Three loops, since the first and the last then work on vectors and only the second goes through memory at random,
+    four times for a position.
+
+    Args:
+        volume: (D, H, W), in one piece.
+        x: index coordinates, float32, like y and z; left as their fractions.
+        y: of all three, the first `count` count.
+        z: see y.
+        count: of positions.
+        place: int32, to write on, as long as x.
+        pairs: (4, 2 × length of x), of the volume's type, to write on.
+        out: float32, to fill.
+    """
+    _, height, width = volume.shape
+    flat = volume.reshape(-1)
+    across, up = np.int64(width), np.int64(height * width)
+    near, right, above, far = pairs[0], pairs[1], pairs[2], pairs[3]
+    for k in range(count):
+        i, j, m = np.int32(x[k]), np.int32(y[k]), np.int32(z[k])
+        x[k] -= np.float32(i)
+        y[k] -= np.float32(j)
+        z[k] -= np.float32(m)
+        place[k] = (m * np.int32(height) + j) * np.int32(width) + i
+    for k in range(count):
+        p = np.int64(place[k])
+        _copy_pair(flat, p, near, 2 * k)
+        _copy_pair(flat, p + across, right, 2 * k)
+        _copy_pair(flat, p + up, above, 2 * k)
+        _copy_pair(flat, p + up + across, far, 2 * k)
+    for k in range(count):
+        a, b = np.float32(near[2 * k]), np.float32(right[2 * k])
+        c, d = np.float32(above[2 * k]), np.float32(far[2 * k])
+        a += (np.float32(near[2 * k + 1]) - a) * x[k]
+        b += (np.float32(right[2 * k + 1]) - b) * x[k]
+        c += (np.float32(above[2 * k + 1]) - c) * x[k]
+        d += (np.float32(far[2 * k + 1]) - d) * x[k]
+        a += (b - a) * y[k]
+        c += (d - c) * y[k]
+        out[k] = a + (c - a) * z[k]
+
+
+def _pair_copied(typing: Any, source: Any, index: Any, target: Any, place: Any) -> Any:
+    """Copy source[index : index + 2] to target[place : place + 2] in one load and one store; both in one piece."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        width = signature.args[0].dtype.bitwidth
+        both = ir.IntType(2 * width).as_pointer()
+
+        def pointer(k: int) -> Any:
+            array = context.make_array(signature.args[k])(context, builder, args[k])
+            return builder.bitcast(builder.gep(array.data, [args[k + 1]]), both)
+
+        builder.store(builder.load(pointer(0), align=width // 8), pointer(2), align=width // 8)
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, target, types.int64), generate
+
+
+_copy_pair: Any = intrinsic(_pair_copied)
