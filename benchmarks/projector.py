@@ -1,36 +1,45 @@
-"""The PyTorch projector beside plastimatch: time and agreement on the same scan, views and detector.
+"""Our projector beside plastimatch: time and agreement, for whole scans as `raylift drr` projects them and for the
+sizes that training projects.
 
-    python benchmarks/projector.py                  # a phantom at 2 mm
+    python benchmarks/projector.py                  # a phantom of 300 × 512 × 512 voxels, eight views of 512²
     python benchmarks/projector.py CT [CT ...]      # DICOM folders, .nii.gz, .mha, ...
 
-Each engine turns one scan in memory into line integrals of 0°, 45°, 90° and 180° at 256 × 256 pixels, whole calls
-as `raylift drr --engine` makes them: plastimatch's time includes the file it reads and the process it starts. The
-engines take turns, so that a busy machine slows both. Times are medians over the runs with their range. Accuracy
-takes plastimatch's exact ray tracing as the reference: mean absolute difference over the mean, and the correlation
-of the pixels.
+Times are seconds a view. "call" is a whole call as `raylift drr --engine` makes it: ours turns Hounsfield units into
+attenuation and sets up rays, plastimatch writes and reads a file and starts a process. "projection" leaves that out:
+ours is the projector's time with the scan in memory, plastimatch's what it prints as its total without input and
+output. The engines take turns, so that a busy machine slows both; times are medians over the runs with their range.
+Accuracy takes plastimatch's exact ray tracing as the reference: mean absolute difference over the mean, and the
+correlation of the pixels.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
+import re
 import statistics
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 
 from raylift.data.phantom import thorax_phantom
-from raylift.drr import plastimatch, projector
+from raylift.drr import Projector, plastimatch, projector
 from raylift.errors import BadInput
-from raylift.geometry import PRESETS, Geometry, View
+from raylift.geometry import PRESETS, Geometry, View, VolumeGrid
 from raylift.thorax import find_thorax
-from raylift.volumes import Volume, read_volume, stem_of
+from raylift.volumes import Volume, hu_to_mu, read_volume, stem_of
 
-VIEWS = tuple(View(angle) for angle in (0.0, 45.0, 90.0, 180.0))
-ROW = "{:<24} {:<15} {:>5}  {:<22} {:<22} {:>9} {:>8} {:>11}"
+ROW = "{:<16} {:<12} {:>5} {:>5}  {:<20} {:<20} {:>6}  {:<20} {:<20} {:>6}  {:>6} {:>9}"
+HEAD = ("scan", "z×y×x", "views", "edge", "call: ours", "plastimatch", "ratio", "projection: ours", "plastimatch",
+        "ratio", "diff", "corr.")  # fmt: skip
+PHANTOM = (300, 512, 512), 0.9  # voxels, mm
+TRAINING = [(64, 2), (64, 8), (96, 4), (128, 2), (128, 8)]  # edge of the volume in voxels, views
 
 
 def timed(work: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
@@ -40,70 +49,91 @@ def timed(work: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
     return time.perf_counter() - start, result
 
 
-def spread(seconds: list[float]) -> str:
+def by_its_own_clock(work: Callable[[], np.ndarray]) -> tuple[float, float, np.ndarray]:
+    """Seconds that plastimatch takes for a whole call, and for projecting by its own account; and the images."""
+    run, said = subprocess.run, []
+
+    def heard(*args: Any, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+        done = run(*args, **kwargs)
+        said.append(done.stdout)
+        return done
+
+    with mock.patch.object(plastimatch.subprocess, "run", heard):
+        whole, images = timed(work)
+    total, files = (
+        sum(float(seconds) for text in said for seconds in re.findall(f"{name} time: ([0-9.e-]+)", text))
+        for name in ("Total", "I/O")
+    )
+    return whole, total - files, images
+
+
+def spread(seconds: Sequence[float]) -> str:
     """Median and range."""
-    return f"{statistics.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
+    return f"{statistics.median(seconds):.3f} ({min(seconds):.3f}–{max(seconds):.3f})"
 
 
-def compare(name: str, volume: Volume, geometry: Geometry, runs: int) -> None:
-    """Print a row of the table for each view."""
-    isocentre = find_thorax(volume).centre
-    for view in VIEWS:
-        engines: dict[str, Callable[[], np.ndarray]] = {
-            "torch": lambda view=view: projector.project_volume(volume, geometry, [view], isocentre)[0],
-            "plastimatch": lambda view=view: plastimatch.project_volume(volume, geometry, [view], isocentre)[0],
-        }
-        seconds: dict[str, list[float]] = {engine: [] for engine in engines}
-        images: dict[str, np.ndarray] = {}
-        for run in range(runs + 1):  # the first is not counted: it fills caches
-            for engine, work in engines.items():
-                took, images[engine] = timed(work)
-                if run:
-                    seconds[engine].append(took)
-        ours, theirs = images["torch"], images["plastimatch"]
-        ratio = statistics.median(seconds["plastimatch"]) / statistics.median(seconds["torch"])
-        shape = "×".join(str(n) for n in volume.grid.shape)
-        print(
-            ROW.format(
-                name[:24], shape, f"{view.angle:g}°", *(spread(seconds[engine]) for engine in engines),
-                f"{ratio:.2f}×", f"{np.abs(ours - theirs).mean() / theirs.mean():.2%}",
-                f"{np.corrcoef(ours.ravel(), theirs.ravel())[0, 1]:.6f}",
-            ),
-            flush=True,
-        )  # fmt: skip
+def compare(name: str, volume: Volume, pixels: int, preset: str, count: int, runs: int) -> None:
+    """Print a row of the table."""
+    geometry, isocentre = Geometry.preset(preset, pixels), find_thorax(volume).centre
+    views = [View(360.0 * k / count if count > 2 else 90.0 * k) for k in range(count)]
+    inner = Projector(volume.grid, geometry, views, isocentre)
+    mu = torch.from_numpy(hu_to_mu(volume.array.astype(np.float32)))[None]
+    times: dict[str, list[float]] = {key: [] for key in ("ours", "plastimatch", "our projection", "its projection")}
+    for run in range(runs + 1):  # the first is not counted: it fills caches
+        whole, ours = timed(lambda: projector.project_volume(volume, geometry, views, isocentre))
+        projection, _ = timed(lambda: inner(mu).numpy())
+        its, by_itself, theirs = by_its_own_clock(
+            lambda: plastimatch.project_volume(volume, geometry, views, isocentre)
+        )
+        if run:
+            for key, seconds in zip(times, (whole, its, projection, by_itself), strict=True):
+                times[key].append(seconds / count)
+    middle = {key: statistics.median(seconds) for key, seconds in times.items()}
+    print(
+        ROW.format(
+            name[:16], "×".join(str(n) for n in volume.grid.shape), count, pixels,
+            spread(times["ours"]), spread(times["plastimatch"]), f"{middle['plastimatch'] / middle['ours']:.1f}×",
+            spread(times["our projection"]), spread(times["its projection"]),
+            f"{middle['its projection'] / middle['our projection']:.1f}×",
+            f"{np.abs(ours - theirs).mean() / theirs.mean():.2%}",
+            f"{np.corrcoef(ours.ravel(), theirs.ravel())[0, 1]:.6f}",
+        ),
+        flush=True,
+    )  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ct", nargs="*", type=Path, help="CT scans; a phantom at 2 mm by default")
-    parser.add_argument("--runs", type=int, default=5, help="timed runs of each engine and view")
-    parser.add_argument("--pixels", type=int, default=256, help="detector pixels per edge")
+    parser.add_argument("ct", nargs="*", type=Path, help="CT scans; a phantom by default")
+    parser.add_argument("--runs", type=int, default=5, help="timed runs of each engine")
+    parser.add_argument("--pixels", type=int, default=512, help="detector pixels per edge, for whole scans")
+    parser.add_argument("--views", type=int, default=8, help="views of whole scans")
     parser.add_argument(
-        "--threads",
-        type=int,
-        default=torch.get_num_threads(),
-        help="threads of PyTorch; plastimatch takes OMP_NUM_THREADS, or all",
-    )
+        "--threads", type=int, default=torch.get_num_threads(),
+        help="of ours; plastimatch takes OMP_NUM_THREADS, or all",
+    )  # fmt: skip
     parser.add_argument("--geometry", choices=[k for k, g in PRESETS.items() if not g.parallel], default="chest-stand")
     options = parser.parse_args()
-    if options.runs < 1 or options.pixels < 1 or options.threads < 1:
-        parser.error("--runs, --pixels and --threads are at least 1")
+    if min(options.runs, options.pixels, options.threads, options.views) < 1:
+        parser.error("--runs, --pixels, --views and --threads are at least 1")
     if plastimatch.program() is None:
         parser.error("plastimatch is not installed: pip install plastimatch")
     torch.set_num_threads(options.threads)
-    geometry = Geometry.preset(options.geometry, options.pixels)
     try:
-        scans = [(stem_of(path), read_volume(path)) for path in options.ct] or [("phantom", thorax_phantom(0, 2.0))]
+        scans = [(stem_of(path), read_volume(path)) for path in options.ct]
     except BadInput as error:
         parser.exit(3, f"{error}\n")
-    print(
-        f"{platform.machine()}, {options.threads} threads, PyTorch {torch.__version__}, {options.geometry}, "
-        f"{options.pixels}² pixels, {options.runs} runs; seconds per view: median (range)\n"
-    )
-    print(ROW.format("scan", "voxels (z×y×x)", "view", "torch", "plastimatch", "speed-up",
-                     "diff", "correlation"))  # fmt: skip
+    phantom = thorax_phantom(0, 2.0)
+    if not scans:
+        scans = [("phantom", phantom.resample(VolumeGrid.box(phantom.grid.centre, *PHANTOM)))]
+    print(f"{platform.machine()}, {options.threads} threads, PyTorch {torch.__version__}, {options.geometry}, "
+          f"{options.runs} runs; seconds a view: median (range)\n")  # fmt: skip
+    print(ROW.format(*HEAD))
     for name, volume in scans:
-        compare(name, volume, geometry, options.runs)
+        compare(name, volume, options.pixels, options.geometry, options.views, options.runs)
+    for voxels, views in TRAINING:
+        cube = VolumeGrid.cube(find_thorax(phantom).centre, 320, voxels)
+        compare("training", phantom.resample(cube), voxels, options.geometry, views, options.runs)
 
 
 if __name__ == "__main__":

@@ -105,7 +105,9 @@ def unit_to_hu(unit: np.ndarray) -> np.ndarray:
 
 def hu_to_mu(hu: np.ndarray) -> np.ndarray:
     """Hounsfield units to linear attenuation in mm⁻¹, μ = 0.02·(1 + HU/1000), never below 0."""
-    return np.maximum(WATER_MU * (1 + hu / 1000), 0)
+    mu = np.multiply(hu, WATER_MU / 1000)
+    mu += WATER_MU
+    return np.maximum(mu, 0, out=mu)
 
 
 def suffix_of(path: Path) -> str:

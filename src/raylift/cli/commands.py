@@ -78,14 +78,11 @@ def drr(
     with named(ct):
         check_scan(volume)
         centre = point or find_thorax(volume).centre
-    images = []
     with progress_bar("projecting") as bar:
-        for done, view in enumerate(chosen, 1):
-            images.append(ENGINES[engine](volume, unit, [view], centre)[0])
-            bar(view.name, done, len(chosen))
-    import numpy as np
-
-    paths = write_xrays(XraySet(np.stack(images), chosen, unit, centre), output, engine)
+        images = ENGINES[engine](
+            volume, unit, chosen, centre, lambda done: bar(chosen[done - 1].name, done, len(chosen))
+        )
+    paths = write_xrays(XraySet(images, chosen, unit, centre), output, engine)
     if as_json:
         print_json({"xrays": [str(path) for path in paths], "isocentre_lps_mm": list(centre)})
     else:

@@ -1,6 +1,7 @@
 """Digitally reconstructed radiographs: two engines behind one interface."""
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -9,8 +10,20 @@ from raylift.drr.projector import Projector
 from raylift.geometry import Geometry, View
 from raylift.volumes import Volume
 
-# (whole scan in HU, unit, views, isocentre in mm) -> line integrals (V, rows, columns)
-Engine = Callable[[Volume, Geometry, Sequence[View], Sequence[float]], np.ndarray]
+
+class Engine(Protocol):
+    """Makes X-rays of a CT scan; see `drr.projector.project_volume`."""
+
+    def __call__(
+        self,
+        volume: Volume,
+        geometry: Geometry,
+        views: Sequence[View],
+        isocentre: Sequence[float],
+        progress: Callable[[int], None] = ...,
+    ) -> np.ndarray:
+        """The whole scan in HU → line integrals (V, rows, columns)."""
+
 
 ENGINES: dict[str, Engine] = {"torch": projector.project_volume, "plastimatch": plastimatch.project_volume}
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +28,13 @@ def program() -> Path | None:
     return Path(found) if found else None
 
 
-def project_volume(volume: Volume, geometry: Geometry, views: Sequence[View], isocentre: Sequence[float]) -> np.ndarray:
+def project_volume(
+    volume: Volume,
+    geometry: Geometry,
+    views: Sequence[View],
+    isocentre: Sequence[float],
+    progress: Callable[[int], None] = lambda done: None,
+) -> np.ndarray:
     """X-rays of a CT scan by `plastimatch drr` (Siddon's exact ray tracing); see `drr.projector.project_volume`.
 
     Raises:
@@ -45,11 +51,15 @@ def project_volume(volume: Volume, geometry: Geometry, views: Sequence[View], is
     turn = np.reshape(volume.grid.direction, (3, 3)).T
     x, y, z = (float(c) for c in turn @ volume.grid.origin)
     grid = replace(volume.grid, origin=(x, y, z), direction=IDENTITY)
-    mu = Volume(hu_to_mu(volume.array.astype(np.float32)), grid)
+    mu = Volume(hu_to_mu(volume.array.astype(np.float32, copy=False)), grid)
     with tempfile.TemporaryDirectory(prefix="raylift-") as folder:
         ct = Path(folder) / "mu.mha"
         sitk.WriteImage(mu.to_sitk(), str(ct))
-        return np.stack([_project_view(executable, ct, geometry, view, isocentre, turn) for view in views])
+        images = []
+        for view in views:
+            images.append(_project_view(executable, ct, geometry, view, isocentre, turn))
+            progress(len(images))
+        return np.stack(images)
 
 
 def _project_view(

@@ -1,9 +1,9 @@
-"""Differentiable cone-beam projection in PyTorch: the line integrals of a volume along the rays of an X-ray unit."""
+"""Differentiable cone-beam projection: the line integrals of a volume along the rays of an X-ray unit."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -144,17 +144,28 @@ def _add_up(volume: np.ndarray, rays: np.ndarray, count: int, sums: np.ndarray, 
 
 
 @torch.no_grad()
-def project_volume(volume: Volume, geometry: Geometry, views: Sequence[View], isocentre: Sequence[float]) -> np.ndarray:
-    """X-rays of a CT scan: the PyTorch engine of `raylift.drr.ENGINES`.
+def project_volume(
+    volume: Volume,
+    geometry: Geometry,
+    views: Sequence[View],
+    isocentre: Sequence[float],
+    progress: Callable[[int], None] = lambda done: None,
+) -> np.ndarray:
+    """X-rays of a CT scan: Raylift's own engine of `raylift.drr.ENGINES`.
 
     Args:
         volume: the whole scan in Hounsfield units.
         geometry: X-ray unit.
         views: directions of looking.
         isocentre: world point (x, y, z) in mm.
+        progress: called after each view with the number of views done.
 
     Returns:
         Line integrals (V, rows, columns), float32, no unit; row 0 is superior.
     """
-    mu = torch.from_numpy(hu_to_mu(volume.array.astype(np.float32)))
-    return Projector(volume.grid, geometry, views, isocentre)(mu[None])[0].numpy()
+    mu = torch.from_numpy(hu_to_mu(volume.array.astype(np.float32, copy=False)))[None]
+    images = []
+    for view in views:
+        images.append(Projector(volume.grid, geometry, [view], isocentre)(mu)[0, 0].numpy())
+        progress(len(images))
+    return np.stack(images)
