@@ -32,6 +32,12 @@ def loop(function: Callable[..., Any]) -> Any:
         return njit(**OPTIONS)(function)
 
 
+def applies(tensor: torch.Tensor) -> bool:
+    """Whether compiled loops compute with a tensor; else PyTorch does: elsewhere, in other precisions, in exports."""
+    ours = tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.bfloat16)
+    return ours and not torch.compiler.is_exporting()
+
+
 def in_parts(work: Callable[[int, int], None], count: int) -> None:
     """Call `work(start, stop)` for parts of 0 ... count, on `torch.get_num_threads()` threads at once."""
     threads = min(torch.get_num_threads(), count)

@@ -15,8 +15,9 @@ from safetensors.torch import load_model, save_model
 from raylift._version import __version__
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View
+from raylift.networks.exported import SUFFIXES, Exported, export
 from raylift.networks.mapping import XRAY_SCALE, Mapping
-from raylift.volumes import WATER_MU, WINDOW, replacing, write_json
+from raylift.volumes import WATER_MU, WINDOW, replacing, replacing_together, write_json
 
 EMBEDDED = Path(__file__).parent / "pretrained"
 
@@ -28,7 +29,7 @@ class Weights:
     Args:
         mapping: in evaluation mode.
         info: the content of `weights.json`.
-        path: of the safetensors file.
+        path: of the safetensors file or the exported model.
     """
 
     mapping: Mapping
@@ -78,9 +79,43 @@ def save_weights(mapping: Mapping, info: dict[str, Any], folder: Path) -> Path:
     path = folder / "weights.safetensors"
     with replacing(path) as temporary:
         save_model(mapping.network, str(temporary))  # a tensor that the network holds twice is written once
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    write_json({**info, "sha256": digest}, folder / "weights.json")
+    write_json({**info, "sha256": _digest(path)}, folder / "weights.json")
     return path
+
+
+def export_weights(weights: Weights, path: Path) -> float:
+    """Write the network as ONNX (`.onnx`) or OpenVINO IR (`.xml` and `.bin`), with a description `.json` beside it.
+
+    What comes out is weights to `load_weights` again, for `Reconstructor` and the commands; OpenVINO computes them.
+
+    Returns:
+        The largest difference of what the network and the exported one make of the same random X-rays, in the
+        network's window [0, 1].
+
+    Raises:
+        WrongUsage: the packages for it are not installed, or the path ends otherwise.
+        BadInput: the network cannot be exported.
+    """
+    if path.suffix not in SUFFIXES:
+        raise WrongUsage(f"{path.name}: the name of an exported model ends in {' or '.join(SUFFIXES)}")
+    mapping, pixels = weights.mapping, weights.mapping.geometry.pixels
+    generator = torch.Generator().manual_seed(0)
+    xrays = torch.rand(1, len(mapping.views), pixels, pixels, generator=generator) * XRAY_SCALE
+    with torch.no_grad(), replacing_together(path.parent) as folder:
+        lifted = mapping.lift(xrays)
+        export(mapping.network, lifted, folder / path.name)
+        difference = float((Exported(folder / path.name)(lifted) - mapping.network(lifted)).abs().max())
+        info = {**weights.info, "sha256": _digest(folder / path.name), "exported_from": weights.info["sha256"]}
+        write_json(info, folder / path.with_suffix(".json").name)
+    return difference
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of weights, hexadecimal; OpenVINO IR has a second file."""
+    digest = hashlib.sha256(path.read_bytes())
+    if path.suffix == ".xml":
+        digest.update(path.with_suffix(".bin").read_bytes())
+    return digest.hexdigest()
 
 
 def find_weights(place: str | Path | None) -> Path:
@@ -97,27 +132,32 @@ def load_weights(place: str | Path | None = None) -> Weights:
     """Load weights and check them.
 
     Args:
-        place: a weights.safetensors file, or a folder (a run, say) that holds one; None for the embedded weights.
+        place: a weights.safetensors file, or a folder (a run, say) that holds one, or an exported model; None for the
+            embedded weights.
 
     Raises:
         BadInput: missing, damaged, or not what their `weights.json` says.
+        WrongUsage: an exported model, and OpenVINO is not installed.
     """
     path = find_weights(place)
     sidecar = path.with_suffix(".json")
     try:
         info = json.loads(sidecar.read_text())
-        if hashlib.sha256(path.read_bytes()).hexdigest() != info["sha256"]:
-            raise BadInput(path, "its checksum is not the one in weights.json", "copy both files again")
+        if _digest(path) != info["sha256"]:
+            raise BadInput(path, f"its checksum is not the one in {sidecar.name}", "copy both files again")
         normalisation = info["normalisation"]
         if (normalisation["window_hu"], normalisation["xray_scale"]) != (list(WINDOW), XRAY_SCALE):
             raise BadInput(path, "made with another normalisation", f"use raylift {info['raylift']}")
         mapping = build_mapping(info)
-        load_model(mapping.network, path)
-    except BadInput:
+        if path.suffix in SUFFIXES:
+            mapping.network = Exported(path)
+        else:
+            load_model(mapping.network, path)
+    except (BadInput, WrongUsage):
         raise
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise BadInput(path, f"damaged weights ({reason})", "copy weights.safetensors and weights.json again") from None
+        raise BadInput(path, f"damaged weights ({reason})", f"copy {path.name} and {sidecar.name} again") from None
     return Weights(mapping.eval().requires_grad_(False), info, path)
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from raylift.compiled import filling, in_parts
+from raylift.compiled import applies, filling, in_parts
 from raylift.networks import attention_kernels as kernels
 from raylift.networks.bits import rows_of
 
@@ -86,7 +86,7 @@ def attend(qkv: Tensor, padding: Tensor, bias: Tensor, windows: Windows) -> Tens
     Returns:
         (B, T, C).
     """
-    if qkv.device.type == "cpu" and qkv.dtype in (torch.float32, torch.bfloat16):
+    if applies(qkv):
         out: Tensor = _Attention.apply(qkv, padding.float(), bias.float(), windows)
         return out
     return _gathered(qkv, padding, bias, windows)
@@ -98,11 +98,12 @@ def _gathered(qkv: Tensor, padding: Tensor, bias: Tensor, windows: Windows) -> T
     b, count, channels = qkv.shape
     heads, n, _ = bias.shape
     tokens = torch.cat([qkv, padding.to(qkv).expand(b, 1, -1)], 1)[:, places]  # −1 is the last: padding
-    q, k, v = tokens.view(b, len(places), n, 3, heads, -1).permute(3, 0, 1, 4, 2, 5)
+    q, k, v = tokens.view(b * len(places), n, 3, heads, -1).permute(2, 0, 3, 1, 4)
     mask = bias[None].to(q)
     if regions.numel():
-        mask = mask + float(kernels.MASKED) * (regions[:, :, None] != regions[:, None, :])[:, None].to(q)
-    made = F.scaled_dot_product_attention(q, k, v, mask).transpose(2, 3).reshape(b, -1, channels // 3)
+        apart = (regions[:, :, None] != regions[:, None, :])[:, None].to(q)
+        mask = (mask + float(kernels.MASKED) * apart).repeat(b, 1, 1, 1)
+    made = F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).reshape(b, -1, channels // 3)
     inside = (places.flatten() >= 0).nonzero()[:, 0]
     return made.new_zeros(b, count, channels // 3).index_copy(1, places.flatten()[inside], made[:, inside])
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from raylift.compiled import filling, in_parts
+from raylift.compiled import applies, filling, in_parts
 from raylift.networks import normalisation_kernels as kernels
 from raylift.networks.bits import rows_of
 
@@ -33,7 +33,7 @@ def normalised(maps: Tensor, beside: Tensor | None = None, slope: float = SLOPE)
         beside: as large; added before the leaky ReLU.
         slope: of negative values; 1 leaves them as they are.
     """
-    if _compiled(maps):
+    if applies(maps):
         out: Tensor = _Normalised.apply(maps, None if beside is None else beside.to(maps.dtype), slope)
         return out
     out = F.instance_norm(maps, eps=EPSILON)
@@ -51,16 +51,12 @@ class LayerNorm(nn.LayerNorm):
 def layer_norm(tokens: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
     """Tokens (..., C), each to mean 0 and variance 1, times a weight plus a bias (C,) if given."""
     channels = tokens.shape[-1]
-    if not _compiled(tokens):
+    if not applies(tokens):
         return F.layer_norm(tokens, (channels,), weight, bias)
     one = tokens.new_ones(channels, dtype=torch.float32) if weight is None else weight.float()
     zero = tokens.new_zeros(channels, dtype=torch.float32) if bias is None else bias.float()
     out: Tensor = _LayerNorm.apply(tokens, one, zero)
     return out
-
-
-def _compiled(maps: Tensor) -> bool:
-    return maps.device.type == "cpu" and maps.dtype in (torch.float32, torch.bfloat16)
 
 
 class _Normalised(torch.autograd.Function):
