@@ -121,6 +121,7 @@ def test_keys_of_the_other_objective_are_unknown(path: Path) -> None:
         ("lift=repaet", "the nearest is 'repeat'"),
         ("network.name=swin-unet", "the nearest is 'swin_unetr'"),
         ("network.feature_size=16", "network.feature_size: 16 is no multiple of 12"),
+        ("network={name: unet, checkpointing: true}", "checkpointing is for swin_unetr, not unet"),
     ],
 )
 def test_wrong_values_are_named(path: Path, override: str, expected: str) -> None:

@@ -66,11 +66,19 @@ class DataPart(Part):
 
 
 class NetworkPart(Part):
-    """The mapping network g, by its name in the registry; the window size is for networks that have windows."""
+    """The mapping network g, by its name in the registry.
+
+    Args:
+        name: in the registry.
+        feature_size: width of the first stage.
+        window_size: edge of the attention windows in tokens, for networks that have windows.
+        checkpointing: Swin UNETR's transformer computes its activations again for the gradient: less memory, more time.
+    """
 
     name: str = "swin_unetr"
     feature_size: Count = 12
     window_size: Count = 4
+    checkpointing: bool = False
 
     @field_validator("name")
     @classmethod
@@ -84,6 +92,12 @@ class NetworkPart(Part):
         if name is not None and size % NETWORKS[name].multiple:
             raise ValueError(f"{size} is no multiple of {NETWORKS[name].multiple}, as {name} needs")
         return size
+
+    @model_validator(mode="after")
+    def _can_checkpoint(self) -> NetworkPart:
+        if self.checkpointing and "checkpointing" not in NETWORKS[self.name].options:
+            raise ValueError(f"checkpointing is for swin_unetr, not {self.name}")
+        return self
 
 
 class PaperObjectivePart(Part):

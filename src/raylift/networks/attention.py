@@ -117,25 +117,25 @@ class _Attention(torch.autograd.Function):
         heads, n, _ = bias.shape
         channels = qkv.shape[2] // 3
         out = qkv.new_empty(*qkv.shape[:2], channels)
-        peaks = torch.empty(len(qkv), len(windows.places), heads, n)
+        log_totals = torch.empty(len(qkv), len(windows.places), heads, n)
         shared = (padding.numpy(), windows.places, windows.regions, flipped.numpy(), (channels // heads) ** -0.5)
-        for tokens, made, peak in zip(rows_of(qkv), rows_of(out), peaks.numpy(), strict=True):
-            in_parts(filling(kernels.attend, (tokens, *shared), (made, peak)), len(windows.places))
-        ctx.save_for_backward(qkv, out, peaks)
+        for tokens, made, log_total in zip(rows_of(qkv), rows_of(out), log_totals.numpy(), strict=True):
+            in_parts(filling(kernels.attend, (tokens, *shared), (made, log_total)), len(windows.places))
+        ctx.save_for_backward(qkv, out, log_totals)
         ctx.windows, ctx.shared = windows, shared
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        qkv, out, peaks = ctx.saved_tensors
+        qkv, out, log_totals = ctx.saved_tensors
         padding, _, _, bias, _ = ctx.shared
         of_qkv = torch.empty_like(qkv)
         of_padding, of_bias = np.zeros_like(padding), np.zeros_like(bias)
-        arrays = (rows_of(qkv), rows_of(out), peaks.numpy(), rows_of(gradient.contiguous()), rows_of(of_qkv))
-        for tokens, made, peak, slope, to in zip(*arrays, strict=True):
+        arrays = (rows_of(qkv), rows_of(out), log_totals.numpy(), rows_of(gradient.contiguous()), rows_of(of_qkv))
+        for tokens, made, log_total, slope, to in zip(*arrays, strict=True):
             sums: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-            given = (tokens, *ctx.shared, made, peak, slope)
+            given = (tokens, *ctx.shared, made, log_total, slope)
 
             def part(start: int, stop: int, given: Any = given, to: Any = to, sums: Any = sums) -> None:
                 sums[start] = np.zeros_like(padding), np.zeros_like(bias)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from raylift.compiled import loop
-from raylift.networks.bits import get, power, put
+from raylift.networks.bits import get, exponential, put
 
 QUERIES = 64
 MASKED = np.float32(-100)  # as Swin Transformer's, added to the score of tokens that do not see each other
@@ -111,7 +111,7 @@ def _score(
 @loop
 def attend(
     tokens: np.ndarray, padding: np.ndarray, places: np.ndarray, regions: np.ndarray, bias: np.ndarray, scale: float,
-    start: int, stop: int, out: np.ndarray, peaks: np.ndarray,
+    start: int, stop: int, out: np.ndarray, log_totals: np.ndarray,
 ) -> None:  # fmt: skip
     """softmax(q kᵀ scale + bias + mask) v in the windows start ... stop − 1.
 
@@ -125,7 +125,7 @@ def attend(
         start: first window.
         stop: after the last window.
         out: (T, C) to fill.
-        peaks: (windows, heads, n), float32, to fill with the logarithm of each softmax's denominator.
+        log_totals: (windows, heads, n), float32, to fill with the logarithm of each softmax's denominator.
     """
     heads, n, _ = bias.shape
     channels = out.shape[1]
@@ -155,13 +155,13 @@ def attend(
                 for j in range(n):
                     row = scores[j]
                     for i in range(width):
-                        value = power(row[i] - highest[i])
+                        value = exponential(row[i] - highest[i])
                         row[i] = value
                         total[i] += value
                 _combine(scores, v, width, made)
-                peak = peaks[window, head, first : first + width]
+                log_total = log_totals[window, head, first : first + width]
                 for i in range(width):
-                    peak[i] = highest[i] + np.log(total[i])
+                    log_total[i] = highest[i] + np.log(total[i])
                     token = some[i]
                     if token >= 0:
                         for c in range(d):
@@ -171,7 +171,7 @@ def attend(
 @loop
 def attend_back(
     tokens: np.ndarray, padding: np.ndarray, places: np.ndarray, regions: np.ndarray, bias: np.ndarray, scale: float,
-    out: np.ndarray, peaks: np.ndarray, gradient: np.ndarray, start: int, stop: int,
+    out: np.ndarray, log_totals: np.ndarray, gradient: np.ndarray, start: int, stop: int,
     of_tokens: np.ndarray, of_padding: np.ndarray, of_bias: np.ndarray,
 ) -> None:  # fmt: skip
     """The gradients of `attend` (Dao et al. 2022) for the windows start ... stop − 1.
@@ -215,11 +215,11 @@ def attend_back(
                     dots[i] = dot
                 _score(q, k, scale, bias[head], region, first, width, scores)
                 _multiply(slope, v, width, slopes)
-                peak = peaks[window, head, first : first + width]
+                log_total = log_totals[window, head, first : first + width]
                 for j in range(n):
                     row, other = scores[j], slopes[j]
                     for i in range(width):
-                        row[i] = power(row[i] - peak[i])
+                        row[i] = exponential(row[i] - log_total[i])
                     for i in range(width):
                         other[i] = row[i] * (other[i] - dots[i])
                 _gather(scores, slope, width, of_v)

@@ -1,4 +1,4 @@
-"""Maps in compiled loops: float32, or bfloat16 as uint16, computed in float32; and a power that vectorises."""
+"""Maps in compiled loops: float32, or bfloat16 as uint16, computed in float32; and an exponential that vectorises."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _put(array: Any, row: Any, column: Any, value: Any) -> Any:
 
 
 @loop
-def power(x: float) -> float:
+def exponential(x: float) -> float:
     """eˣ for x ≤ 0 in single precision, to 2e-7 of its value; that of −87 below −87.
 
     eˣ = 2ᵏ eʳ with k the nearest integer to x / ln 2, so that |r| ≤ ln 2 / 2 and Taylor's series of degree 6 does.

@@ -86,7 +86,9 @@ class Exported(nn.Module):
             raise BadInput(path, f"OpenVINO cannot read it ({reason})", "export it again") from None
 
     def forward(self, lifted: Tensor) -> Tensor:
-        """Compute; X-rays on another device come back to it."""
+        """Compute; X-rays on another device come back to it. Raises WrongUsage where a gradient is wanted."""
+        if torch.is_grad_enabled() and lifted.requires_grad:
+            raise WrongUsage("an exported model has no gradients: give the weights that it was made from")
         made: np.ndarray = self.compiled([lifted.float().cpu().numpy()])[0]
         return torch.from_numpy(made.copy()).to(lifted.device)
 

@@ -27,6 +27,7 @@ class Mapping(nn.Module):
         views: one per X-ray.
         voxels: edge of the cube in voxels.
         cube_mm: edge of the cube in mm.
+        checkpointing: as in the registry.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Mapping(nn.Module):
         views: Sequence[View],
         voxels: int,
         cube_mm: float,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.lift_name, self.geometry, self.views = lift, geometry, tuple(views)
@@ -52,6 +54,7 @@ class Mapping(nn.Module):
             window_size=window_size,
             voxels=voxels,
             axes=[depth_axis(view) for view in self.views],
+            checkpointing=checkpointing,
         )
         self._lifts: dict[View, Lift] = {}  # outside of the module tree: nothing here is learned
 

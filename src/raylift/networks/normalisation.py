@@ -19,7 +19,6 @@ from raylift.compiled import applies, filling, in_parts
 from raylift.networks import normalisation_kernels as kernels
 from raylift.networks.bits import rows_of
 
-EPSILON = 1e-5
 SLOPE = 0.01
 COLUMNS = 64  # channels of as many voxels side by side fill this many columns
 NONE = np.empty((0, 0), np.float32)
@@ -36,7 +35,7 @@ def normalised(maps: Tensor, beside: Tensor | None = None, slope: float = SLOPE)
     if applies(maps):
         out: Tensor = _Normalised.apply(maps, None if beside is None else beside.to(maps.dtype), slope)
         return out
-    out = F.instance_norm(maps, eps=EPSILON)
+    out = F.instance_norm(maps, eps=kernels.EPSILON)
     return F.leaky_relu(out if beside is None else out + beside, slope)
 
 
@@ -69,13 +68,13 @@ class _Normalised(torch.autograd.Function):
         besides = [NONE] * len(maps) if beside is None else _rows(_channels_last(beside))
         moments = []
         for x, other, made in zip(_rows(maps), besides, _rows(out), strict=True):
-            first = _first(x, maps.shape[1])
-            sums = _summed(lambda *part, x=x, first=first: kernels.add_moments(x, first, *part), x, maps.shape[1])
+            origin = _origin(x, maps.shape[1])
+            sums = _summed(lambda *part, x=x, origin=origin: kernels.add_moments(x, origin, *part), x, maps.shape[1])
             mean, square = sums / (x.size // maps.shape[1])
-            scale = 1 / np.sqrt(np.maximum(square - mean**2, 0) + EPSILON)
-            mean = mean + first[: len(mean)]
+            scale = 1 / np.sqrt(np.maximum(square - mean**2, 0) + kernels.EPSILON)
+            mean = mean + origin[: len(mean)]
             moments.append((mean, scale))
-            given = (x, other, _beside_itself(mean, x), _beside_itself(scale, x), slope)
+            given = (x, other, _tiled(mean, x), _tiled(scale, x), slope)
             in_parts(filling(kernels.normalise, given, (made,)), len(x))
         ctx.save_for_backward(maps, out)
         ctx.moments, ctx.slope, ctx.alone = moments, slope, beside is None
@@ -91,12 +90,12 @@ class _Normalised(torch.autograd.Function):
         slope, channels = ctx.slope, maps.shape[1]
         arrays = (_rows(_channels_last(gradient)), _rows(out), _rows(maps), _rows(of_maps), of_besides)
         for (mean, scale), g, y, x, to, to_beside in zip(ctx.moments, *arrays, strict=True):
-            centred = (g, y, x, _beside_itself(mean, x))
+            centred = (g, y, x, _tiled(mean, x))
             sums = _summed(lambda *part, given=centred: kernels.add_slopes(*given, slope, *part), x, channels)
             plain, crossed = sums / (x.size // channels)
             # ∂L/∂x = scale (g − mean(g) − x̂ mean(g x̂))
             factors = np.stack([scale, -(scale**3) * crossed, -scale * plain])
-            given = (*centred, _beside_itself(factors, x), slope)
+            given = (*centred, _tiled(factors, x), slope)
             in_parts(filling(kernels.put_slopes, given, (to, to_beside)), len(x))
         return of_maps, of_beside, None
 
@@ -142,17 +141,17 @@ def _rows(maps: Tensor) -> list[np.ndarray]:
     return rows_of(maps.permute(0, 2, 3, 4, 1).reshape(len(maps), voxels // beside, beside * channels))
 
 
-def _beside_itself(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _tiled(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Values (..., C) of channels for the columns of rows."""
     return np.tile(values, rows.shape[1] // values.shape[-1]).astype(np.float32)
 
 
-def _first(rows: np.ndarray, channels: int) -> np.ndarray:
+def _origin(rows: np.ndarray, channels: int) -> np.ndarray:
     """The first voxel's channels, for the columns of rows."""
     voxel = rows[0, :channels]
     if voxel.dtype == np.uint16:
         voxel = (voxel.astype(np.uint32) << 16).view(np.float32)
-    return _beside_itself(voxel, rows)
+    return _tiled(voxel, rows)
 
 
 def _summed(add: Callable[[int, int, np.ndarray], None], rows: np.ndarray, channels: int | None = None) -> np.ndarray:

@@ -16,8 +16,8 @@ EPSILON = np.float32(1e-5)
 
 
 @loop
-def add_moments(maps: np.ndarray, first: np.ndarray, start: int, stop: int, sums: np.ndarray) -> None:
-    """Add Σ (x − first) and Σ (x − first)² over the rows start ... stop − 1 to sums (2, columns), float64."""
+def add_moments(maps: np.ndarray, origin: np.ndarray, start: int, stop: int, sums: np.ndarray) -> None:
+    """Add Σ (x − origin) and Σ (x − origin)² over the rows start ... stop − 1 to sums (2, columns), float64."""
     columns = maps.shape[1]
     one, two = np.empty(columns, np.float32), np.empty(columns, np.float32)
     for begin in range(start, stop, ROWS):
@@ -25,7 +25,7 @@ def add_moments(maps: np.ndarray, first: np.ndarray, start: int, stop: int, sums
         two[:] = 0
         for row in range(begin, min(begin + ROWS, stop)):
             for c in range(columns):
-                value = get(maps, row, c) - first[c]
+                value = get(maps, row, c) - origin[c]
                 one[c] += value
                 two[c] += value * value
         for c in range(columns):

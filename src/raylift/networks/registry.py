@@ -29,7 +29,7 @@ class Entry:
 
 
 NETWORKS: dict[str, Entry] = {
-    "swin_unetr": Entry("raylift.networks.swin_unetr:SwinUNETR", options=("window_size",), multiple=12),
+    "swin_unetr": Entry("raylift.networks.swin_unetr:SwinUNETR", options=("window_size", "checkpointing"), multiple=12),
     "monai_swin_unetr": Entry("raylift.networks.monai_swin_unetr:SwinUNETR", options=("window_size",), multiple=12),
     "unet": Entry("raylift.networks.unets:unet"),
     "attention_unet": Entry("raylift.networks.unets:attention_unet"),
@@ -50,7 +50,7 @@ def available() -> tuple[str, ...]:
 
 def build(
     name: str, *, in_channels: int, out_channels: int, feature_size: int, window_size: int, voxels: int,
-    axes: Sequence[int],
+    axes: Sequence[int], checkpointing: bool = False,
 ) -> nn.Module:  # fmt: skip
     """A mapping network: lifted views (B, in_channels, D, H, W), or images (B, N, D, W) → (B, out_channels, D, H, W).
 
@@ -62,6 +62,7 @@ def build(
         window_size: edge of the attention windows in tokens, for networks that have them.
         voxels: edge of the volume, for networks that must know it.
         axes: for each view the axis of (z, y, x) along which it looks, for networks that take images.
+        checkpointing: activations are computed again for the gradient, in networks that can.
 
     Raises:
         KeyError: the name is not in the registry.
@@ -69,7 +70,7 @@ def build(
     entry = NETWORKS[name]
     module, _, attribute = entry.path.partition(":")
     made = getattr(importlib.import_module(module), attribute)
-    given = {"window_size": window_size, "voxels": voxels, "axes": axes}
+    given = {"window_size": window_size, "voxels": voxels, "axes": axes, "checkpointing": checkpointing}
     options: dict[str, Any] = {option: given[option] for option in entry.options}
     if entry.takes == "volume":
         options |= {"in_channels": in_channels, "out_channels": out_channels}

@@ -154,8 +154,10 @@ class SwinTransformer(nn.Module):
         maps = [tokens]
         for k in range(1, 5):
             (stage,) = getattr(self, f"layers{k}")
-            again = self.checkpointing and torch.is_grad_enabled()
-            tokens = checkpoint(stage, tokens, use_reentrant=False) if again else stage(tokens)
+            if self.checkpointing and torch.is_grad_enabled():  # nothing in it is random
+                tokens = checkpoint(stage, tokens, use_reentrant=False, preserve_rng_state=False)
+            else:
+                tokens = stage(tokens)
             maps.append(tokens)
         # Tokens last are channels last, so this moves nothing.
         return [layer_norm(tokens).permute(0, 4, 1, 2, 3) for tokens in maps]

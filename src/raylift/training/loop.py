@@ -92,6 +92,7 @@ class Run:
             network=recipe.network.name,
             feature_size=recipe.network.feature_size,
             window_size=recipe.network.window_size,
+            checkpointing=recipe.network.checkpointing,
             lift=recipe.lift,
             geometry=geometry,
             views=recipe.view_list,
