@@ -92,7 +92,7 @@ def compare(feature_size: int, window: int, shape: tuple[int, ...], runs: int) -
 def check() -> None:
     """Print the largest differences from MONAI's, in values and gradients, for many sizes."""
     print(
-        "feature size, window, voxels: largest |difference| of values, of gradients; in bfloat16, relative: ours, MONAI's"
+        "feature size, window, voxels: largest |difference| of values, gradients; relative in bfloat16: ours, MONAI's"
     )
     for feature_size, window, voxels in CHECKED:
         torch.manual_seed(1)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from raylift.compiled import loop
-from raylift.networks.bits import get, exponential, put
+from raylift.networks.bits import exponential, get, put
 
 QUERIES = 64
 MASKED = np.float32(-100)  # as Swin Transformer's, added to the score of tokens that do not see each other
