@@ -15,6 +15,7 @@ from raylift.errors import BadInput
 from raylift.weights import EMBEDDED, load_weights
 
 PACKAGES = ("torch", "monai", "geomloss", "kornia", "lightning-fabric", "SimpleITK", "pydicom", "numba", "numpy")
+OPTIONAL = ("openvino", "onnx", "onnxscript", "idc-index-data")
 
 
 def examine() -> dict[str, Any]:
@@ -28,9 +29,17 @@ def examine() -> dict[str, Any]:
         "raylift": __version__,
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": {name: importlib.metadata.version(name) for name in [*PACKAGES, *filter(_installed, OPTIONAL)]},
         "devices": ["cpu", *(torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count()))],
         "threads": torch.get_num_threads(),
         "engines": {"torch": "built in", "plastimatch": str(engine) if engine else "not found"},
         "weights": {"folder": EMBEDDED.name, **weights},
     }
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

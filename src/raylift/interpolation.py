@@ -38,12 +38,12 @@ def interpolate(
 
     Args:
         volume: (D, H, W), in one piece.
-        x: index coordinates, float32, like y and z; left as their fractions.
-        y: of all three, the first `count` count.
-        z: see y.
+        x: index coordinates, float32, at least `count`; their fractions are left in them.
+        y: likewise.
+        z: likewise.
         count: of positions.
-        place: int32, to write on, as long as x.
-        pairs: (4, 2 × length of x), of the volume's type, to write on.
+        place: int32, as long as x, to write on.
+        pairs: (4, twice the length of x), of the volume's type, to write on.
         out: float32, to fill.
     """
     _, height, width = volume.shape

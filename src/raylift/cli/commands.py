@@ -234,6 +234,7 @@ def export(
     from raylift.weights import export_weights, load_weights
 
     check_output(output)
+    say("exporting: some ten seconds")
     difference = export_weights(load_weights(weights), output)
     say(f"{output}; on the same X-rays it differs by {2000 * difference:.2g} HU at most")
 
