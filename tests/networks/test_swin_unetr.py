@@ -5,6 +5,7 @@ import torch
 from monai.networks.nets import SwinUNETR as MonaiSwinUNETR
 from torch import Tensor, nn
 
+from raylift.networks.apart import Apart
 from raylift.networks.swin_unetr import SwinUNETR
 
 
@@ -59,18 +60,25 @@ def test_equals_monai_in_single_precision(window_size: int) -> None:
     assert max(float((slopes[name] - expected_slopes[name]).abs().max()) for name in slopes) < 1e-4
 
 
+def test_feature_sizes_that_heads_cannot_share() -> None:
+    with pytest.raises(ValueError, match="16 is no multiple of 12"):
+        SwinUNETR(2, 1, 16, 4)
+
+
 def test_state_is_monais() -> None:
     ours, theirs = pair()
     theirs.load_state_dict(ours.state_dict())
     assert {n: t.shape for n, t in ours.state_dict().items()} == {n: t.shape for n, t in theirs.state_dict().items()}
 
 
-def test_checkpointing_changes_nothing() -> None:
+@pytest.mark.parametrize("mixed", [False, True])
+def test_checkpointing_changes_nothing(mixed: bool) -> None:
     ours, _ = pair()
     again = SwinUNETR(2, 1, 12, 4, checkpointing=True)
     again.load_state_dict(ours.state_dict())
-    volume = torch.rand(1, 2, 64, 32, 32)
-    (expected, expected_slopes), (found, slopes) = outcome(ours, volume), outcome(again, volume)
+    volume = torch.rand(2, 2, 64, 32, 32)
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        (expected, expected_slopes), (found, slopes) = (outcome(Apart(n), volume) for n in (ours, again))
     assert torch.equal(found, expected)
     assert all(torch.allclose(slopes[name], expected_slopes[name], atol=1e-6) for name in expected_slopes)
 
