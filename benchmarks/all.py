@@ -1,4 +1,4 @@
-"""Every benchmark, one after the other, printed as it comes; about an hour on two cores.
+"""Every benchmark but for quality.py, which takes finished runs: one after the other, an hour on two cores.
 
     python benchmarks/all.py PREPARED                                # a dataset of `raylift data prepare`
     python benchmarks/all.py PREPARED --before CHECKOUT --ct CT      # training against another checkout; a real scan

@@ -28,6 +28,8 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", help="NAME=RUN")
     parser.add_argument("-o", "--output", type=Path, default=Path("quality.png"))
     options = parser.parse_args()
+    if not all("=" in given for given in options.runs):
+        parser.error("give runs as NAME=RUN")
     figure, axes = plt.subplots(1, len(SHOWN), figsize=(9, 3.4), layout="constrained")
     for name, _, run in (given.partition("=") for given in options.runs):
         for axis, column in zip(axes, SHOWN, strict=True):
@@ -38,7 +40,7 @@ def main() -> None:
                 + ", ".join(f"{v:.3f} ({m:.0f} min)" for m, v in zip(minutes, values, strict=True))
             )
     for axis, label in zip(axes, SHOWN.values(), strict=True):
-        axis.set(xlabel="minutes of training on two cores", ylabel=f"{label}, validation patients")
+        axis.set(xlabel="minutes of training", ylabel=f"{label}, validation patients")
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
     figure.savefig(options.output, dpi=130)

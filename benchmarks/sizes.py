@@ -6,18 +6,23 @@
 
 A training step is lift, network in bfloat16, L1 and AdamW on one volume; a reconstruction is lift and network in
 float32. Each is measured in a process of its own, whose peak memory it is, all of it; times are medians after a first
-run that compiles. With --checkpointing the step of each network is measured twice: the transformer keeping its
-activations, and computing them again.
+run that compiles. "nan" is a process that died for want of memory. With --checkpointing the step of each network is
+measured twice: the transformer keeping its activations, and computing them again.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import math
 import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -61,6 +66,15 @@ def measure(kind: str, network: tuple[int, int], voxels: int, views: int, checkp
     return statistics.median(seconds[1:]), _peak() / GIB
 
 
+def alone(*given: Any) -> tuple[float, float]:
+    """`measure` in a process of its own; NaN where that dies for want of memory."""
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(measure, *given).result()
+    except BrokenProcessPool:
+        return math.nan, math.nan
+
+
 def _peak() -> int:
     """This process's peak in bytes on Linux; `getrusage` begins with that of the parent."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
@@ -82,6 +96,7 @@ def plot(rows: list[tuple[str, int, int, float, float]], path: Path) -> None:
         axis.set_xticks(sorted({row[1] for row in rows}))
         axis.grid(alpha=0.3)
     axes[1].axhline(16, color="grey", linestyle="--", linewidth=1)
+    axes[1].annotate("16 GiB", (0.02, 16), xycoords=("axes fraction", "data"), va="bottom", fontsize=8, color="grey")
     axes[0].legend(fontsize=8)
     figure.savefig(path, dpi=130)
 
@@ -97,19 +112,16 @@ def main() -> None:
     print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads\n")
     print(ROW.format("network", "voxels", "views", "again", "step (s)", "(GiB)", "reconstr. (s)", "(GiB)"))
     rows = []
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        for name in options.networks:
-            feature_size, window = (int(part) for part in name.split(","))
-            for views in options.views:
-                for voxels in options.voxels:
-                    for again in (False, True) if options.checkpointing else (False,):
-                        given = ((feature_size, window), voxels, views, again)
-                        step = pool.apply(measure, ("step", *given))
-                        other = pool.apply(measure, ("reconstruction", *given))
-                        numbers = [f"{value:.2f}" for value in (*step, *other)]
-                        print(ROW.format(name, f"{voxels}³", views, "yes" if again else "no", *numbers), flush=True)
-                        if not again:
-                            rows.append((name, voxels, views, *step))
+    for name, views, voxels in itertools.product(options.networks, options.views, options.voxels):
+        feature_size, window = (int(part) for part in name.split(","))
+        for again in (False, True) if options.checkpointing else (False,):
+            given = ((feature_size, window), voxels, views, again)
+            step = alone("step", *given)
+            other = (math.nan, math.nan) if again else alone("reconstruction", *given)
+            numbers = [f"{value:.2f}" for value in (*step, *other)]
+            print(ROW.format(name, f"{voxels}³", views, "yes" if again else "no", *numbers), flush=True)
+            if not again:
+                rows.append((name, voxels, views, *step))
     if options.plot:
         plot(rows, options.plot)
 

@@ -16,6 +16,7 @@ import multiprocessing
 import platform
 import statistics
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
@@ -52,15 +53,15 @@ def peak_gib(name: str, mixed: bool, feature_size: int, window: int, shape: tupl
     """What two steps of a network add to the peak of a fresh process, in GiB."""
     network, volume = build(name, feature_size, window), torch.rand(shape)
     network = Apart(network) if name == "ours" else network
-    before = _peak_kib()
+    before = _kib("VmRSS")
     for _ in range(2):
         step(network, volume, mixed)
-    return (_peak_kib() - before) / 2**20
+    return (_kib("VmHWM") - before) / 2**20
 
 
-def _peak_kib() -> int:
-    """This process's peak on Linux; `getrusage` begins with that of the parent."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+def _kib(name: str) -> int:
+    """What this process holds, or its peak, on Linux; `getrusage` begins with the peak of the parent."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
     return int(line.split()[1])
 
 
@@ -79,14 +80,14 @@ def compare(feature_size: int, window: int, shape: tuple[int, ...], runs: int) -
                 seconds[name, mixed].append(time.perf_counter() - start)
     base = statistics.median(seconds["MONAI", False])
     print(ROW.format("forward + backward", "seconds: median (range)", "ratio", "GiB besides"))
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        for name, mixed in entries:
-            times = seconds[name, mixed]
-            middle = statistics.median(times)
-            spread = f"{middle:.2f} ({min(times):.2f} to {max(times):.2f})"
-            memory = pool.apply(peak_gib, (name, mixed, feature_size, window, shape))
-            title = f"{name}, {'bfloat16' if mixed else 'float32'}"
-            print(ROW.format(title, spread, f"{base / middle:.2f}×", f"{memory:.2f}"), flush=True)
+    for name, mixed in entries:
+        times = seconds[name, mixed]
+        middle = statistics.median(times)
+        spread = f"{middle:.2f} ({min(times):.2f} to {max(times):.2f})"
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            memory = pool.submit(peak_gib, name, mixed, feature_size, window, shape).result()
+        title = f"{name}, {'bfloat16' if mixed else 'float32'}"
+        print(ROW.format(title, spread, f"{base / middle:.2f}×", f"{memory:.2f}"), flush=True)
 
 
 def check() -> None:

@@ -18,9 +18,10 @@ def volume_of(kind: type) -> np.ndarray:
 def test_inside(kind: type, count: int) -> None:
     volume = volume_of(kind)
     zyx = np.random.default_rng(1).uniform(0, 1, (3, 40)) * (np.array(SHAPE)[:, None] - 1.001)
+    zyx[:, 0] = np.array(SHAPE) - 1 - 1e-4  # almost the last voxels' centres
     z, y, x = zyx.astype(np.float32)
     out = np.full(40, -7, np.float32)
-    interpolate(volume, x, y, z, count, np.empty(40, np.int32), np.empty((4, 80), kind), out)
+    interpolate(volume, x, y, z, count, np.empty(40, np.int64), np.empty((4, 80), kind), out)
     expected = map_coordinates(volume.astype(np.float64), zyx, order=1)
     assert np.allclose(out[:count], expected[:count], atol=0.01)
     assert (out[count:] == -7).all()

@@ -13,11 +13,14 @@ from raylift.compiled import loop
 
 
 @loop
-def at_edge(volume: np.ndarray, x: float, y: float, z: float, outside: float) -> np.float32:
-    """What a volume (D, H, W) has above `outside` at index coordinates some of whose eight voxels may be missing."""
+def at_edge(volume: np.ndarray, x: float, y: float, z: float, outside: float) -> float:
+    """A volume (D, H, W) at index coordinates near its edge, above `outside`, which is what missing voxels have.
+
+    Each coordinate lies between −1 and the size along its axis, both excluded.
+    """
     depth, height, width = volume.shape
     i, j, k = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
-    total = np.float32(0)
+    total = 0.0
     for c in range(max(k, 0), min(k + 2, depth)):
         for b in range(max(j, 0), min(j + 2, height)):
             for a in range(max(i, 0), min(i + 2, width)):
@@ -42,7 +45,7 @@ def interpolate(
         y: likewise.
         z: likewise.
         count: of positions.
-        place: int32, as long as x, to write on.
+        place: int64, as long as x, to write on.
         pairs: (4, twice the length of x), of the volume's type, to write on.
         out: float32, to fill.
     """
@@ -51,13 +54,13 @@ def interpolate(
     across, up = np.int64(width), np.int64(height * width)
     near, right, above, far = pairs[0], pairs[1], pairs[2], pairs[3]
     for k in range(count):
-        i, j, m = np.int32(x[k]), np.int32(y[k]), np.int32(z[k])
+        i, j, m = np.int64(x[k]), np.int64(y[k]), np.int64(z[k])
         x[k] -= np.float32(i)
         y[k] -= np.float32(j)
         z[k] -= np.float32(m)
-        place[k] = (m * np.int32(height) + j) * np.int32(width) + i
+        place[k] = (m * height + j) * width + i
     for k in range(count):
-        p = np.int64(place[k])
+        p = place[k]
         _copy_pair(flat, p, near, 2 * k)
         _copy_pair(flat, p + across, right, 2 * k)
         _copy_pair(flat, p + up, above, 2 * k)

@@ -104,10 +104,10 @@ def unit_to_hu(unit: np.ndarray) -> np.ndarray:
 
 
 def hu_to_mu(hu: np.ndarray) -> np.ndarray:
-    """Hounsfield units to linear attenuation in mm⁻¹, μ = 0.02·(1 + HU/1000), never below 0."""
+    """Hounsfield units, an array of any shape, to linear attenuation in mm⁻¹: μ = 0.02·(1 + HU/1000), never below 0."""
     mu = np.multiply(hu, WATER_MU / 1000)
     mu += WATER_MU
-    return np.maximum(mu, 0, out=mu)
+    return np.maximum(mu, 0, out=mu if mu.ndim else None)
 
 
 def suffix_of(path: Path) -> str:

@@ -11,15 +11,17 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
+from torch import nn
 
 from raylift._version import __version__
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View
-from raylift.networks.exported import SUFFIXES, Exported, export
+from raylift.networks.exported import SUFFIXES, Exported, check_ending, export
 from raylift.networks.mapping import XRAY_SCALE, Mapping
 from raylift.volumes import WATER_MU, WINDOW, replacing, replacing_together, write_json
 
 EMBEDDED = Path(__file__).parent / "pretrained"
+DIFFERENT = 1e-3  # of the network's window: an exported model that differs by more is none
 
 
 @dataclass(frozen=True)
@@ -37,14 +39,14 @@ class Weights:
     path: Path
 
 
-def build_mapping(info: dict[str, Any]) -> Mapping:
-    """The map that `weights.json` describes, with random weights."""
+def build_mapping(info: dict[str, Any], network: nn.Module | None = None) -> Mapping:
+    """The map that `weights.json` describes, with random weights or the given network."""
     recipe = info["recipe"]
-    network = recipe["network"]
+    described = recipe["network"]
     return Mapping(
-        network=network["name"],
-        feature_size=network["feature_size"],
-        window_size=network["window_size"],
+        network=network or described["name"],
+        feature_size=described["feature_size"],
+        window_size=described["window_size"],
         lift=recipe["lift"],
         geometry=Geometry.from_dict(info["geometry"]),
         views=[View.parse(view) for view in recipe["views"]],
@@ -84,30 +86,43 @@ def save_weights(mapping: Mapping, info: dict[str, Any], folder: Path) -> Path:
 
 
 def export_weights(weights: Weights, path: Path) -> float:
-    """Write the network as ONNX (`.onnx`) or OpenVINO IR (`.xml` and `.bin`), with a description `.json` beside it.
+    """Write the network as ONNX (`.onnx`) or OpenVINO IR (`.xml` and `.bin`), and a description, the name and `.json`.
 
     What comes out is weights to `load_weights` again, for `Reconstructor` and the commands; OpenVINO computes them.
 
     Returns:
-        The largest difference of what the network and the exported one make of the same random X-rays, in the
-        network's window [0, 1].
+        The largest difference of what the network and the exported one make of some random X-rays, in the network's
+        window [0, 1]; at most `DIFFERENT`.
 
     Raises:
-        WrongUsage: the packages for it are not installed, or the path ends otherwise.
-        BadInput: the network cannot be exported.
+        WrongUsage: the packages for it are not installed, the path ends otherwise, or the weights are exported already.
+        BadInput: the network cannot be exported, or computes something else then; nothing is written.
     """
-    if path.suffix not in SUFFIXES:
-        raise WrongUsage(f"{path.name}: the name of an exported model ends in {' or '.join(SUFFIXES)}")
+    check_ending(path)
+    if isinstance(weights.mapping.network, Exported):
+        raise WrongUsage(f"{weights.path} is exported already: give the weights that it was made from")
     mapping, pixels = weights.mapping, weights.mapping.geometry.pixels
     generator = torch.Generator().manual_seed(0)
     xrays = torch.rand(1, len(mapping.views), pixels, pixels, generator=generator) * XRAY_SCALE
     with torch.no_grad(), replacing_together(path.parent) as folder:
         lifted = mapping.lift(xrays)
-        export(mapping.network, lifted, folder / path.name)
-        difference = float((Exported(folder / path.name)(lifted) - mapping.network(lifted)).abs().max())
+        try:
+            export(mapping.network, lifted, folder / path.name)
+            made = Exported(folder / path.name)(lifted)
+        except RuntimeError as error:
+            reason = (str(error).strip().splitlines() or [""])[-1]
+            raise BadInput(path, f"OpenVINO cannot compute it ({reason})", "use the weights themselves") from None
+        difference = float((made - mapping.network(lifted)).abs().max())
+        if not difference <= DIFFERENT:
+            raise BadInput(path, f"computes something else, by {difference:.2g}", "use the weights themselves")
         info = {**weights.info, "sha256": _digest(folder / path.name), "exported_from": weights.info["sha256"]}
-        write_json(info, folder / path.with_suffix(".json").name)
+        write_json(info, folder / _sidecar(path).name)
     return difference
+
+
+def _sidecar(path: Path) -> Path:
+    """Where weights are described. Exported models of one name, and the weights that they are of, have their own."""
+    return path.with_name(f"{path.name}.json") if path.suffix in SUFFIXES else path.with_suffix(".json")
 
 
 def _digest(path: Path) -> str:
@@ -140,7 +155,7 @@ def load_weights(place: str | Path | None = None) -> Weights:
         WrongUsage: an exported model, and OpenVINO is not installed.
     """
     path = find_weights(place)
-    sidecar = path.with_suffix(".json")
+    sidecar = _sidecar(path)
     try:
         info = json.loads(sidecar.read_text())
         if _digest(path) != info["sha256"]:
@@ -148,10 +163,9 @@ def load_weights(place: str | Path | None = None) -> Weights:
         normalisation = info["normalisation"]
         if (normalisation["window_hu"], normalisation["xray_scale"]) != (list(WINDOW), XRAY_SCALE):
             raise BadInput(path, "made with another normalisation", f"use raylift {info['raylift']}")
-        mapping = build_mapping(info)
-        if path.suffix in SUFFIXES:
-            mapping.network = Exported(path)
-        else:
+        exported = path.suffix in SUFFIXES
+        mapping = build_mapping(info, Exported(path) if exported else None)
+        if not exported:
             load_model(mapping.network, path)
     except (BadInput, WrongUsage):
         raise

@@ -1,6 +1,7 @@
 """Networks as model files: OpenVINO makes of them what PyTorch makes of the network."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import torch
 from helpers import describe_tiny, random_weights
 from raylift.cli import main
 from raylift.errors import BadInput, WrongUsage
+from raylift.networks.exported import Exported
 from raylift.reconstruction import Reconstructor
+from raylift.volumes import Volume, read_volume, write_volume
 from raylift.weights import Weights, build_mapping, export_weights, load_weights, save_weights
 
 
@@ -36,7 +39,7 @@ def exported(unet: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_swin_unetr(tmp_path: Path) -> None:
     weights = load_weights(random_weights(tmp_path / "weights"))
     assert export_weights(weights, tmp_path / "model.onnx") < 1e-4
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.onnx", "weights"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.onnx.json", "weights"]
     # X-rays of the opposite sides, which the recipe accepts, take another lift and the same network.
     images = np.random.default_rng(0).random((2, 64, 64), np.float32) * 4
     given, views = Reconstructor(weights), ["pa", "lateral-left"]
@@ -48,7 +51,7 @@ def test_swin_unetr(tmp_path: Path) -> None:
 
 def test_openvinos_own_form(unet: Weights, tmp_path: Path) -> None:
     assert export_weights(unet, tmp_path / "model.xml") < 1e-4
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.bin", "model.json", "model.xml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.bin", "model.xml", "model.xml.json"]
     lifted = torch.rand(1, 2, 64, 64, 64)
     with torch.no_grad():
         expected, found = (w.mapping.network(lifted) for w in (unet, load_weights(tmp_path / "model.xml")))
@@ -59,7 +62,7 @@ def test_openvinos_own_form(unet: Weights, tmp_path: Path) -> None:
 
 
 def test_says_where_it_comes_from(unet: Weights, exported: Path) -> None:
-    info = json.loads(exported.with_suffix(".json").read_text())
+    info = json.loads(Path(f"{exported}.json").read_text())
     assert info["exported_from"] == unet.info["sha256"] != info["sha256"]
     assert info["recipe"] == unet.info["recipe"]
 
@@ -73,22 +76,63 @@ def test_has_no_gradients(exported: Path) -> None:
 def test_damaged(exported: Path, tmp_path: Path) -> None:
     path = tmp_path / exported.name
     path.write_bytes(exported.read_bytes()[:-100])
-    path.with_suffix(".json").write_bytes(exported.with_suffix(".json").read_bytes())
-    with pytest.raises(BadInput, match=r"checksum is not the one in model\.json"):
+    Path(f"{path}.json").write_bytes(Path(f"{exported}.json").read_bytes())
+    with pytest.raises(BadInput, match=r"checksum is not the one in model.onnx.json"):
         load_weights(path)
 
 
-@pytest.mark.parametrize("package", ["onnxscript", "openvino"])
-def test_without_the_packages(package: str, exported: Path, tmp_path: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.setattr(sys, "argv", ["raylift", "export", "-o", str(tmp_path / "model.onnx")])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == 2
-    assert f"{package} is not installed: pip install 'raylift[export]'" in capsys.readouterr().err
+def test_both_forms_beside_the_weights(unet: Weights, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(unet.path.parent, tmp_path / "run"))
+    for name in ("weights.onnx", "weights.xml"):
+        export_weights(unet, folder / name)
+    places = [folder, folder / "weights.onnx", folder / "weights.xml"]
+    assert len({load_weights(place).info["sha256"] for place in places}) == 3
+
+
+def test_not_twice(exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(WrongUsage, match="exported already"):
+        export_weights(load_weights(exported), tmp_path / "model.onnx")
+
+
+def test_another_function_is_not_written(unet: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Exported, "forward", lambda self, lifted: torch.full((1, 1, 64, 64, 64), torch.nan))
+    with pytest.raises(BadInput, match="computes something else"):
+        export_weights(unet, tmp_path / "model.onnx")
     assert not any(tmp_path.iterdir())
 
 
-def test_other_endings(unet: Weights, tmp_path: Path) -> None:
-    with pytest.raises(WrongUsage, match=r"ends in \.onnx or \.xml"):
-        export_weights(unet, tmp_path / "model.pt")
+class TestCommand:
+    @pytest.fixture
+    def raylift(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+        """Run a command; its exit code and what it says."""
+
+        def run(*arguments: object) -> tuple[object, str]:
+            monkeypatch.setattr(sys, "argv", ["raylift", *map(str, arguments)])
+            with pytest.raises(SystemExit) as stopped:
+                main()
+            return stopped.value.code, "".join(capsys.readouterr())
+
+        return run
+
+    def test_and_reconstruct(self, raylift, unet: Weights, phantom: Volume, tmp_path: Path) -> None:
+        model, xrays = tmp_path / "model.onnx", tmp_path / "xrays"
+        code, said = raylift("export", "--weights", unet.path.parent, "-o", model)
+        assert (code, "differs by" in said) == (0, True)
+        write_volume(phantom, tmp_path / "ct.nii.gz")
+        assert raylift("drr", tmp_path / "ct.nii.gz", "--pixels", 64, "-o", xrays)[0] == 0
+        for name, weights in (("one", unet.path.parent), ("other", model)):
+            assert raylift("reconstruct", xrays, "-o", tmp_path / f"{name}.mha", "--weights", weights)[0] == 0
+        one, other = (read_volume(tmp_path / f"{name}.mha").array.astype(float) for name in ("one", "other"))
+        assert one.std() > 1
+        assert np.abs(one - other).max() <= 1
+
+    def test_other_endings(self, raylift, tmp_path: Path) -> None:
+        code, said = raylift("export", "-o", tmp_path / "model.pt")
+        assert (code, "ends in .onnx or .xml" in said) == (2, True)
+
+    @pytest.mark.parametrize("package", ["onnxscript", "openvino"])
+    def test_without_the_packages(self, raylift, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, package, None)
+        code, said = raylift("export", "-o", tmp_path / "model.onnx")
+        assert (code, f"{package} is not installed: pip install 'raylift[export]'" in said) == (2, True)
+        assert not any(tmp_path.iterdir())

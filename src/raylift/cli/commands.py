@@ -15,7 +15,9 @@ from raylift.errors import BadInput, WrongUsage
 
 Weights = Annotated[
     Path | None,
-    typer.Option(help="weights.safetensors, a folder or run with one, or an exported model; the embedded by default."),
+    typer.Option(
+        help="weights.safetensors, a folder or run with one, or an exported model; the embedded ones by default."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -223,20 +225,23 @@ def export(
     output: Annotated[Path, typer.Option("-o", "--output", help="Model: .onnx, or .xml for OpenVINO's own form.")],
     weights: Weights = None,
 ) -> None:
-    """Write the network of weights for other runtimes; --weights of the other commands takes the result.
+    """Write the network of weights for other runtimes.
 
-    Needs pip install 'raylift[export]'. OpenVINO computes a volume in less than half of the time, but takes a second to
-    start: use it for many.
+    Where weights are given, reconstruct, evaluate and compare take the result. Needs pip install 'raylift[export]'.
+    OpenVINO computes a volume in less than half of the time, but takes a second to start: use it where one process
+    computes many volumes.
 
     Example: raylift export -o model.onnx
     """
     from raylift.cli.parsing import check_output
+    from raylift.networks.exported import check_ending
     from raylift.weights import export_weights, load_weights
 
+    check_ending(output)
     check_output(output)
     say("exporting: some ten seconds")
     difference = export_weights(load_weights(weights), output)
-    say(f"{output}; on the same X-rays it differs by {2000 * difference:.2g} HU at most")
+    say(f"{output}; on random X-rays it differs by {2000 * difference:.2g} HU at most")
 
 
 @app.command()

@@ -32,7 +32,7 @@ def sample_density(scan: np.ndarray, lattice: np.ndarray, start: int, stop: int,
     nodes = np.empty(kx, np.float32)
     across = np.empty((ky, 3, w), np.float32)  # index coordinates on a slice, at the nodes along y and voxels along x
     x, y, z = np.empty(w, np.float32), np.empty(w, np.float32), np.empty(w, np.float32)  # and of a row
-    place, pairs = np.empty(w, np.int32), np.empty((4, 2 * w), scan.dtype)
+    place, pairs = np.empty(w, np.int64), np.empty((4, 2 * w), scan.dtype)
     for k in range(start, stop):
         for axis in range(3):
             for j in range(ky):

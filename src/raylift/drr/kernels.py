@@ -59,7 +59,7 @@ def add_up(volume: np.ndarray, rays: np.ndarray, count: int, sums: np.ndarray) -
     """
     x, y = np.empty(AT_A_TIME, np.float32), np.empty(AT_A_TIME, np.float32)
     z, out = np.empty(AT_A_TIME, np.float32), np.empty(AT_A_TIME, np.float32)
-    place, pairs = np.empty(AT_A_TIME, np.int32), np.empty((4, 2 * AT_A_TIME), np.float32)
+    place, pairs = np.empty(AT_A_TIME, np.int64), np.empty((4, 2 * AT_A_TIME), np.float32)
     none = np.float32(0)
     for number in range(len(rays)):
         ray = rays[number]

@@ -102,7 +102,8 @@ def _gathered(qkv: Tensor, padding: Tensor, bias: Tensor, windows: Windows) -> T
     mask = bias[None].to(q)
     if regions.numel():
         apart = (regions[:, :, None] != regions[:, None, :])[:, None].to(q)
-        mask = (mask + float(kernels.MASKED) * apart).repeat(b, 1, 1, 1)
+        mask = mask + float(kernels.MASKED) * apart
+        mask = mask.repeat(b, 1, 1, 1) if b > 1 else mask
     made = F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).reshape(b, -1, channels // 3)
     inside = (places.flatten() >= 0).nonzero()[:, 0]
     return made.new_zeros(b, count, channels // 3).index_copy(1, places.flatten()[inside], made[:, inside])

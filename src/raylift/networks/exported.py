@@ -1,7 +1,8 @@
 """A network as a model file for other runtimes: written as ONNX or OpenVINO IR, computed by OpenVINO.
 
-What is exported is the network alone, which takes nearly all of the time: lifted X-rays (1, N, D, H, W) → volume
-(1, 1, D, H, W). The lift follows the views, which may be other ones than those of training (PA instead of AP).
+What is exported is the network alone, which takes nearly all of the time: lifted X-rays (1, N, D, H, W), (1, N, D, W)
+of the `image` lift, to a volume (1, 1, D, H, W). The lift follows the views, which may be other ones than those of
+training (PA instead of AP).
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ def export(network: nn.Module, lifted: Tensor, path: Path) -> None:
 
     Args:
         network: in evaluation mode.
-        lifted: an input of the size to export for, (1, N, D, H, W).
-        path: of the model.
+        lifted: an input of the size to export for.
+        path: of the model; its ending is checked by `check_ending`.
 
     Raises:
         WrongUsage: the packages for it are not installed.
@@ -36,6 +37,7 @@ def export(network: nn.Module, lifted: Tensor, path: Path) -> None:
     """
     _require("onnx", "onnxscript", "openvino")
     onnx = path.with_suffix(".onnx")
+    silenced = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -45,10 +47,10 @@ def export(network: nn.Module, lifted: Tensor, path: Path) -> None:
                 verbose=False,
             )  # fmt: skip
     except torch.onnx.OnnxExporterError as error:
-        reason = str(error).splitlines()[0]
-        raise BadInput("network", f"cannot be exported ({reason})", "use the weights themselves") from None
+        reason = (str(error.__cause__ or error).splitlines() or [""])[0]
+        raise BadInput("network", f"ONNX cannot say what it does ({reason})", "use the weights themselves") from None
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(silenced)
     assert made is not None
     made.save(str(onnx))
     if path.suffix == ".xml":
@@ -58,8 +60,14 @@ def export(network: nn.Module, lifted: Tensor, path: Path) -> None:
         onnx.unlink()
 
 
+def check_ending(path: Path) -> None:
+    """Raise WrongUsage unless a path ends as an exported model does."""
+    if path.suffix not in SUFFIXES:
+        raise WrongUsage(f"{path.name}: the name of an exported model ends in {' or '.join(SUFFIXES)}")
+
+
 class Exported(nn.Module):
-    """An exported network, computed by OpenVINO on the CPU in float32: (1, N, D, H, W) → (1, 1, D, H, W).
+    """An exported network, computed by OpenVINO on the CPU in float32.
 
     Args:
         path: of the model, ONNX or OpenVINO IR.

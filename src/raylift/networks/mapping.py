@@ -21,7 +21,7 @@ class Mapping(nn.Module):
     """X-rays (B, N, rows, columns) → volume (B, 1, D, H, W).
 
     Args:
-        network: name in the registry; with `feature_size` and `window_size`.
+        network: name in the registry, with `feature_size` and `window_size`; or a network, for which these say nothing.
         lift: name of the lift.
         geometry: X-ray unit, with the pixels that the lift samples.
         views: one per X-ray.
@@ -33,7 +33,7 @@ class Mapping(nn.Module):
     def __init__(
         self,
         *,
-        network: str,
+        network: str | nn.Module,
         feature_size: int,
         window_size: int,
         lift: str,
@@ -46,15 +46,19 @@ class Mapping(nn.Module):
         super().__init__()
         self.lift_name, self.geometry, self.views = lift, geometry, tuple(views)
         self.grid = VolumeGrid.cube(ISOCENTRE, cube_mm, voxels)
-        self.network = build(
-            network,
-            in_channels=len(self.views),
-            out_channels=1,
-            feature_size=feature_size,
-            window_size=window_size,
-            voxels=voxels,
-            axes=[depth_axis(view) for view in self.views],
-            checkpointing=checkpointing,
+        self.network = (
+            network
+            if isinstance(network, nn.Module)
+            else build(
+                network,
+                in_channels=len(self.views),
+                out_channels=1,
+                feature_size=feature_size,
+                window_size=window_size,
+                voxels=voxels,
+                axes=[depth_axis(view) for view in self.views],
+                checkpointing=checkpointing,
+            )
         )
         self._lifts: dict[View, Lift] = {}  # outside of the module tree: nothing here is learned
 

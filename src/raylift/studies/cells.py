@@ -69,7 +69,7 @@ class Cell:
         if not self.row.recipe:
             return self.row.method
         recipe = self.recipe()
-        what = recipe.model_dump_json(exclude={"name": True, "train": {"seed"}})
+        what = recipe.model_dump_json(exclude={"name": True, "train": {"seed"}, "network": {"checkpointing"}})
         digest = hashlib.sha256(what.encode()).hexdigest()[:8]
         return f"{recipe.network.name}-{recipe.lift}-{recipe.objective.name}-{digest}"
 

@@ -396,11 +396,12 @@ class Table:
 
 
 def check_same(recipe: Recipe, folder: Path) -> None:
-    """Raise WrongUsage where a run was begun with a recipe that differs in more than its number of steps."""
+    """Raise WrongUsage where a run was begun with a recipe that differs in more than its length and checkpointing."""
     if not (folder / "recipe.yaml").exists():
         return
     begun, now = load_recipe(folder / "recipe.yaml").model_dump(), recipe.model_dump()
     begun["train"]["steps"] = now["train"]["steps"]
+    begun["network"]["checkpointing"] = now["network"]["checkpointing"]
     for name, value in now.items():
         if begun[name] != value:
             raise WrongUsage(f"--resume: {folder} was begun with another '{name}': give it the same recipe")
