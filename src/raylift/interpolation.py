@@ -25,7 +25,7 @@ def at_edge(volume: np.ndarray, x: float, y: float, z: float, outside: float) ->
         for b in range(max(j, 0), min(j + 2, height)):
             for a in range(max(i, 0), min(i + 2, width)):
                 share = (1 - abs(x - a)) * (1 - abs(y - b)) * (1 - abs(z - c))
-                total += (np.float32(volume[c, b, a]) - outside) * share
+                total += (float(volume[c, b, a]) - outside) * share
     return total
 
 

@@ -177,12 +177,13 @@ def test_sampling_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     assert torch.allclose(projector.sample(mu), whole, rtol=1e-5)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_compiled_sums_are_pytorchs(threads: int) -> None:
+@pytest.mark.parametrize(("threads", "step"), [(1, None), (3, None), (2, 0.4)])  # the last: over 256 planes
+def test_compiled_sums_are_pytorchs(threads: int, step: float | None) -> None:
     grid = centred((14, 16, 18), (8.0, 7.0, 6.0), TURNED)
     mu = torch.rand(2, *grid.shape, generator=torch.Generator().manual_seed(1)) * 0.03
     mu.requires_grad_()
-    projector = Projector(grid, UNIT.with_pixels(24), [View(0.0), View(37.0), View(90.0)], ISOCENTRE)
+    projector = Projector(grid, UNIT.with_pixels(24), [View(0.0), View(37.0), View(90.0)], ISOCENTRE, step)
+    assert (min(projector.counts) > 256) == (step is not None)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
