@@ -76,7 +76,7 @@ class _Normalised(torch.autograd.Function):
             moments.append((mean, scale))
             given = (x, other, _tiled(mean, x), _tiled(scale, x), slope)
             in_parts(filling(kernels.normalise, given, (made,)), len(x))
-        ctx.save_for_backward(maps, out)
+        ctx.save_for_backward(maps, maps if slope == 1 else out)  # without the ReLU its sign does not matter
         ctx.moments, ctx.slope, ctx.alone = moments, slope, beside is None
         return out
 
