@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from raylift.interpolation import at_edge, interpolate
+from raylift.data.kernels import at_edge
+from raylift.interpolation import interpolate
 
 SHAPE = (6, 7, 9)
 
@@ -31,7 +32,7 @@ def test_inside(kind: type, count: int) -> None:
 def test_at_edge(kind: type) -> None:
     volume = volume_of(kind)
     zyx = np.random.default_rng(2).uniform(0, 1, (3, 100)) * (np.array(SHAPE)[:, None] + 1) - 1
-    found = [at_edge(volume, x, y, z, np.float32(-1000)) for z, y, x in zyx.T]
+    found = [at_edge(volume, x, y, z) for z, y, x in zyx.T]
     # Whatever is missing counts as −1000.
     expected = map_coordinates(np.pad(volume + 1000.0, 1), zyx + 1, order=1)
     assert np.allclose(found, expected, atol=0.01)

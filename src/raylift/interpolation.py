@@ -13,23 +13,6 @@ from raylift.compiled import loop
 
 
 @loop
-def at_edge(volume: np.ndarray, x: float, y: float, z: float, outside: float) -> float:
-    """A volume (D, H, W) at index coordinates near its edge, above `outside`, which is what missing voxels have.
-
-    Each coordinate lies between −1 and the size along its axis, both excluded.
-    """
-    depth, height, width = volume.shape
-    i, j, k = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
-    total = 0.0
-    for c in range(max(k, 0), min(k + 2, depth)):
-        for b in range(max(j, 0), min(j + 2, height)):
-            for a in range(max(i, 0), min(i + 2, width)):
-                share = (1 - abs(x - a)) * (1 - abs(y - b)) * (1 - abs(z - c))
-                total += (float(volume[c, b, a]) - outside) * share
-    return total
-
-
-@loop
 def interpolate(
     volume: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray, count: int, place: np.ndarray, pairs: np.ndarray,
     out: np.ndarray,

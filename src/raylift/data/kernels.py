@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from raylift.compiled import loop
-from raylift.interpolation import at_edge, interpolate
+from raylift.interpolation import interpolate
 
 AIR = np.float32(-1000)
 INSIDE, NEAR = np.float32(0), np.float32(1)  # voxels beyond the outermost centres
@@ -56,7 +56,7 @@ def sample_density(scan: np.ndarray, lattice: np.ndarray, start: int, stop: int,
             for some in (range(begin), range(end, w)):
                 for i in some:
                     if -1 < x[i] < width and -1 < y[i] < height and -1 < z[i] < depth:
-                        row[i] = at_edge(scan, x[i], y[i], z[i], AIR)
+                        row[i] = at_edge(scan, x[i], y[i], z[i])
             inner = row[begin:end]
             interpolate(scan, x[begin:end], y[begin:end], z[begin:end], end - begin, place, pairs, inner)
             for i in range(end - begin):
@@ -100,3 +100,17 @@ def _count(shape: tuple[int, int, int], x: np.ndarray, y: np.ndarray, z: np.ndar
         along = (x[i] >= -margin) & (x[i] < last_x) & (y[i] >= -margin) & (y[i] < last_y)
         inside += np.int32(along & (z[i] >= -margin) & (z[i] < last_z))
     return inside
+
+
+@loop
+def at_edge(scan: np.ndarray, x: float, y: float, z: float) -> float:
+    """Density near the edge of a scan, at index coordinates some of whose voxels may be missing and count as air."""
+    depth, height, width = scan.shape
+    i, j, k = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
+    total = 0.0
+    for c in range(max(k, 0), min(k + 2, depth)):
+        for b in range(max(j, 0), min(j + 2, height)):
+            for a in range(max(i, 0), min(i + 2, width)):
+                share = (1 - abs(x - a)) * (1 - abs(y - b)) * (1 - abs(z - c))
+                total += (float(scan[c, b, a]) - AIR) * share
+    return total

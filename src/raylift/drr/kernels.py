@@ -5,46 +5,29 @@ from __future__ import annotations
 import numpy as np
 
 from raylift.compiled import loop
-from raylift.interpolation import at_edge, interpolate
+from raylift.interpolation import interpolate
 
-# Positions this close to the outermost voxels' centres take the careful path: single precision cannot tell.
-MARGIN = 2e-3
+# Voxels of 0 around a volume, so that every position where its interpolation is not 0 has eight voxels, however it is
+# rounded in single precision.
+MARGIN = 2
 
 AT_A_TIME = 256  # positions of a ray: they stay in a core's cache
 
 
 @loop
-def _span(start: float, step: float, low: float, high: float, first: int, last: int) -> tuple[int, int]:
-    """Of the planes first ... last − 1 those whose position start + k step lies between two bounds."""
-    if abs(step) < 1e-12:
-        return (first, last) if low < start < high else (first, first)
-    one, other = (low - start) / step, (high - start) / step
-    begin, end = max(min(one, other), first - 1.0), min(max(one, other), last + 1.0)
-    return max(first, int(np.ceil(begin))), min(last, int(np.floor(end)) + 1)
-
-
-@loop
-def _spans(ray: np.ndarray, shape: tuple[int, int, int], count: int) -> tuple[int, int, int, int]:
-    """Planes low ... high − 1 that meet the volume, and of these begin ... end − 1 between its outermost voxels."""
-    low, high, begin, end = 0, count, 0, count
+def _span(ray: np.ndarray, shape: tuple[int, int, int], count: int) -> tuple[int, int]:
+    """Of the planes 0 ... count − 1 those on which a ray is in the volume, or less than a voxel outside of it."""
+    begin, end = 0, count
     for axis in range(3):
-        size = shape[2 - axis]
-        low, high = _span(ray[axis], ray[3 + axis], -1.0, size, low, high)
-        begin, end = _span(ray[axis], ray[3 + axis], MARGIN, size - 1 - MARGIN, begin, end)
-    high = max(low, high)
-    begin = min(max(begin, low), high)
-    return low, begin, min(max(end, begin), high), high
-
-
-@loop
-def _spread_edge(volume: np.ndarray, x: float, y: float, z: float, value: float) -> None:
-    """The adjoint of `at_edge`."""
-    depth, height, width = volume.shape
-    i, j, k = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
-    for c in range(max(k, 0), min(k + 2, depth)):
-        for b in range(max(j, 0), min(j + 2, height)):
-            for a in range(max(i, 0), min(i + 2, width)):
-                volume[c, b, a] += value * (1 - abs(x - a)) * (1 - abs(y - b)) * (1 - abs(z - c))
+        start, step, size = ray[axis], ray[3 + axis], shape[2 - axis] - 2 * MARGIN
+        if abs(step) < 1e-12:
+            if not -1 < start < size:
+                return 0, 0
+            continue
+        one, other = (-1 - start) / step, (size - start) / step
+        low, high = max(min(one, other), begin - 1.0), min(max(one, other), end + 1.0)
+        begin, end = max(begin, int(np.ceil(low))), min(end, int(np.floor(high)) + 1)
+    return begin, end
 
 
 @loop
@@ -52,34 +35,29 @@ def add_up(volume: np.ndarray, rays: np.ndarray, count: int, sums: np.ndarray) -
     """Sum the trilinear interpolation of a volume over the planes that each ray crosses.
 
     Args:
-        volume: (D, H, W), float32, in one piece; 0 outside.
-        rays: (R, 6), float32: index coordinates (x, y, z) on the first plane, and the step to the next.
+        volume: (D, H, W), float32, in one piece; with a margin of 0.
+        rays: (R, 6), float32: index coordinates (x, y, z) in the volume without its margin on the first plane, and the
+            step to the next.
         count: of planes.
         sums: (R,), float32, to fill.
     """
     x, y = np.empty(AT_A_TIME, np.float32), np.empty(AT_A_TIME, np.float32)
-    z, out = np.empty(AT_A_TIME, np.float32), np.empty(AT_A_TIME, np.float32)
+    z, values = np.empty(AT_A_TIME, np.float32), np.empty(AT_A_TIME, np.float32)
     place, pairs = np.empty(AT_A_TIME, np.int64), np.empty((4, 2 * AT_A_TIME), np.float32)
-    none = np.float32(0)
+    edge = np.float32(MARGIN)
     for number in range(len(rays)):
         ray = rays[number]
-        low, begin, end, high = _spans(ray, volume.shape, count)
-        x0, y0, z0, dx, dy, dz = ray[0], ray[1], ray[2], ray[3], ray[4], ray[5]
+        begin, end = _span(ray, volume.shape, count)
+        x0, y0, z0, dx, dy, dz = ray[0] + edge, ray[1] + edge, ray[2] + edge, ray[3], ray[4], ray[5]
         total = np.float32(0)
-        for k in range(low, begin):
-            t = np.float32(k)
-            total += at_edge(volume, x0 + t * dx, y0 + t * dy, z0 + t * dz, none)
         for first in range(begin, end, AT_A_TIME):
             some = min(AT_A_TIME, end - first)
             for k in range(some):
                 t = np.float32(np.int32(first + k))
                 x[k], y[k], z[k] = x0 + t * dx, y0 + t * dy, z0 + t * dz
-            interpolate(volume, x, y, z, some, place, pairs, out)
+            interpolate(volume, x, y, z, some, place, pairs, values)
             for k in range(some):
-                total += out[k]
-        for k in range(end, high):
-            t = np.float32(k)
-            total += at_edge(volume, x0 + t * dx, y0 + t * dy, z0 + t * dz, none)
+                total += values[k]
         sums[number] = total
 
 
@@ -88,22 +66,19 @@ def spread(volume: np.ndarray, rays: np.ndarray, count: int, sums: np.ndarray) -
     """The adjoint of `add_up`: add each ray's value to the voxels that it meets.
 
     Args:
-        volume: (D, H, W), float32, in one piece, added to.
+        volume: (D, H, W), float32, in one piece, with a margin, added to.
         rays: as for `add_up`.
         count: of planes.
         sums: (R,), float32, values of the rays.
     """
     _, height, width = volume.shape
     flat = volume.reshape(-1)
-    one = np.float32(1)
+    one, edge = np.float32(1), np.float32(MARGIN)
     for number in range(len(rays)):
         ray = rays[number]
         value = sums[number]
-        low, begin, end, high = _spans(ray, volume.shape, count)
-        x0, y0, z0, dx, dy, dz = ray[0], ray[1], ray[2], ray[3], ray[4], ray[5]
-        for k in range(low, begin):
-            t = np.float32(k)
-            _spread_edge(volume, x0 + t * dx, y0 + t * dy, z0 + t * dz, value)
+        begin, end = _span(ray, volume.shape, count)
+        x0, y0, z0, dx, dy, dz = ray[0] + edge, ray[1] + edge, ray[2] + edge, ray[3], ray[4], ray[5]
         for k in range(begin, end):
             t = np.float32(k)
             x, y, z = x0 + t * dx, y0 + t * dy, z0 + t * dz
@@ -121,6 +96,3 @@ def spread(volume: np.ndarray, rays: np.ndarray, count: int, sums: np.ndarray) -
             flat[q + 1] += c * u
             flat[q + width] += d * (one - u)
             flat[q + width + 1] += d * u
-        for k in range(end, high):
-            t = np.float32(k)
-            _spread_edge(volume, x0 + t * dx, y0 + t * dy, z0 + t * dz, value)

@@ -20,6 +20,7 @@ from raylift.volumes import Volume, hu_to_mu
 
 # Positions sampled at a time: bounds memory (a position costs 12 bytes and a float per volume of the batch).
 SAMPLES_AT_A_TIME = 1 << 24
+EDGES = [kernels.MARGIN] * 6
 
 
 class Projector(nn.Module):
@@ -113,19 +114,15 @@ class _Sums(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, mu: Tensor, projector: Projector) -> Tensor:
-        ctx.projector, ctx.shape = projector, mu.shape
-        sums = torch.empty(len(mu), *projector.lengths.shape)
-        for volume, out in zip(mu.detach().contiguous().numpy(), sums.flatten(2).numpy(), strict=True):
-            for rays, count, values in zip(projector.rays.flatten(1, 2).numpy(), projector.counts, out, strict=True):
-                in_parts(partial(_add_up, volume, rays, count, values), len(rays))
-        return sums
+        ctx.projector = projector
+        return _sums(F.pad(mu.detach(), EDGES), projector)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None]:
-        projector = ctx.projector
-        gradient = torch.zeros(ctx.shape)
-        values = slopes[0].flatten(2).contiguous().numpy()
+        projector, values = ctx.projector, slopes[0].flatten(2).contiguous().numpy()
+        gradient = F.pad(torch.zeros(len(values), *projector.grid.shape), EDGES)
+        volumes = gradient.numpy()
 
         def spread_one(number: int, stop: int) -> None:
             for k in range(number, stop):
@@ -134,9 +131,17 @@ class _Sums(torch.autograd.Function):
                 ):
                     kernels.spread(volumes[k], rays, count, value)
 
-        volumes = gradient.numpy()
         in_parts(spread_one, len(volumes))
-        return gradient, None
+        return F.pad(gradient, [-edge for edge in EDGES]), None
+
+
+def _sums(padded: Tensor, projector: Projector) -> Tensor:
+    """Sums (B, V, rows, columns) over the planes of a projector's views of volumes with a margin."""
+    sums = torch.empty(len(padded), *projector.lengths.shape)
+    for volume, out in zip(padded.numpy(), sums.flatten(2).numpy(), strict=True):
+        for rays, count, values in zip(projector.rays.flatten(1, 2).numpy(), projector.counts, out, strict=True):
+            in_parts(partial(_add_up, volume, rays, count, values), len(rays))
+    return sums
 
 
 def _add_up(volume: np.ndarray, rays: np.ndarray, count: int, sums: np.ndarray, start: int, stop: int) -> None:
@@ -163,9 +168,10 @@ def project_volume(
     Returns:
         Line integrals (V, rows, columns), float32, no unit; row 0 is superior.
     """
-    mu = torch.from_numpy(hu_to_mu(volume.array.astype(np.float32, copy=False)))[None]
+    padded = F.pad(torch.from_numpy(hu_to_mu(volume.array.astype(np.float32, copy=False)))[None], EDGES)
     images = []
     for view in views:
-        images.append(Projector(volume.grid, geometry, [view], isocentre)(mu)[0, 0].numpy())
+        projector = Projector(volume.grid, geometry, [view], isocentre)
+        images.append((_sums(padded, projector) * projector.lengths)[0, 0].numpy())
         progress(len(images))
     return np.stack(images)
