@@ -3,6 +3,7 @@
     python benchmarks/swin_unetr.py                                   # published size: feature size 48, window 7, 64³
     python benchmarks/swin_unetr.py --feature-size 12 --window 4 --batch 2
     python benchmarks/swin_unetr.py --check                           # equality over sizes, windows and widths
+    python benchmarks/swin_unetr.py --profile                         # where our time goes
 
 A run is forward and backward of one batch. The networks take turns, so that a busy machine slows both; times are
 medians over the runs with their range, ratios those of the medians to MONAI's in float32. Peak memory is that of a
@@ -22,11 +23,21 @@ from pathlib import Path
 import torch
 from monai.networks.nets import SwinUNETR as MonaiSwinUNETR
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from raylift.networks.apart import Apart
 from raylift.networks.swin_unetr import SwinUNETR
 
-ROW = "{:<22} {:<24} {:>8} {:>12}"
+ROW = "{:<22} {:<30} {:>8} {:>12}"
+# Words in the names of the profiler's operations.
+KINDS = {
+    "convolutions": ("conv",),
+    "attention": ("_Attention",),
+    "instance normalisation": ("_Normalised",),
+    "layer normalisation": ("_LayerNorm",),
+    "linear layers": ("addmm", "aten::mm", "aten::linear"),
+    "GELU": ("gelu",),
+}
 CHECKED = [(f, w, n) for n in (64, 96) for f in (12, 24, 48) for w in (4, 7, 8)]
 
 
@@ -90,6 +101,27 @@ def compare(feature_size: int, window: int, shape: tuple[int, ...], runs: int) -
         print(ROW.format(title, spread, f"{base / middle:.2f}×", f"{memory:.2f}"), flush=True)
 
 
+def profile(feature_size: int, window: int, shape: tuple[int, ...]) -> None:
+    """Print what the kinds of operations take of our forward and backward, and the rate of the convolutions."""
+    network, volume = build("ours", feature_size, window), torch.rand(shape)
+    print(ROW.format("forward + backward", "of", "seconds", "share"))
+    for mixed in (False, True):
+        step(network, volume, mixed)
+        with FlopCounterMode(display=False) as counter:
+            step(network, volume, mixed)
+        flops = sum(n for op, n in counter.get_flop_counts()["Global"].items() if "convolution" in str(op))
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as recorded:
+            step(network, volume, mixed)
+        seconds = dict.fromkeys((*KINDS, "everything else"), 0.0)
+        for event in recorded.key_averages():
+            kind = next((k for k, words in KINDS.items() if any(w in event.key for w in words)), "everything else")
+            seconds[kind] += event.self_cpu_time_total / 1e6
+        total = sum(seconds.values())
+        for kind, taken in seconds.items():
+            rate = f" ({flops / taken / 1e9:.0f} GFLOP/s)" if kind == "convolutions" else ""
+            print(ROW.format("bfloat16" if mixed else "float32", kind + rate, f"{taken:.3f}", f"{taken / total:.0%}"))
+
+
 def check() -> None:
     """Print the largest differences from MONAI's, in values and gradients, for many sizes."""
     print(
@@ -120,6 +152,7 @@ def main() -> None:
     parser.add_argument("--voxels", type=int, default=64)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--profile", action="store_true", help="where our time goes, on all threads")
     parser.add_argument("--check", action="store_true", help="compare what comes out, not the time")
     options = parser.parse_args()
     print(
@@ -129,6 +162,9 @@ def main() -> None:
         check()
         return
     shape = (options.batch, 2, *[options.voxels] * 3)
+    if options.profile:
+        profile(options.feature_size, options.window, shape)
+        return
     print(f"feature size {options.feature_size}, window {options.window}, input {'×'.join(map(str, shape))}")
     compare(options.feature_size, options.window, shape, options.runs)
 

@@ -35,7 +35,7 @@ def normalised(maps: Tensor, beside: Tensor | None = None, slope: float = SLOPE)
     if applies(maps):
         out: Tensor = _Normalised.apply(maps, None if beside is None else beside.to(maps.dtype), slope)
         return out
-    out = F.instance_norm(maps, eps=float(kernels.EPSILON))
+    out = F.instance_norm(maps, eps=kernels.EPSILON)
     return F.leaky_relu(out if beside is None else out + beside, slope)
 
 

@@ -12,7 +12,7 @@ from raylift.compiled import loop
 from raylift.networks.bits import get, put
 
 ROWS = 256
-EPSILON = np.float32(1e-5)
+EPSILON = 1e-5
 
 
 @loop
@@ -112,7 +112,7 @@ def layer_norm(
         for c in range(channels):
             value = get(tokens, row, c) - mean
             total += value * value
-        scale = np.float32(1) / np.sqrt(total * part + EPSILON)
+        scale = np.float32(1) / np.sqrt(total * part + np.float32(EPSILON))
         for c in range(channels):
             put(out, row, c, (get(tokens, row, c) - mean) * scale * weight[c] + bias[c])
         moments[row, 0] = mean
