@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv3d_weight_memory_format
 
+from raylift.networks.convolution import Conv3d
 from raylift.networks.normalisation import normalised
 from raylift.networks.swin import SwinTransformer
 
@@ -84,10 +85,10 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv1 = _within(conv=nn.Conv3d(in_channels, out_channels, 3, padding=1, bias=False))
-        self.conv2 = _within(conv=nn.Conv3d(out_channels, out_channels, 3, padding=1, bias=False))
+        self.conv1 = _within(conv=Conv3d(in_channels, out_channels, 3, padding=1, bias=False))
+        self.conv2 = _within(conv=Conv3d(out_channels, out_channels, 3, padding=1, bias=False))
         if in_channels != out_channels:
-            self.conv3 = _within(conv=nn.Conv3d(in_channels, out_channels, 1, bias=False))
+            self.conv3 = _within(conv=Conv3d(in_channels, out_channels, 1, bias=False))
         self.same = in_channels == out_channels
 
     def forward(self, maps: Tensor) -> Tensor:
