@@ -38,15 +38,27 @@ def applies(tensor: torch.Tensor) -> bool:
     return ours and not torch.compiler.is_exporting()
 
 
-def in_parts(work: Callable[[int, int], None], count: int) -> None:
-    """Call `work(start, stop)` for parts of 0 ... count, on `torch.get_num_threads()` threads at once."""
-    threads = min(torch.get_num_threads(), count)
+def in_parts(work: Callable[[int, int], None], count: int, least: int = 1) -> None:
+    """Call `work(start, stop)` for parts of 0 ... count, on `torch.get_num_threads()` threads at once, this among them.
+
+    Parts have `least` members or more: what takes less than another thread needs to begin stays on this one.
+    """
+    threads = min(torch.get_num_threads(), count // least)
     if threads <= 1:
         work(0, count)
         return
-    parts = min(PARTS * threads, count)
+    parts = min(PARTS * threads, count // least)
     edges = [count * k // parts for k in range(parts + 1)]
-    list(_pool(threads, threading.get_ident()).map(work, edges[:-1], edges[1:]))
+    left = iter(range(parts))
+
+    def take() -> None:
+        for k in left:
+            work(edges[k], edges[k + 1])
+
+    others = [_pool(threads, threading.get_ident()).submit(take) for _ in range(threads - 1)]
+    take()
+    for other in others:
+        other.result()
 
 
 def filling(compiled: Any, given: tuple[Any, ...], results: tuple[np.ndarray, ...]) -> Callable[[int, int], None]:
@@ -56,5 +68,5 @@ def filling(compiled: Any, given: tuple[Any, ...], results: tuple[np.ndarray, ..
 
 @cache
 def _pool(threads: int, caller: int) -> ThreadPoolExecutor:
-    """The threads of a caller, which waits for them alone."""
-    return ThreadPoolExecutor(threads, "raylift")
+    """The threads beside a caller, which waits for them alone."""
+    return ThreadPoolExecutor(threads - 1, "raylift")

@@ -35,30 +35,36 @@ def add_moments(maps: np.ndarray, origin: np.ndarray, start: int, stop: int, sum
 
 @loop
 def normalise(
-    maps: np.ndarray, beside: np.ndarray, mean: np.ndarray, scale: np.ndarray, slope: float, start: int, stop: int,
-    out: np.ndarray,
-) -> None:  # fmt: skip
-    """out = leaky ReLU of (x − mean) scale + beside, for the rows start ... stop − 1; `beside` may have no rows."""
-    columns = maps.shape[1]
+    maps: np.ndarray, mean: np.ndarray, scale: np.ndarray, slope: float, start: int, stop: int, out: np.ndarray
+) -> None:
+    """out = leaky ReLU of (x − mean) scale, for the rows start ... stop − 1."""
     slope = np.float32(slope)
     for row in range(start, stop):
-        if len(beside) > 0:
-            for c in range(columns):
-                value = (get(maps, row, c) - mean[c]) * scale[c] + get(beside, row, c)
-                put(out, row, c, max(value, slope * value))
-        else:
-            for c in range(columns):
-                value = (get(maps, row, c) - mean[c]) * scale[c]
-                put(out, row, c, max(value, slope * value))
+        for c in range(maps.shape[1]):
+            value = (get(maps, row, c) - mean[c]) * scale[c]
+            put(out, row, c, max(value, slope * value))
 
 
 @loop
-def add_slopes(
-    gradient: np.ndarray, out: np.ndarray, maps: np.ndarray, mean: np.ndarray, slope: float, start: int, stop: int,
-    sums: np.ndarray,
+def normalise_pair(
+    maps: np.ndarray, beside: np.ndarray, mean: np.ndarray, scale: np.ndarray, slope: float, start: int, stop: int,
+    out: np.ndarray,
 ) -> None:  # fmt: skip
-    """Add Σ g and Σ g (x − mean) to sums (2, columns), float64; g is the gradient before the leaky ReLU."""
-    columns = maps.shape[1]
+    """out = leaky ReLU of the sum of two normalised maps; mean and scale are (2, columns)."""
+    slope = np.float32(slope)
+    for row in range(start, stop):
+        for c in range(maps.shape[1]):
+            value = (get(maps, row, c) - mean[0, c]) * scale[0, c] + (get(beside, row, c) - mean[1, c]) * scale[1, c]
+            put(out, row, c, max(value, slope * value))
+
+
+@loop
+def add_slopes(gradient: np.ndarray, out: np.ndarray, slope: float, start: int, stop: int, sums: np.ndarray) -> None:
+    """Add Σ g and Σ g x̂ to sums (2, columns), float64.
+
+    g is the gradient before the leaky ReLU; x̂, the normalised map, is found again from what came out.
+    """
+    columns = out.shape[1]
     slope = np.float32(slope)
     one, two = np.empty(columns, np.float32), np.empty(columns, np.float32)
     for begin in range(start, stop, ROWS):
@@ -66,9 +72,10 @@ def add_slopes(
         two[:] = 0
         for row in range(begin, min(begin + ROWS, stop)):
             for c in range(columns):
-                g = get(gradient, row, c) * (np.float32(1) if get(out, row, c) > 0 else slope)
-                one[c] += g
-                two[c] += g * (get(maps, row, c) - mean[c])
+                y = get(out, row, c)
+                g = get(gradient, row, c)
+                one[c] += g if y > 0 else slope * g
+                two[c] += g * y  # slope · g times y / slope
         for c in range(columns):
             sums[0, c] += one[c]
             sums[1, c] += two[c]
@@ -76,23 +83,53 @@ def add_slopes(
 
 @loop
 def put_slopes(
-    gradient: np.ndarray, out: np.ndarray, maps: np.ndarray, mean: np.ndarray, factors: np.ndarray, slope: float,
-    start: int, stop: int, of_maps: np.ndarray, of_beside: np.ndarray,
+    gradient: np.ndarray, out: np.ndarray, factors: np.ndarray, slope: float, start: int, stop: int,
+    of_maps: np.ndarray,
 ) -> None:  # fmt: skip
-    """The gradients of `normalise` for the rows start ... stop − 1; `of_beside` may have no rows.
+    """The gradient of `normalise`, a g + b x̂ + e with factors (a, b, e) of each column, (3, columns)."""
+    slope, steep = np.float32(slope), np.float32(1 / slope)
+    for row in range(start, stop):
+        for c in range(out.shape[1]):
+            y = get(out, row, c)
+            g = get(gradient, row, c)
+            g, x = (g, y) if y > 0 else (slope * g, steep * y)
+            put(of_maps, row, c, factors[0, c] * g + factors[1, c] * x + factors[2, c])
 
-    ∂L/∂x = a g + b (x − mean) + e with factors (a, b, e) of each column, (3, columns), and ∂L/∂beside = g.
-    """
+
+@loop
+def add_pair_slopes(
+    gradient: np.ndarray, out: np.ndarray, maps: np.ndarray, beside: np.ndarray, mean: np.ndarray, slope: float,
+    start: int, stop: int, sums: np.ndarray,
+) -> None:  # fmt: skip
+    """Add Σ g, Σ g (x − mean) of the maps and that of those beside to sums (3, columns), float64."""
     columns = maps.shape[1]
     slope = np.float32(slope)
-    a, b, e = factors[0], factors[1], factors[2]
-    for row in range(start, stop):
-        for c in range(columns):
-            g = get(gradient, row, c) * (np.float32(1) if get(out, row, c) > 0 else slope)
-            put(of_maps, row, c, a[c] * g + b[c] * (get(maps, row, c) - mean[c]) + e[c])
-        if len(of_beside) > 0:
+    parts = np.empty((3, columns), np.float32)
+    one, two, three = parts[0], parts[1], parts[2]
+    for begin in range(start, stop, ROWS):
+        parts[:] = 0
+        for row in range(begin, min(begin + ROWS, stop)):
             for c in range(columns):
-                put(of_beside, row, c, get(gradient, row, c) * (np.float32(1) if get(out, row, c) > 0 else slope))
+                g = get(gradient, row, c) * (np.float32(1) if get(out, row, c) > 0 else slope)
+                one[c] += g
+                two[c] += g * (get(maps, row, c) - mean[0, c])
+                three[c] += g * (get(beside, row, c) - mean[1, c])
+        sums += parts
+
+
+@loop
+def put_pair_slopes(
+    gradient: np.ndarray, out: np.ndarray, maps: np.ndarray, beside: np.ndarray, mean: np.ndarray,
+    factors: np.ndarray, slope: float, start: int, stop: int, of_maps: np.ndarray, of_beside: np.ndarray,
+) -> None:  # fmt: skip
+    """The gradients of `normalise_pair`, a g + b (x − mean) + e with factors (2, 3, columns)."""
+    slope = np.float32(slope)
+    for row in range(start, stop):
+        for c in range(maps.shape[1]):
+            g = get(gradient, row, c) * (np.float32(1) if get(out, row, c) > 0 else slope)
+            x, other = get(maps, row, c) - mean[0, c], get(beside, row, c) - mean[1, c]
+            put(of_maps, row, c, factors[0, 0, c] * g + factors[0, 1, c] * x + factors[0, 2, c])
+            put(of_beside, row, c, factors[1, 0, c] * g + factors[1, 1, c] * other + factors[1, 2, c])
 
 
 @loop

@@ -101,8 +101,7 @@ class ResidualBlock(nn.Module):
 
     def finish(self, first: Tensor, beside: Tensor) -> Tensor:
         """What follows the first convolution, and the one beside it."""
-        beside = beside if self.same else normalised(beside, slope=1.0)
-        return normalised(self.conv2(normalised(first)), beside)
+        return normalised(self.conv2(normalised(first)), beside, both=not self.same)
 
 
 class DecoderBlock(nn.Module):
