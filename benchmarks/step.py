@@ -61,10 +61,11 @@ def parts(data: Path, recipe: str, steps: int) -> dict[str, list[float]]:
         run = Run(load_recipe(find_packaged(recipe)), PreparedDataset(data), Path(folder) / "run")
         for _ in range(steps + WARM):
             batch = timed("pairs: warp, projection", run._next_batch)
-            lifted = timed("lift", lambda batch=batch: run.mapping.lift(batch.xrays, batch.views, batch.patients))
+            given = (batch.xrays, batch.views, batch.geometry, None, batch.patients)
+            lifted = timed("lift", lambda given=given: run.mapping.inputs(*given))
             fake = timed("network, forward", lambda lifted=lifted: run.g(lifted).float())
             leaf = fake.detach().requires_grad_()
-            made = Translation(leaf, batch.truth, lifted, batch.views)
+            made = Translation(leaf, batch.truth, lifted, batch.views, batch.geometry)
             loss = timed(
                 "objective, forward", lambda made=made: torch.stack(list(run.objective.g_terms(made).values())).sum()
             )

@@ -15,7 +15,7 @@ PARALLEL = Geometry(1600.0, 1800.0, 160.0, EDGE, parallel=True)  # its detector 
 
 
 def translation(fake: Tensor, real: Tensor, maps: Tensor | None = None) -> Translation:
-    return Translation(fake, real, torch.rand(len(fake), 2, EDGE, EDGE), VIEWS, maps)
+    return Translation(fake, real, torch.rand(len(fake), 2, EDGE, EDGE), VIEWS, PARALLEL, maps)
 
 
 def volumes(count: int, seed: int) -> Tensor:

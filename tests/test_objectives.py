@@ -16,7 +16,7 @@ PARALLEL = Geometry(1600.0, 1800.0, 256.0, parallel=True)
 
 
 def paired(**weights: float) -> PairedObjective:
-    return PairedObjective(PairedObjectivePart(name="paired", **weights), PARALLEL, GRID, seed=0)
+    return PairedObjective(PairedObjectivePart(name="paired", **weights), GRID, seed=0)
 
 
 def volumes(count: int, seed: int, edge: int = 32) -> Tensor:
@@ -24,7 +24,7 @@ def volumes(count: int, seed: int, edge: int = 32) -> Tensor:
 
 
 def made(fake: Tensor, real: Tensor, views: tuple[View, ...] = VIEWS) -> Translation:
-    return Translation(fake, real, torch.zeros(len(fake), len(views), *fake.shape[2:]), views)
+    return Translation(fake, real, torch.zeros(len(fake), len(views), *fake.shape[2:]), views, PARALLEL)
 
 
 def constant(value: float, count: int = 1) -> Tensor:

@@ -61,6 +61,8 @@ class DataPart(Part):
     xray_pixels: Count = 128  # the network's X-rays; finer ones are averaged down to it
     projection_spacing: Positive = 4.0  # mm, of the warped scan that is projected
     opposite_views: bool = True  # each view is taken from its own side or the opposite one, at random
+    any_views: Probability = 0.0  # of a batch to have 1 to 8 views at any angles, else the recipe's
+    any_geometry: Probability = 0.0  # of a batch to be taken by any unit of `geometry.PRESETS`, else the dataset's
     augmentation: AugmentationPart = AugmentationPart()
     xray_augmentation: XrayAugmentationPart = XrayAugmentationPart()
 
@@ -73,12 +75,17 @@ class NetworkPart(Part):
         feature_size: width of the first stage.
         window_size: edge of the attention windows in tokens, for networks that have windows.
         checkpointing: Swin UNETR's transformer computes its activations again for the gradient: less memory, more time.
+        passes: how often it is asked; from the second time on it sees its own volume and what of the X-rays that
+            leaves unexplained.
+        doubt: it also says how far each voxel is off.
     """
 
     name: str = "swin_unetr"
     feature_size: Count = 12
     window_size: Count = 4
     checkpointing: bool = False
+    passes: Count = 1
+    doubt: bool = False
 
     @field_validator("name")
     @classmethod
@@ -122,10 +129,11 @@ class PairedObjectivePart(Part):
     features: NotNegative = 0.0
     projection: NotNegative = 0.0
     transport: NotNegative = 0.0
+    doubt: NotNegative = 0.1  # where the network says its own
 
     @model_validator(mode="after")
     def _something(self) -> PairedObjectivePart:
-        if not any(value for name, value in self if name != "name"):
+        if not any(value for name, value in self if name not in ("name", "doubt")):
             raise ValueError("every weight is 0: nothing would be learned")
         return self
 
@@ -191,6 +199,7 @@ class Recipe(Part):
     name: str
     views: tuple[str | float, ...] = (0.0, 90.0)
     lift: str = "backproject"
+    aggregation: Literal["concatenate", "harmonics"] = "concatenate"
     data: DataPart = DataPart()
     network: NetworkPart = NetworkPart()
     objective: Annotated[
@@ -219,6 +228,15 @@ class Recipe(Part):
         if (takes == "images") != (self.lift == "image"):
             wanted = "the lift 'image'" if takes == "images" else "a lift other than 'image'"
             raise ValueError(f"the network {self.network.name} takes {takes}: give it {wanted}")
+        said = self.network.passes > 1 or self.network.doubt or self.aggregation != "concatenate"
+        if takes == "images" and said:
+            raise ValueError(f"passes, doubt and aggregation are not for {self.network.name}, which takes images")
+        if self.network.doubt and not isinstance(self.objective, PairedObjectivePart):
+            raise ValueError("doubt needs the objective paired")
+        if (self.data.any_views or self.data.any_geometry) and self.data.pairs == "offline":
+            raise ValueError("any_views and any_geometry need pairs that are made online")
+        if self.data.any_views and self.aggregation == "concatenate":
+            raise ValueError("any_views needs the aggregation harmonics: concatenation has a channel for each view")
         if takes == "images" and any(view.angle % 90 for view in self.view_list):
             raise ValueError(f"the network {self.network.name} is for views at right angles")
         x2ct = self.objective if isinstance(self.objective, X2CTObjectivePart) else None

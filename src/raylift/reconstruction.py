@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,7 +100,7 @@ class Reconstructor:
         chosen = self.matched(self._read(xrays, views))
         images = torch.from_numpy(chosen.images).float().to(self.device)[None]
         with torch.inference_mode():
-            unit = self.mapping(images, chosen.views)[0, 0].float().clamp(0, 1).cpu().numpy()
+            unit = self.mapping(images, chosen.views, chosen.geometry)[0, 0].float().clamp(0, 1).cpu().numpy()
         centre = chosen.isocentre or (0.0, 0.0, 0.0)
         cube = self.mapping.grid
         volume = Volume(unit_to_hu(unit), VolumeGrid.cube(centre, cube.shape[0] * cube.spacing[0], cube.shape[0]))
@@ -140,30 +141,16 @@ class Reconstructor:
         Raises:
             BadInput: the weights were not trained for these.
         """
-        wanted, unit = self.mapping.views, xrays.geometry
+        unit, data = xrays.geometry, self.weights.info["recipe"]["data"]
         ours = replace(self.geometry, pixels=unit.pixels)
-        if not np.allclose(list(ours.to_dict().values()), list(unit.to_dict().values()), rtol=1e-3):
+        same = np.allclose(list(ours.to_dict().values()), list(unit.to_dict().values()), rtol=1e-3)
+        if not (same or data.get("any_geometry")):
             raise BadInput(
                 "X-rays",
                 f"taken with {_unit_text(unit)}, the weights are for {_unit_text(ours)}",
                 "use other weights",
             )
-        order: list[int] = []
-        data = self.weights.info["recipe"]["data"]
-        for view in wanted:
-            accepted = [view.angle]
-            if data["opposite_views"] and data["pairs"] == "online":
-                accepted.append(view.opposite.angle)
-            near = [k for k, given in enumerate(xrays.views) if _near(given.angle, accepted) and k not in order]
-            order += near[:1]
-        if len(order) != len(wanted) or len(xrays.views) != len(wanted):
-            given_names = ", ".join(view.name for view in xrays.views)
-            wanted_names = ", ".join(f"{view.name} ({view.angle:g}°)" for view in wanted)
-            raise BadInput(
-                f"X-rays of views {given_names}",
-                f"the weights are for {wanted_names}",
-                "give these, or other weights",
-            )
+        order = list(range(len(xrays.views))) if data.get("any_views") else self._ordered(xrays.views, data)
         images, pixels = xrays.images[order], self.geometry.pixels
         if unit.pixels > pixels:
             # As Mapping.lift would; re-projecting onto the millions of pixels of a radiograph exhausts memory.
@@ -171,6 +158,25 @@ class Reconstructor:
             images = F.interpolate(finer[None], (pixels, pixels), mode="area")[0].numpy()
             unit = unit.with_pixels(pixels)
         return replace(xrays, images=images, views=tuple(xrays.views[k] for k in order), geometry=unit)
+
+    def _ordered(self, views: Sequence[View], data: dict[str, Any]) -> list[int]:
+        """Which of the views stand for those of the weights, in the weights' order. Raises BadInput if others do."""
+        wanted, order = self.mapping.views, list[int]()
+        for view in wanted:
+            accepted = [view.angle]
+            if data["opposite_views"] and data["pairs"] == "online":
+                accepted.append(view.opposite.angle)
+            near = [k for k, given in enumerate(views) if _near(given.angle, accepted) and k not in order]
+            order += near[:1]
+        if len(order) != len(wanted) or len(views) != len(wanted):
+            given_names = ", ".join(view.name for view in views)
+            wanted_names = ", ".join(f"{view.name} ({view.angle:g}°)" for view in wanted)
+            raise BadInput(
+                f"X-rays of views {given_names}",
+                f"the weights are for {wanted_names}",
+                "give these, or other weights",
+            )
+        return order
 
 
 def reproject(volume: Volume, xrays: XraySet) -> np.ndarray:

@@ -52,6 +52,9 @@ def build_mapping(info: dict[str, Any], network: nn.Module | None = None) -> Map
         views=[View.parse(view) for view in recipe["views"]],
         voxels=info["voxels"],
         cube_mm=info["cube_mm"],
+        aggregation=recipe.get("aggregation", "concatenate"),
+        passes=described.get("passes", 1),
+        doubt=described.get("doubt", False),
     )
 
 
@@ -105,7 +108,7 @@ def export_weights(weights: Weights, path: Path) -> float:
     generator = torch.Generator().manual_seed(0)
     xrays = torch.rand(1, len(mapping.views), pixels, pixels, generator=generator) * XRAY_SCALE
     with torch.no_grad(), replacing_together(path.parent) as folder:
-        lifted = mapping.lift(xrays)
+        lifted = mapping.inputs(xrays)
         try:
             export(mapping.network, lifted, folder / path.name)
             made = Exported(folder / path.name)(lifted)

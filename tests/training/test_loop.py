@@ -278,7 +278,7 @@ def test_accumulating_halves_is_one_whole(tiny: Path, tmp_path: Path) -> None:
 
         def part(number: int, size: int, pair: Batch = pair) -> Batch:
             some = slice(number, number + size)
-            return Batch(pair.xrays[some], pair.truth[some], pair.views, pair.patients[some])
+            return Batch(pair.xrays[some], pair.truth[some], pair.views, pair.geometry, pair.patients[some])
 
         run.pairs.batch = part
         run._update_g()

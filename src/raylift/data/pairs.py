@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -14,12 +15,15 @@ from torch import Tensor
 from raylift.data.augment import Warp
 from raylift.data.dataset import Case, PreparedDataset
 from raylift.drr import Projector
-from raylift.geometry import View, VolumeGrid
+from raylift.geometry import PRESETS, Geometry, View, VolumeGrid
 from raylift.recipe import DataPart, XrayAugmentationPart
 from raylift.volumes import WATER_MU, hu_to_unit
 
 # What is projected of a warped scan, in mm along (z, y, x): all that a chest stand's detector sees.
 PROJECTED_MM = (440.0, 400.0, 480.0)
+MOST_VIEWS = 8
+ANGLE_STEP = 5  # degrees between the angles that may be drawn
+KEPT = 64  # projectors of so many views and units stay in memory, half a MB each
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Batch:
     xrays: Tensor
     truth: Tensor
     views: tuple[View, ...]
+    geometry: Geometry
     patients: tuple[int, ...]  # number of each pair's case
 
 
@@ -64,16 +69,12 @@ class OnlinePairs(Pairs):
         spacing = self.settings.projection_spacing
         z, y, x = (round(extent / spacing) for extent in PROJECTED_MM)
         self.projected_grid = VolumeGrid.box((0, 0, 0), (z, y, x), spacing)
-        self._projectors: dict[View, Projector] = {}
+        self._projector = lru_cache(KEPT)(self._build_projector)
 
     def batch(self, number: int, size: int) -> Batch:
         """Batch `number` of `size` pairs."""
         generator = torch.Generator().manual_seed(_mix(self.seed, number))
-        turned = torch.rand(len(self.views), generator=generator) < 0.5
-        views = tuple(
-            view.opposite if self.settings.opposite_views and turn else view
-            for view, turn in zip(self.views, turned.tolist(), strict=True)
-        )
+        views, geometry = self._draw_views(generator), self._draw_geometry(generator)
         truths, contexts = [], []
         chosen = torch.randint(len(self.cases), (size,), generator=generator).tolist()
         for choice in chosen:
@@ -86,8 +87,30 @@ class OnlinePairs(Pairs):
             contexts.append(warp.density(hu, case.context_grid, self.projected_grid, isocentre))
         mu = torch.stack(contexts).mul_(WATER_MU / 1000)
         with torch.no_grad():
-            xrays = torch.cat([self._projector(view)(mu) for view in views], 1)
-        return Batch(xrays, torch.stack(truths), views, tuple(chosen))
+            xrays = torch.cat([self._projector(view, geometry)(mu) for view in views], 1)
+        return Batch(xrays, torch.stack(truths), views, geometry, tuple(chosen))
+
+    def _draw_views(self, generator: torch.Generator) -> tuple[View, ...]:
+        """The recipe's views or, with probability `any_views`, 1 to `MOST_VIEWS` at any angles."""
+        settings = self.settings
+        if settings.any_views and float(torch.rand(1, generator=generator)) < settings.any_views:
+            count = int(torch.randint(1, MOST_VIEWS + 1, (1,), generator=generator))
+            angles = torch.randperm(360 // ANGLE_STEP, generator=generator)[:count] * ANGLE_STEP
+            return tuple(View(float(angle)) for angle in angles)
+        turned = torch.rand(len(self.views), generator=generator) < 0.5
+        return tuple(
+            view.opposite if settings.opposite_views and turn else view
+            for view, turn in zip(self.views, turned.tolist(), strict=True)
+        )
+
+    def _draw_geometry(self, generator: torch.Generator) -> Geometry:
+        """The dataset's unit or, with probability `any_geometry`, one of the presets."""
+        settings = self.settings
+        if settings.any_geometry and float(torch.rand(1, generator=generator)) < settings.any_geometry:
+            names = sorted(PRESETS)
+            name = names[int(torch.randint(len(names), (1,), generator=generator))]
+            return Geometry.preset(name, settings.xray_pixels)
+        return self.geometry
 
     def _scan(self, case: Case) -> Tensor:
         if self.device.type == "cpu":
@@ -96,11 +119,8 @@ class OnlinePairs(Pairs):
                 return torch.from_numpy(case.context)
         return torch.from_numpy(np.array(case.context)).to(self.device)
 
-    def _projector(self, view: View) -> Projector:
-        if view not in self._projectors:
-            projector = Projector(self.projected_grid, self.geometry, [view], (0, 0, 0))
-            self._projectors[view] = projector.to(self.device)
-        return self._projectors[view]
+    def _build_projector(self, view: View, geometry: Geometry) -> Projector:
+        return Projector(self.projected_grid, geometry, [view], (0, 0, 0)).to(self.device)
 
 
 @dataclass
@@ -120,7 +140,8 @@ class OfflinePairs(Pairs):
         pixels = (self.settings.xray_pixels,) * 2
         images = F.interpolate(torch.from_numpy(xrays).to(self.device), pixels, mode="area")
         images = augment_xrays(images, self.settings.xray_augmentation, seed)
-        return Batch(images, torch.from_numpy(truths).to(self.device), self.views, tuple(chosen))
+        geometry = self.dataset.geometry.with_pixels(self.settings.xray_pixels)
+        return Batch(images, torch.from_numpy(truths).to(self.device), self.views, geometry, tuple(chosen))
 
 
 def augment_xrays(xrays: Tensor, settings: XrayAugmentationPart, seed: int) -> Tensor:

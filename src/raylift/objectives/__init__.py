@@ -37,4 +37,4 @@ def build_objective(
         return WassersteinObjective(settings)
     if isinstance(settings, X2CTObjectivePart):
         return X2CTObjective(settings, geometry, grid, recipe.view_list)
-    return PairedObjective(settings, geometry, grid, recipe.train.seed)
+    return PairedObjective(settings, grid, recipe.train.seed)

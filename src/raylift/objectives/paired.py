@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +16,8 @@ from raylift.recipe import PairedObjectivePart
 from raylift.transport import mass_divergence
 from raylift.volumes import WATER_MU
 
+KEPT = 64  # projectors of so many views and units stay in memory
+
 
 class PairedObjective(nn.Module):
     """Voxels, structure, features, projections and masses of each pair.
@@ -24,10 +28,11 @@ class PairedObjective(nn.Module):
     - projection: mean absolute difference of the line integrals through both cubes, in the batch's own views and
       one at a random angle, in units of 100 mm of water.
     - transport: `transport.mass_divergence`.
+    - doubt: the negative log-likelihood of the voxels' differences, which it does not change, under Laplace
+      distributions as wide as g expects; only where g says so.
 
     Args:
         settings: weights of the terms.
-        geometry: X-ray unit of the projections.
         grid: of the volumes, centred on the isocentre.
         seed: of the frozen extractor f.
     """
@@ -35,12 +40,11 @@ class PairedObjective(nn.Module):
     d = None
     g_updates, d_updates, d_shares = 1, 0, False
 
-    def __init__(self, settings: PairedObjectivePart, geometry: Geometry, grid: VolumeGrid, seed: int) -> None:
+    def __init__(self, settings: PairedObjectivePart, grid: VolumeGrid, seed: int) -> None:
         super().__init__()
         self.settings, self.grid = settings, grid
         self.f = FeatureExtractor(seed=seed) if settings.features else None
-        self.geometry = geometry.with_pixels(grid.shape[0])
-        self._projectors: dict[View, Projector] = {}
+        self._projector = lru_cache(KEPT)(self._build_projector)
 
     def g_terms(self, made: Translation) -> dict[str, Tensor]:
         """The weighted terms."""
@@ -55,26 +59,28 @@ class PairedObjective(nn.Module):
         if self.f is not None:
             terms["features"] = weights.features * feature_distance(self.f, fake, real)
         if weights.projection:
-            terms["projection"] = weights.projection * self._projection(fake - real, made.views)
+            terms["projection"] = weights.projection * self._projection(fake - real, made.views, made.geometry)
         if weights.transport:
             terms["transport"] = weights.transport * mass_divergence(fake, real)
+        if weights.doubt and made.spread is not None:
+            off = (fake - real).detach().abs()
+            terms["doubt"] = weights.doubt * (made.spread.log() + off / made.spread).mean()
         return terms
 
     def d_loss(self, made: Translation) -> Tensor:
         """There is no potential. Raises TypeError."""
         raise TypeError("the paired objective has no potential")
 
-    def _projection(self, difference: Tensor, views: tuple[View, ...]) -> Tensor:
+    def _projection(self, difference: Tensor, views: tuple[View, ...], geometry: Geometry) -> Tensor:
         # A projection is linear: that of the difference is the difference of the two.
         mu = 2 * WATER_MU * difference[:, 0]
         angle = 15.0 * int(torch.randint(24, (1,)))
-        rays = [self._projector(view, mu.device)(mu) for view in (*views, View(angle))]
+        unit = geometry.with_pixels(self.grid.shape[0])
+        rays = [self._projector(view, unit).to(mu.device)(mu) for view in (*views, View(angle))]
         return torch.cat(rays, 1).abs().mean() / (100 * WATER_MU)
 
-    def _projector(self, view: View, device: torch.device) -> Projector:
-        if view not in self._projectors:
-            self._projectors[view] = Projector(self.grid, self.geometry, [view], (0, 0, 0)).to(device)
-        return self._projectors[view]
+    def _build_projector(self, view: View, geometry: Geometry) -> Projector:
+        return Projector(self.grid, geometry, [view], (0, 0, 0))
 
 
 def feature_distance(f: FeatureExtractor, fake: Tensor, real: Tensor) -> Tensor:

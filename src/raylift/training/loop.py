@@ -98,6 +98,9 @@ class Run:
             views=recipe.view_list,
             voxels=dataset.voxels,
             cube_mm=dataset.cube_mm,
+            aggregation=recipe.aggregation,
+            passes=recipe.network.passes,
+            doubt=recipe.network.doubt,
         )
         self.average = torch.optim.swa_utils.AveragedModel(
             self.mapping.network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(train.ema_decay)
@@ -211,15 +214,26 @@ class Run:
         return numbers.take()
 
     def _translate(self, batch: Batch) -> Translation:
-        """g(V_cat) of a batch; class maps where g predicts them besides."""
-        v_cat = self.mapping.lift(batch.xrays, batch.views, batch.patients)
-        fake, class_maps = out if isinstance(out := self.g(v_cat), tuple) else (out, None)
+        """g(V_cat) of a batch; class maps or the doubt where g says them besides.
+
+        Where g is asked more than once, V_cat holds what it made in none to all of the passes before, at random.
+        """
+        xrays, views, geometry = batch.xrays, batch.views, batch.geometry
+        before = int(torch.randint(self.mapping.passes, (1,))) if self.mapping.passes > 1 else 0
+        with torch.no_grad():
+            made = self.mapping.translate(self.g, xrays, views, geometry, before)
+        volume = None if made is None else made[:, :1].float().clamp(0, 1)
+        v_cat = self.mapping.inputs(xrays, views, geometry, volume, batch.patients)
+        out, class_maps = out if isinstance(out := self.g(v_cat), tuple) else (out, None)
+        fake, *spread = self.mapping.finish(out).float().split(1, 1)
         return Translation(
-            fake.float(),
+            fake,
             batch.truth,
             v_cat,
-            batch.views,
+            views,
+            geometry,
             None if class_maps is None else class_maps.float(),
+            spread[0] if spread else None,
         )
 
     def _apply(self, module: nn.Module, optimizer: Optimizer | None) -> None:
@@ -248,7 +262,11 @@ class Run:
     def predict(self, xrays: torch.Tensor) -> np.ndarray:
         """X-rays (B, N, rows, columns) of the recipe's views → averaged g's volumes (B, D, H, W) in [0, 1]."""
         average = self.average.module.eval()
-        volumes = [average(self.mapping.lift(x[None].to(self.fabric.device)))[0, 0] for x in xrays]
+        volumes = []
+        for images in xrays:
+            out = self.mapping.translate(average, images[None].to(self.fabric.device), None, None, self.mapping.passes)
+            assert out is not None
+            volumes.append(out[0, 0])
         return torch.stack(volumes).float().clamp(0, 1).cpu().numpy()
 
     def validate(self) -> dict[str, float]:
