@@ -13,7 +13,7 @@ from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import OfflinePairs, OnlinePairs, augment_xrays
 from raylift.drr import Projector
 from raylift.errors import BadInput
-from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.geometry import PRESETS, Geometry, View, VolumeGrid
 from raylift.recipe import AugmentationPart, DataPart, XrayAugmentationPart
 
 CPU = torch.device("cpu")
@@ -67,6 +67,30 @@ def test_without_augmentation_online_pairs_are_the_stored_ones(dataset: Prepared
     assert float(difference.abs().mean()) < 0.02  # 40 HU; the two smooth differently
     assert abs(float(difference.mean())) < 0.003
     assert np.corrcoef(made.truth.ravel(), stored.truth.ravel())[0, 1] > 0.99
+
+
+def test_any_views_of_any_unit(marker: PreparedDataset) -> None:
+    pairs = online(marker, any_views=1.0, any_geometry=1.0, xray_pixels=64, projection_spacing=4.0)
+    counts, units = set(), set()
+    for number in range(12):
+        batch = pairs.batch(number, 1)
+        counts.add(len(batch.views))
+        units.add(batch.geometry)
+        assert len(set(batch.views)) == len(batch.views) == batch.xrays.shape[1]
+        for view, image in zip(batch.views, batch.xrays[0], strict=True):
+            row, column = batch.geometry.shadow(np.array(MARK), view, (0, 0, 0))
+            seen = ball_in_xray(image) * (batch.geometry.detector_mm / 430)
+            expected = (np.array([row, column]) - 31.5) * batch.geometry.pitch
+            assert seen == pytest.approx(expected, abs=2.5)
+    assert len(counts) > 3
+    assert counts <= set(range(1, 9))
+    assert units == {Geometry.preset(name, 64) for name in PRESETS}
+
+
+def test_only_some_batches_have_any_views(dataset: PreparedDataset) -> None:
+    pairs = online(dataset, any_views=0.5, projection_spacing=20.0, opposite_views=False)
+    own = [pairs.batch(number, 1).views == VIEWS for number in range(12)]
+    assert 0 < sum(own) < 12
 
 
 def test_augmented_xrays_belong_to_their_truth(dataset: PreparedDataset) -> None:

@@ -4,11 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from raylift.drr import Projector
 from raylift.geometry import Geometry, View
 from raylift.lift import LIFTS
 from raylift.networks.mapping import ISOCENTRE, XRAY_SCALE, Mapping
 from raylift.recipe import Recipe
+from raylift.volumes import WATER_MU
 from raylift.weights import build_mapping, describe
+from tiny_network import TinyNetwork
 
 VIEWS = (View(0.0), View(90.0))
 
@@ -74,3 +77,62 @@ def test_other_views_move_the_lift(mapping: Mapping) -> None:
 def test_only_the_network_is_state(mapping: Mapping) -> None:
     mapping.lift(torch.rand(1, 2, 32, 32))
     assert all(name.startswith("network.") for name in mapping.state_dict())
+
+
+def any_views(**options: object) -> Mapping:
+    """A map of any views, of a tiny network with random weights."""
+    settings = {"feature_size": 4, "window_size": 4, "lift": "backproject", "aggregation": "harmonics"}
+    made = Mapping(network="unet", geometry=Geometry.preset("chest-stand", 32), views=VIEWS, voxels=32, cube_mm=320.0,
+                   **{**settings, **options})  # fmt: skip
+    channels = next(made.network.parameters()).shape[1]
+    torch.manual_seed(0)
+    made.network = TinyNetwork(channels, 2 if made.doubt else 1, 4)
+    return made.eval()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+@torch.inference_mode()
+def test_any_number_of_views_in_any_order(count: int) -> None:
+    mapping, views = any_views(passes=2), tuple(View(37.0 * k) for k in range(count))
+    xrays = torch.rand(2, count, 32, 32)
+    volume = mapping(xrays, views)
+    assert volume.shape == (2, 1, 32, 32, 32)
+    torch.testing.assert_close(mapping(xrays.flip(1), views[::-1]), volume)
+
+
+@torch.inference_mode()
+def test_another_unit_is_lifted_by_its_own_rays() -> None:
+    mapping, unit = any_views(), Geometry.preset("x2ct", 32)
+    xrays = torch.rand(1, 2, 32, 32)
+    expected = LIFTS["backproject"](mapping.grid, unit, VIEWS, ISOCENTRE)(xrays) / XRAY_SCALE
+    torch.testing.assert_close(mapping.lift(xrays, VIEWS, unit), expected)
+    assert not torch.allclose(mapping.lift(xrays, VIEWS), expected, atol=0.05)
+
+
+@pytest.mark.parametrize("aggregation", ["concatenate", "harmonics"])
+@torch.inference_mode()
+def test_the_true_volume_leaves_nothing_unexplained(aggregation: str) -> None:
+    mapping = any_views(passes=2, aggregation=aggregation)
+    volume = torch.rand(1, 1, 32, 32, 32)
+    xrays = Projector(mapping.grid, mapping.geometry, VIEWS, ISOCENTRE)(2 * WATER_MU * volume[:, 0])
+    channels = 2 if aggregation == "concatenate" else 3
+    first, second = mapping.inputs(xrays), mapping.inputs(xrays, volume=volume)
+    assert not first[:, -channels - 1].any()
+    assert torch.equal(second[:, -channels - 1 :][:, :1], volume)
+    assert second[:, -channels:].abs().max() < 1e-5 < first[:, -channels:].abs().max()
+    assert torch.equal(first[:, : -channels - 1], second[:, : -channels - 1])
+
+
+@torch.inference_mode()
+def test_the_second_pass_sees_the_first() -> None:
+    mapping, xrays = any_views(passes=2), torch.rand(1, 2, 32, 32) * 6
+    first = mapping.network(mapping.inputs(xrays)).clamp(0, 1)
+    torch.testing.assert_close(mapping(xrays), mapping.network(mapping.inputs(xrays, volume=first)))
+    assert mapping.translate(mapping.network, xrays, None, None, 0) is None
+
+
+@torch.inference_mode()
+def test_doubt_is_a_second_channel_and_positive() -> None:
+    out = any_views(doubt=True)(torch.rand(1, 2, 32, 32))
+    assert out.shape == (1, 2, 32, 32, 32)
+    assert float(out[:, 1].min()) > 0
