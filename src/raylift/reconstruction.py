@@ -13,8 +13,9 @@ import torch.nn.functional as F
 
 from raylift.drr import Projector
 from raylift.errors import BadInput, WrongUsage
+from raylift.familiarity import STRANGE
 from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.volumes import Volume, hu_to_mu, unit_to_hu
+from raylift.volumes import WINDOW, Volume, hu_to_mu, unit_to_hu
 from raylift.weights import Weights, device_of, load_weights
 from raylift.xrays import SIDECAR, XraySet, read_radiographs, read_xrays
 
@@ -33,6 +34,9 @@ class Reconstruction:
         reprojection_error: mean absolute difference of `reprojected` and the X-rays as a share of their mean. What
             the rays cross outside of the cube counts as error, so that even a perfect volume does not reach 0.
         notes: what a user should know, one sentence each.
+        doubt: standard deviation of each voxel's error in HU, on the volume's grid, where the weights tell it.
+        strangeness: distance of the strangest X-ray from those of the training, relative to patients who were left out
+            of it (see `raylift.familiarity`), where the weights tell it.
     """
 
     volume: Volume
@@ -40,6 +44,8 @@ class Reconstruction:
     reprojected: np.ndarray
     reprojection_error: float
     notes: tuple[str, ...]
+    doubt: Volume | None = None
+    strangeness: float | None = None
 
 
 class Reconstructor:
@@ -100,16 +106,28 @@ class Reconstructor:
         chosen = self.matched(self._read(xrays, views))
         images = torch.from_numpy(chosen.images).float().to(self.device)[None]
         with torch.inference_mode():
-            unit = self.mapping(images, chosen.views, chosen.geometry)[0, 0].float().clamp(0, 1).cpu().numpy()
+            unit, *spread = self.mapping(images, chosen.views, chosen.geometry)[0].float().cpu().numpy()
         centre = chosen.isocentre or (0.0, 0.0, 0.0)
         cube = self.mapping.grid
-        volume = Volume(unit_to_hu(unit), VolumeGrid.cube(centre, cube.shape[0] * cube.spacing[0], cube.shape[0]))
+        grid = VolumeGrid.cube(centre, cube.shape[0] * cube.spacing[0], cube.shape[0])
+        volume = Volume(unit_to_hu(unit.clip(0, 1)), grid)
+        factor = self.weights.info.get("doubt_factor", 1.0)
+        # A Laplace distribution's standard deviation is √2 times its mean absolute value.
+        doubt = Volume(factor * 2**0.5 * (WINDOW[1] - WINDOW[0]) * spread[0], grid) if spread else None
         reprojected = reproject(volume, chosen)
         error = float(np.abs(reprojected - chosen.images).mean() / max(float(chosen.images.mean()), 1e-6))
         notes = [*chosen.notes]
         if chosen.isocentre is None:
             notes.append("the X-rays carry no isocentre: the volume is centred on the world's origin")
-        return Reconstruction(volume, chosen, reprojected, error, tuple(notes))
+        familiarity, strangeness = self.weights.familiarity, None
+        if familiarity is not None:
+            strangeness = float(familiarity.distances(chosen.images, chosen.views).max())
+            if strangeness > STRANGE:
+                notes.append(
+                    "do not trust the volume: the X-rays are unlike those of the training "
+                    f"({strangeness:.1f} times as far off as any patient's there); is it a chest, upright, bright where it absorbs, the views as named?"
+                )
+        return Reconstruction(volume, chosen, reprojected, error, tuple(notes), doubt, strangeness)
 
     def _read(
         self,

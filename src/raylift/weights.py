@@ -15,12 +15,14 @@ from torch import nn
 
 from raylift._version import __version__
 from raylift.errors import BadInput, WrongUsage
+from raylift.familiarity import Familiarity
 from raylift.geometry import Geometry, View
 from raylift.networks.exported import SUFFIXES, Exported, check_ending, export
 from raylift.networks.mapping import XRAY_SCALE, Mapping
 from raylift.volumes import WATER_MU, WINDOW, replacing, replacing_together, write_json
 
 EMBEDDED = Path(__file__).parent / "pretrained"
+FAMILIARITY = "familiarity.safetensors"
 DIFFERENT = 1e-3  # of the network's window: an exported model that differs by more is none
 
 
@@ -32,11 +34,13 @@ class Weights:
         mapping: in evaluation mode.
         info: the content of `weights.json`.
         path: of the safetensors file or the exported model.
+        familiarity: what X-rays of the training look like, where that was learned.
     """
 
     mapping: Mapping
     info: dict[str, Any]
     path: Path
+    familiarity: Familiarity | None = None
 
 
 def build_mapping(info: dict[str, Any], network: nn.Module | None = None) -> Mapping:
@@ -75,8 +79,8 @@ def describe(
     }
 
 
-def save_weights(mapping: Mapping, info: dict[str, Any], folder: Path) -> Path:
-    """Write `weights.safetensors` and `weights.json` into a folder.
+def save_weights(mapping: Mapping, info: dict[str, Any], folder: Path, familiarity: Familiarity | None = None) -> Path:
+    """Write `weights.safetensors` and `weights.json` into a folder, and `familiarity.safetensors` if it is given.
 
     Returns:
         The safetensors file.
@@ -84,7 +88,11 @@ def save_weights(mapping: Mapping, info: dict[str, Any], folder: Path) -> Path:
     path = folder / "weights.safetensors"
     with replacing(path) as temporary:
         save_model(mapping.network, str(temporary))  # a tensor that the network holds twice is written once
-    write_json({**info, "sha256": _digest(path)}, folder / "weights.json")
+    info = {**info, "sha256": _digest(path)}
+    if familiarity is not None:
+        familiarity.save(folder / FAMILIARITY)
+        info["familiarity_sha256"] = _digest(folder / FAMILIARITY)
+    write_json(info, folder / "weights.json")
     return path
 
 
@@ -175,7 +183,17 @@ def load_weights(place: str | Path | None = None) -> Weights:
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise BadInput(path, f"damaged weights ({reason})", f"copy {path.name} and {sidecar.name} again") from None
-    return Weights(mapping.eval().requires_grad_(False), info, path)
+    return Weights(mapping.eval().requires_grad_(False), info, path, _familiarity(path, info))
+
+
+def _familiarity(path: Path, info: dict[str, Any]) -> Familiarity | None:
+    """What stands beside the weights; nothing if they say so, or are an exported model. Raises BadInput."""
+    expected, beside = info.get("familiarity_sha256"), path.with_name(FAMILIARITY)
+    if expected is None or path.suffix in SUFFIXES:
+        return None
+    if not beside.exists() or _digest(beside) != expected:
+        raise BadInput(beside, f"missing, or not the one of {path.name}", "copy it again")
+    return Familiarity.load(beside)
 
 
 def device_of(name: torch.device | str | None = None) -> torch.device:

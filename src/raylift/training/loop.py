@@ -39,6 +39,7 @@ from raylift.training.checkpoint import (
     module_tensors,
     optimizer_tensors,
 )
+from raylift.training.familiarise import familiarise
 from raylift.volumes import Volume, hu_to_unit, replacing, unit_to_hu
 from raylift.weights import describe, save_weights
 
@@ -330,7 +331,7 @@ class Run:
         self.means.values = state["means"]
 
     def write_weights(self) -> Path:
-        """The averaged weights with their description."""
+        """The averaged weights with their description, and what the X-rays looked like."""
         mapping = self.mapping
         mapping.network.load_state_dict(self.average.module.state_dict())
         training = {
@@ -348,7 +349,7 @@ class Run:
             self.dataset.cube_mm,
             training,
         )
-        return save_weights(mapping, info, self.folder)
+        return save_weights(mapping, info, self.folder, familiarise(self.recipe, self.dataset))
 
     def _validated(self) -> dict[str, Any] | None:
         """What `weights.json` says of the held-out cases."""
