@@ -128,13 +128,14 @@ def heart_width(lungs: np.ndarray, true_lungs: np.ndarray, spacing: tuple[float,
     """Width of the heart's shadow: the gap between the lungs at the levels of the heart.
 
     In an axial slice, the widest stretch along x without lung that has lung at both ends and holds the middle of the
-    true lungs' extent along x; then the median over the slices of the second quarter of the true lungs' volume, counted
-    from below: over the diaphragm, under the hila. Levels and middle are the truth's for the prediction too. It
-    measures what a cardiothoracic ratio does, with what lies beside the heart, to about a voxel.
+    true lungs' extent along x, in the middle half of their extent along y (at their tips in front and behind the gap is
+    not the heart); then the median over the slices of the second quarter of the true lungs' volume, counted from below:
+    over the diaphragm, under the hila. Levels, middle and depth are the truth's for the prediction too. It measures
+    what a cardiothoracic ratio does, with what lies beside the heart, to about a voxel.
 
     Args:
         lungs: mask (z, y, x) whose gap is measured.
-        true_lungs: mask of the same shape, for levels and middle.
+        true_lungs: mask of the same shape, for levels, middle and depth.
         spacing: along (x, y, z) in mm.
 
     Returns:
@@ -144,11 +145,12 @@ def heart_width(lungs: np.ndarray, true_lungs: np.ndarray, spacing: tuple[float,
         return None
     below = np.cumsum(true_lungs.sum(axis=(1, 2))) / true_lungs.sum()
     levels = (below > HEART_LEVELS[0]) & (below <= HEART_LEVELS[1])
-    across = np.flatnonzero(true_lungs[levels].any(axis=(0, 1)))
-    if len(across) == 0:
+    if not levels.any():
         return None
-    middle = int(across[0] + across[-1]) // 2
-    right, left = lungs[levels, :, : middle + 1][..., ::-1], lungs[levels, :, middle:]  # both from the middle outwards
+    (front, back), (first, last) = (np.flatnonzero(true_lungs[levels].any(axis=(0, a)))[[0, -1]] for a in (2, 1))
+    depth, middle = back - front, (first + last) // 2
+    rows = lungs[levels, front + depth // 4 : back - depth // 4 + 1]
+    right, left = rows[..., middle::-1], rows[..., middle:]  # both from the middle outwards
     gap = np.where(right.any(-1) & left.any(-1), right.argmax(-1) + left.argmax(-1) - 1, 0)
     widest = gap.max(axis=1)
     return float(np.median(widest[widest > 0]) * spacing[0]) if (widest > 0).any() else None
