@@ -43,6 +43,8 @@ def test_a_table_and_a_picture_of_each(prepared: Path, theirs: Path, tmp_path: P
     assert results[0].metrics == pytest.approx(score(mean_volume(dataset)(dataset.case("phantom-2")), truth), rel=1e-3)
     # Resampled twice, but in its place: nothing else comes near.
     assert results[1].metrics["psnr"] > 30
+    assert results[1].extra["dice_lungs"] > 0.95 > results[0].extra["dice_lungs"]
+    assert "Clinical measures" in (tmp_path / "report.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["cgls", "sart-tv"])

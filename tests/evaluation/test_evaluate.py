@@ -57,7 +57,13 @@ def test_scores_by_hand(dataset: PreparedDataset, report: tuple[Path, list[CaseR
         assert result.metrics["psnr"] == pytest.approx(-10 * np.log10(mse), abs=1e-4)
         assert result.metrics["mae_hu"] == pytest.approx(2000 * np.mean(np.abs(volume - truth)), rel=1e-5)
     assert 0 < results[0].extra["reprojection_error"] < 10
-    assert not results[1].extra
+    # Clinical measures stand beside the scores of both; a constant of -500 HU has no lungs, edges or information.
+    assert (results[0].extra["dice_lungs"], results[0].extra["sharpness"]) == (0, 0)
+    assert "heart_width_error_mm" not in results[0].extra
+    bones = np.where(truth >= 0.575, truth, np.nan)
+    assert results[1].extra["mae_bone_hu"] == pytest.approx(2000 * np.nanmean(np.abs(mean - bones)), rel=1e-4)
+    assert 0.3 < results[1].extra["dice_lungs"] < 1
+    assert "reprojection_error" not in results[1].extra
 
 
 def test_files(report: tuple[Path, list[CaseResult]]) -> None:

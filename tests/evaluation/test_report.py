@@ -1,11 +1,13 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
 import raylift
 from raylift.errors import WrongUsage
-from raylift.evaluation.report import CaseResult, summarise, write_report
+from raylift.evaluation.clinical import clinical_measures
+from raylift.evaluation.report import CLINICAL_HEADINGS, FORMATS, CaseResult, summarise, write_report
 
 CASES = [
     CaseResult("a", {"ssim": 0.5, "psnr": 20.0}, extra={"reprojection_error": 0.01}),
@@ -63,6 +65,31 @@ def test_tables_name_the_protocol_and_are_rectangular(tmp_path):
     assert len(headers) == 2
     assert all("paper" in line for line in headers)
     assert any(line.startswith("| model | 2 | 0.600 ± 0.141 [0.500, 0.700] | 22.00 ±") for line in lines)
+
+
+def test_clinical_measures_have_tables_of_their_own(tmp_path):
+    measures = {"reprojection_error": 0.01, "vif": 0.31, "lung_volume_error": -0.052, "heart_width_error_mm": -7.5}
+    cases = [
+        CaseResult("a", {"ssim": 0.5}, extra=measures),
+        CaseResult("b", {"ssim": 0.6}, extra={"vif": 0.33}),
+        CaseResult("a", {"ssim": 0.2}, "cgls", {"vif": 0.1}),
+    ]
+    blocks = write_report(cases, "hu", tmp_path).read_text(encoding="utf-8").split("\n\n")
+    scores, clinical, each_score, each_clinical = (block.splitlines() for block in blocks if block.startswith("|"))
+    assert scores[0] == "| Protocol hu | Cases | SSIM ↑ | reprojection error |"
+    assert each_score[0] == "| Case (protocol hu) | Method | SSIM ↑ | reprojection error |"
+    measured = "Lung volume error → 0 | Heart width error (mm) → 0 | VIF ↑ |"
+    assert clinical[0] == f"| Clinical measures | Cases | {measured}"
+    assert clinical[2:] == ["| model | 2 | -5.2% | -7.5 | 0.320 ± 0.014 [0.310, 0.330] |", "| cgls | 1 |  |  | 0.100 |"]
+    assert each_clinical[0] == f"| Case (clinical measures) | Method | {measured}"
+    assert each_clinical[3] == "| b | model |  |  | 0.330 |"
+    assert json.loads((tmp_path / "summary.json").read_text())["methods"]["model"]["heart_width_error_mm"]["n"] == 1
+
+
+def test_every_clinical_measure_has_a_heading_and_digits():
+    volume = np.where(np.random.default_rng(0).random((48, 48, 48)) < 0.5, -100.0, 200.0)
+    assert set(clinical_measures(volume, volume, (5.0, 5.0, 5.0))) < set(CLINICAL_HEADINGS)
+    assert set(CLINICAL_HEADINGS) < set(FORMATS)
 
 
 def test_a_bar_in_a_name_does_not_break_the_table(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from raylift.data.dataset import PreparedDataset
 from raylift.evaluation.figures import gallery
-from raylift.evaluation.methods import CaseMethod, score_case
+from raylift.evaluation.methods import CaseMethod, clinical_case, score_case
 from raylift.evaluation.report import CaseResult, write_report
 
 TRUTH = "truth"
@@ -21,7 +21,7 @@ def compare(
     folder: Path,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> list[CaseResult]:
-    """Score methods on every case of a split; write the report with a gallery per case.
+    """Score methods on every case of a split, with clinical measures; write the report with a gallery per case.
 
     Args:
         methods: by the name of their rows.
@@ -41,7 +41,8 @@ def compare(
         volumes = {TRUTH: case.truth}
         for name, method in methods.items():
             volumes[name] = method(dataset, case)
-            results.append(CaseResult(case.name, score_case(volumes[name], case, protocol), name))
+            metrics, extra = score_case(volumes[name], case, protocol), clinical_case(volumes[name], case)
+            results.append(CaseResult(case.name, metrics, name, extra))
             progress(name, len(results), len(methods) * len(cases))
         images.append(gallery(volumes, folder / f"{case.name}.png", case.name))
         gallery(volumes, folder / f"{case.name}.svg", case.name)

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from raylift.data.dataset import PreparedDataset
 from raylift.evaluation.figures import montage
-from raylift.evaluation.methods import check_cubes, mean_volume, stored_xrays
-from raylift.evaluation.protocols import score
+from raylift.evaluation.methods import check_cubes, clinical_case, mean_volume, score_case, stored_xrays
 from raylift.evaluation.report import CaseResult, write_report
 from raylift.reconstruction import Reconstructor
-from raylift.volumes import hu_to_unit
+from raylift.volumes import Volume, unit_to_hu
 
 BASELINE = "mean volume"
 
@@ -27,6 +24,8 @@ def evaluate(
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> list[CaseResult]:
     """Reconstruct every case of a split from its stored X-rays, score it, and write the report with montages.
+
+    Scores are the protocol's and the measures of `raylift.evaluation.clinical`.
 
     Args:
         reconstructor: holds the weights.
@@ -50,15 +49,14 @@ def evaluate(
     for done, case in enumerate(cases, 1):
         xrays = stored_xrays(dataset, case, reconstructor.mapping.views)
         made = reconstructor(xrays)
-        truth = case.truth
-        unit = hu_to_unit(truth.array.astype(np.float32))
-        extra = {"reprojection_error": made.reprojection_error}
-        metrics = score(hu_to_unit(made.volume.array), unit, protocol)
-        results.append(CaseResult(case.name, metrics, extra=extra))
+        extra = {"reprojection_error": made.reprojection_error, **clinical_case(made.volume, case)}
+        results.append(CaseResult(case.name, score_case(made.volume, case, protocol), extra=extra))
         if baseline is not None:
-            results.append(CaseResult(case.name, score(baseline(case), unit, protocol), BASELINE))
+            mean = Volume(unit_to_hu(baseline(case)), case.truth.grid)
+            metrics = score_case(mean, case, protocol)
+            results.append(CaseResult(case.name, metrics, BASELINE, clinical_case(mean, case)))
         named = [(view.name, image) for view, image in zip(xrays.views, xrays.images, strict=True)]
-        images.append(montage(truth, made.volume, named, folder / f"{case.name}.png", case.name))
+        images.append(montage(case.truth, made.volume, named, folder / f"{case.name}.png", case.name))
         progress(case.name, done, len(cases))
     notes = [f"Weights {reconstructor.weights.info['sha256'][:12]}, split {split} of {dataset.folder.name}."]
     seen = set(reconstructor.weights.info["training"]["cases"]) & {case.name for case in cases}

@@ -9,6 +9,7 @@ import numpy as np
 
 from raylift.data.dataset import Case, PreparedDataset
 from raylift.errors import BadInput, WrongUsage
+from raylift.evaluation.clinical import clinical_measures
 from raylift.evaluation.protocols import score
 from raylift.geometry import View
 from raylift.iterative import ITERATIVE
@@ -116,3 +117,8 @@ def score_case(volume: Volume, case: Case, protocol: str) -> dict[str, float]:
     """What a volume on the cube of a case scores under a protocol of `raylift.evaluation.protocols`."""
     made, truth = (hu_to_unit(array.astype(np.float32)) for array in (volume.array, case.truth.array))
     return score(made, truth, protocol)
+
+
+def clinical_case(volume: Volume, case: Case) -> dict[str, float]:
+    """The clinical measures of a volume on the cube of a case; see `raylift.evaluation.clinical`."""
+    return clinical_measures(volume.array, case.truth.array, case.truth.grid.spacing)

@@ -24,6 +24,30 @@ HEADINGS = {
     "mae": "MAE ↓",
     "mae_hu": "MAE (HU) ↓",
 }
+# Those of `raylift.evaluation.clinical`, which stand in tables of their own.
+CLINICAL_HEADINGS = {
+    "mae_lung_hu": "Lung MAE (HU) ↓",
+    "mae_fat_hu": "Fat MAE (HU) ↓",
+    "mae_soft_tissue_hu": "Soft tissue MAE (HU) ↓",
+    "mae_bone_hu": "Bone MAE (HU) ↓",
+    "dice_lungs": "Lungs Dice ↑",
+    "lung_volume_error": "Lung volume error → 0",
+    "dice_bones": "Bones Dice ↑",
+    "bone_volume_error": "Bone volume error → 0",
+    "heart_width_error_mm": "Heart width error (mm) → 0",
+    "vif": "VIF ↑",
+    "sharpness": "Sharpness → 1",
+}
+FORMATS = {
+    "ssim": ".3f",
+    "psnr": ".2f",
+    "mse": ".4f",
+    "mae": ".4f",
+    "mae_hu": ".1f",
+    **dict.fromkeys(("mae_lung_hu", "mae_fat_hu", "mae_soft_tissue_hu", "mae_bone_hu", "heart_width_error_mm"), ".1f"),
+    **dict.fromkeys(("dice_lungs", "dice_bones", "vif", "sharpness"), ".3f"),
+    **dict.fromkeys(("lung_volume_error", "bone_volume_error"), ".1%"),
+}
 NOT_MEDICAL = "Raylift is research software, not a medical device; its volumes are not for diagnosis or treatment."
 
 
@@ -150,29 +174,46 @@ def _markdown(
     notes: Sequence[str],
     images: Sequence[str],
 ) -> str:
-    headings = [HEADINGS.get(column, column.replace("_", " ")) for column in columns]
-    means = [
-        [method, str(max(s["n"] for s in row.values())), *(_statistics(c, row.get(c)) for c in columns)]
-        for method, row in summary.items()
-    ]
-    each = [
-        [case.name, case.method, *(format_number(c, case.values[c]) if c in case.values else "" for c in columns)]
-        for case in cases
-    ]
+    scores = [column for column in columns if column not in CLINICAL_HEADINGS]
+    clinical = [column for column in CLINICAL_HEADINGS if column in columns]
+
+    def means(title: str, columns: Sequence[str]) -> str:
+        rows = [
+            [method, str(max(s["n"] for s in row.values())), *(_statistics(c, row.get(c)) for c in columns)]
+            for method, row in summary.items()
+        ]
+        return _table([title, "Cases", *map(_heading, columns)], rows)
+
+    def each(title: str, columns: Sequence[str]) -> str:
+        rows = [
+            [case.name, case.method, *(format_number(c, case.values[c]) if c in case.values else "" for c in columns)]
+            for case in cases
+        ]
+        return _table([title, "Method", *map(_heading, columns)], rows)
+
     blocks = [
         f"# {title}",
         f"Protocol **{protocol.name}**: {protocol.description}.",
         "Numbers of other protocols are not comparable with these.",
-        _table([f"Protocol {protocol.name}", "Cases", *headings], means),
+        means(f"Protocol {protocol.name}", scores),
+        means("Clinical measures", clinical) if clinical else "",
         f"Mean ± standard deviation over the cases [{LEVEL:.0%} bootstrap interval of the mean].",
+        "A case that lacks a clinical measure is left out of its mean; `summary.json` has each mean's number of cases."
+        if clinical
+        else "",
         "\n".join(f"- {note}" for note in notes),
         "## Cases",
-        _table([f"Case (protocol {protocol.name})", "Method", *headings], each),
+        each(f"Case (protocol {protocol.name})", scores),
+        each("Case (clinical measures)", clinical) if clinical else "",
         "## Images" if images else "",
         *(f"![{image}](<{image}>)" for image in images),
         f"Raylift {__version__}. {NOT_MEDICAL}",
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _heading(column: str) -> str:
+    return {**HEADINGS, **CLINICAL_HEADINGS}.get(column, column.replace("_", " "))
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -192,5 +233,4 @@ def _statistics(column: str, statistics: dict[str, Any] | None) -> str:
 
 def format_number(column: str, value: float) -> str:
     """A metric's value with as many digits as tables give it."""
-    formats = {"ssim": ".3f", "psnr": ".2f", "mse": ".4f", "mae": ".4f", "mae_hu": ".1f"}
-    return format(value, formats.get(column, ".4g"))
+    return format(value, FORMATS.get(column, ".4g"))
