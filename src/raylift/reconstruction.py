@@ -125,7 +125,8 @@ class Reconstructor:
             if strangeness > STRANGE:
                 notes.append(
                     "do not trust the volume: the X-rays are unlike those of the training "
-                    f"({strangeness:.1f} times as far off as any patient's there); is it a chest, upright, bright where it absorbs, the views as named?"
+                    f"({strangeness:.1f} times as far off as any patient's there); "
+                    "is it a chest, upright, bright where it absorbs, the views as named?"
                 )
         return Reconstruction(volume, chosen, reprojected, error, tuple(notes), doubt, strangeness)
 
