@@ -50,6 +50,14 @@ def test_gives_what_the_network_gives(name: str, count: int) -> None:
         assert torch.allclose(a, b, atol=1e-6 * float(b.abs().max()) + 1e-9)
 
 
+def test_without_gradients_too() -> None:
+    network, volumes = build(), torch.rand(2, 2, 32, 32, 32)
+    with torch.no_grad():
+        found = Apart(network)(volumes)
+        assert torch.allclose(found, network(volumes), atol=1e-5)
+    assert not found.requires_grad
+
+
 def test_the_same_batch_gives_the_same_numbers() -> None:
     # 64³, since oneDNN's bfloat16 gradient of a 3³ convolution on 2³ voxels is garbage.
     network, volumes = Apart(build()), torch.rand(3, 2, 64, 64, 64)

@@ -36,10 +36,10 @@ class Apart(nn.Module):
     def forward(self, volumes: Tensor) -> Any:
         """As the network."""
         threads = min(torch.get_num_threads(), len(volumes))
-        if not self.separable or volumes.device.type != "cpu" or threads == 1 or not torch.is_grad_enabled():
+        if not self.separable or volumes.device.type != "cpu" or threads == 1:
             return self.network(volumes)
         parameters = [p for p in self.network.parameters() if p.requires_grad]
-        out = _Apart.apply(self.network, threads, volumes, *parameters)
+        out = _Apart.apply(self.network, threads, torch.is_grad_enabled(), volumes, *parameters)
         return out if len(out) > 1 else out[0]
 
 
@@ -47,15 +47,17 @@ class _Apart(torch.autograd.Function):
     """A network's graph for each volume, built and walked back by a thread."""
 
     @staticmethod
-    def forward(ctx: Any, network: nn.Module, threads: int, volumes: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, network: nn.Module, threads: int, learning: bool, volumes: Tensor, *parameters: Tensor
+    ) -> tuple[Tensor, ...]:
         mixed, kind = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
-        wanted = ctx.needs_input_grad[2]
+        wanted = ctx.needs_input_grad[3]
 
         def run(volume: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
             given = volume.detach().requires_grad_(wanted)
             # The cache of casts is the process's: a thread that leaves would clear it under another, whose sums of
             # gradients would then be rounded elsewhere.
-            with torch.enable_grad(), torch.autocast("cpu", kind, enabled=mixed, cache_enabled=False):
+            with torch.set_grad_enabled(learning), torch.autocast("cpu", kind, enabled=mixed, cache_enabled=False):
                 made = network(given)
             return given, made if isinstance(made, tuple) else (made,)
 
@@ -78,7 +80,7 @@ class _Apart(torch.autograd.Function):
         ctx.graphs = None
         of_volumes = torch.cat([one[0] for one in found]) if ctx.wanted else None
         of_parameters = zip(*(one[1:] if ctx.wanted else one for one in found), strict=True)
-        return None, None, of_volumes, *(_sum(gradients) for gradients in of_parameters)
+        return None, None, None, of_volumes, *(_sum(gradients) for gradients in of_parameters)
 
 
 def _sum(gradients: Sequence[Tensor | None]) -> Tensor | None:

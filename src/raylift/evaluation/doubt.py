@@ -1,0 +1,105 @@
+"""Whether a volume's doubt is right: how far voxels are off, beside how far they were said to be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.stats import norm
+
+from raylift.data.dataset import PreparedDataset
+from raylift.errors import BadInput
+from raylift.evaluation.figures import save_figure
+from raylift.evaluation.methods import check_cubes, stored_xrays
+from raylift.reconstruction import Reconstructor
+from raylift.volumes import WINDOW, Volume
+
+LEVELS = (0.5, 0.8, 0.95)
+AIR = -950.0  # HU: voxels that are air in both volumes are left out, since they are easily right
+BINS = 12  # of the reliability curve, with as many voxels each
+
+
+def offsets(volume: Volume, doubt: Volume, truth: Volume) -> tuple[np.ndarray, np.ndarray]:
+    """Absolute errors and standard deviations in HU of the voxels that are not air in both volumes, (voxels,) each.
+
+    The truth is clipped to the network's window, as everywhere in evaluation.
+    """
+    true = np.clip(truth.array.astype(np.float32), *WINDOW)
+    body = (true > AIR) | (volume.array > AIR)
+    return np.abs(volume.array - true)[body], doubt.array[body]
+
+
+def coverage(errors: np.ndarray, deviations: np.ndarray, widths: Sequence[float] | None = None) -> dict[str, float]:
+    """Share of voxels inside of the intervals ± w σ that are to hold 50, 80 and 95 % of them.
+
+    Args:
+        errors: absolute, in HU.
+        deviations: σ, in HU.
+        widths: w for each of `LEVELS`; those of the normal distribution by default.
+
+    Returns:
+        "coverage_50", "coverage_80", "coverage_95".
+    """
+    widths = widths or [float(norm.ppf(0.5 + level / 2)) for level in LEVELS]
+    relative = errors / deviations
+    return {f"coverage_{level:.0%}".rstrip("%"): float((relative <= width).mean())
+            for level, width in zip(LEVELS, widths, strict=True)}  # fmt: skip
+
+
+def calibrate(
+    reconstructor: Reconstructor,
+    dataset: PreparedDataset,
+    split: str,
+    progress: Callable[[str, int, int], None] = lambda name, done, total: None,
+) -> dict[str, Any]:
+    """What makes the doubt of weights right on some patients, who must not be those of the training.
+
+    Returns:
+        "factor" of the standard deviations, which makes their mean square that of the errors; "widths" of the
+        intervals of `LEVELS` in units of the standard deviation then, as many σ as hold that share of the voxels; and
+        the names of the "cases".
+
+    Raises:
+        BadInput: the weights tell no doubt, or were trained on these patients.
+    """
+    check_cubes(dataset, reconstructor)
+    cases, weights = dataset.cases(split), reconstructor.weights
+    known = set(weights.info["training"]["cases"]) & {case.name for case in cases}
+    if known:
+        raise BadInput(weights.path, f"was trained on {', '.join(sorted(known))}", "calibrate on other patients")
+    errors, deviations = [], []
+    for number, case in enumerate(cases, 1):
+        made = reconstructor(stored_xrays(dataset, case, reconstructor.mapping.views))
+        if made.doubt is None:
+            raise BadInput(weights.path, "tells no doubt", "train a recipe with network.doubt")
+        error, deviation = offsets(made.volume, made.doubt, case.truth)
+        errors.append(error)
+        deviations.append(deviation)
+        progress(case.name, number, len(cases))
+    off, sigma = np.concatenate(errors), np.concatenate(deviations)
+    # By the middle of the distribution, since a few voxels that were thought certain would decide the mean of e²/σ².
+    factor = float(np.sqrt(np.square(off).mean() / np.square(sigma).mean()))
+    widths = [float(w) for w in np.quantile(off / (factor * sigma), LEVELS)]
+    before = float(weights.info.get("doubt", {}).get("factor", 1.0))
+    return {"factor": before * factor, "widths": widths, "cases": [case.name for case in cases]}
+
+
+def draw_reliability(errors: np.ndarray, deviations: np.ndarray, path: Path, title: str) -> Path:
+    """The root mean squared error beside the standard deviation that was said, in bins of as many voxels each."""
+    order = np.argsort(deviations)
+    said, found = [], []
+    for part in np.array_split(order, BINS):
+        said.append(np.sqrt(np.square(deviations[part]).mean()))
+        found.append(np.sqrt(np.square(errors[part]).mean()))
+    figure = Figure(figsize=(4.5, 4.3), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    top = 1.05 * max(*said, *found)
+    axes.plot([0, top], [0, top], color="gray", linewidth=0.8, linestyle=":")
+    axes.plot(said, found, marker="o")
+    axes.set(xlabel="standard deviation said (HU)", ylabel="root mean squared error (HU)", title=title,
+             xlim=(0, top), ylim=(0, top))  # fmt: skip
+    save_figure(figure, path)
+    return path
