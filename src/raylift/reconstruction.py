@@ -111,7 +111,7 @@ class Reconstructor:
         cube = self.mapping.grid
         grid = VolumeGrid.cube(centre, cube.shape[0] * cube.spacing[0], cube.shape[0])
         volume = Volume(unit_to_hu(unit.clip(0, 1)), grid)
-        factor = self.weights.info.get("doubt_factor", 1.0)
+        factor = self.weights.info.get("doubt", {}).get("factor", 1.0)
         # A Laplace distribution's standard deviation is √2 times its mean absolute value.
         doubt = Volume(factor * 2**0.5 * (WINDOW[1] - WINDOW[0]) * spread[0], grid) if spread else None
         reprojected = reproject(volume, chosen)

@@ -131,6 +131,11 @@ def export_weights(weights: Weights, path: Path) -> float:
     return difference
 
 
+def store_calibration(weights: Weights, calibration: dict[str, Any]) -> None:
+    """Write what `evaluation.doubt.calibrate` found into the weights' description."""
+    write_json({**weights.info, "doubt": calibration}, _sidecar(weights.path))
+
+
 def _sidecar(path: Path) -> Path:
     """Where weights are described. Exported models of one name, and the weights that they are of, have their own."""
     return path.with_name(f"{path.name}.json") if path.suffix in SUFFIXES else path.with_suffix(".json")

@@ -211,7 +211,7 @@ def test_train_evaluate_reconstruct(prepared: Path, xrays: tuple[Path, Any], tmp
     done = raylift("train", ROOT / "recipes" / "cpu.yaml", "--data", prepared, "-o", run, *options)
     assert f"weights: {run / 'weights.safetensors'}" in done.stdout
     assert "cpu: 1 of 1" in done.stderr
-    names = {"recipe", "metrics", "timing", "events", "previews", "checkpoints", "weights"}
+    names = {"recipe", "metrics", "timing", "events", "previews", "checkpoints", "weights", "familiarity"}
     assert {path.name.split(".")[0] for path in run.iterdir()} == names
     info = json.loads((run / "weights.json").read_text())
     assert info["recipe"]["train"]["lr"] == 1e-4
@@ -225,6 +225,25 @@ def test_train_evaluate_reconstruct(prepared: Path, xrays: tuple[Path, Any], tmp
     assert text.strip() == (tmp_path / "report" / "report.md").read_text().strip()
     raylift("reconstruct", xrays[0], "-o", tmp_path / "volume.nrrd", "--weights", run)
     assert read_volume(tmp_path / "volume.nrrd").array.shape == (64, 64, 64)
+
+
+def test_any_views_with_doubt(prepared: Path, xrays: tuple[Path, Any], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    sets = ["train.steps=1", "train.batch_size=1", "data.xray_pixels=64", "data.augmentation={}"]
+    options = [option for value in sets for option in ("--set", value)]
+    raylift("train", ROOT / "recipes" / "any-views.yaml", "--data", prepared, "-o", run, *options)
+    found = raylift_json("calibrate", run, "--data", prepared)
+    assert found["cases"] == ["phantom-2"]
+    assert json.loads((run / "weights.json").read_text())["doubt"] == found
+    one = raylift_json("evaluate", run, "--data", prepared, "--views", "90", "-o", tmp_path / "report")
+    assert {"coverage_95", "strangeness"} <= set(one["cases"][0])
+    picture(tmp_path / "report" / "reliability.png")
+    made = raylift_json("reconstruct", xrays[0], "-o", tmp_path / "volume.nii.gz", "--weights", run)
+    doubt, volume = read_volume(made["doubt"]), read_volume(made["volume"])
+    assert Path(made["doubt"]).name == "volume-doubt.nii.gz"
+    assert doubt.grid == volume.grid
+    assert made["mean_doubt_hu"] == pytest.approx(float(doubt.array.mean()), rel=1e-3)
+    assert doubt.array.min() > 0
 
 
 def test_doctor() -> None:

@@ -105,6 +105,8 @@ def reconstruct(
 ) -> None:
     """Lift X-rays into a volume; a preview picture and a report are written beside it.
 
+    Where the weights tell it, the standard deviation of each voxel's error in HU is written as NAME-doubt.
+
     Example: raylift reconstruct pa.png lateral.dcm --views pa,lateral-left -o volume.mha
     """
     from raylift.cli.parsing import check_output, parse_views
@@ -115,7 +117,8 @@ def reconstruct(
 
     stem = stem_of(check_writable(output))
     preview, account = output.with_name(f"{stem}-preview.png"), output.with_name(f"{stem}-report.json")
-    for path in (output, preview, account):
+    doubted = output.with_name(f"{stem}-doubt{output.name.removeprefix(stem)}")
+    for path in (output, preview, account, doubted):
         check_output(path)
     one = xrays[0] if len(xrays) == 1 else None
     as_set = one is not None and (one.is_dir() or one.name == SIDECAR)
@@ -140,8 +143,14 @@ def reconstruct(
         "notes": list(made.notes),
         "purpose": "research only; not a medical device",
     }
+    if made.strangeness is not None:
+        report["strangeness"] = made.strangeness
+    if made.doubt is not None:
+        report |= {"doubt": str(doubted), "mean_doubt_hu": float(made.doubt.array.mean())}
     with replacing_together(output.parent) as folder:
         write_volume(made.volume, folder / output.name)
+        if made.doubt is not None:
+            write_volume(made.doubt, folder / doubted.name)
         montage(None, made.volume, named + again, folder / preview.name, stem)
         write_json(report, folder / account.name)
     if as_json:
@@ -193,6 +202,7 @@ def evaluate(
     output: Annotated[Path, typer.Option("-o", "--output", help="Report folder.")],
     split: Annotated[str, typer.Option(help="train, validation or all.")] = "validation",
     protocol: Annotated[str, typer.Option(help="hu, paper or x2ct.")] = "hu",
+    views: Annotated[str, typer.Option(help="Of the stored X-rays, for weights of any views; theirs by default.")] = "",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -200,7 +210,7 @@ def evaluate(
 
     Example: raylift evaluate runs/cpu --data prepared --split validation --protocol hu -o report
     """
-    from raylift.cli.parsing import check_output
+    from raylift.cli.parsing import check_output, parse_views
     from raylift.data.dataset import PreparedDataset
     from raylift.evaluation.evaluate import evaluate as run
     from raylift.evaluation.protocols import find_protocol
@@ -212,12 +222,41 @@ def evaluate(
     dataset = PreparedDataset(data)
     reconstructor = Reconstructor.from_pretrained(weights, device)
     with progress_bar("evaluating") as bar:
-        results = run(reconstructor, dataset, split, protocol, output, bar)
+        results = run(reconstructor, dataset, split, protocol, output, bar, parse_views(views) if views else None)
     if as_json:
         cases = [{"name": r.name, "method": r.method, **r.values} for r in results]
         print_json({"protocol": protocol, "split": split, "summary": summarise(results), "cases": cases})
         return
     print((output / "report.md").read_text())
+
+
+@app.command()
+def calibrate(
+    weights: Annotated[Path, typer.Argument(help="weights.safetensors, or a folder or run with one.")],
+    data: Annotated[Path, typer.Option(help="Dataset that raylift data prepare wrote.")],
+    split: Annotated[str, typer.Option(help="Patients that the weights have not seen.")] = "validation",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make the doubt of weights right on patients they have not seen; weights.json keeps what was found.
+
+    Example: raylift calibrate runs/any-views --data prepared --split validation
+    """
+    from raylift.data.dataset import PreparedDataset
+    from raylift.evaluation.doubt import LEVELS
+    from raylift.evaluation.doubt import calibrate as run
+    from raylift.reconstruction import Reconstructor
+    from raylift.weights import store_calibration
+
+    reconstructor = Reconstructor.from_pretrained(weights, device)
+    with progress_bar("calibrating") as bar:
+        found = run(reconstructor, PreparedDataset(data), split, bar)
+    store_calibration(reconstructor.weights, found)
+    if as_json:
+        print_json(found)
+        return
+    held = ", ".join(f"{level:.0%} in ± {w:.2f} σ" for level, w in zip(LEVELS, found["widths"], strict=True))
+    print(f"standard deviations times {found['factor']:.3f}; then {held}, on {len(found['cases'])} patients")
 
 
 @app.command()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from raylift.data.dataset import PreparedDataset
+from raylift.evaluation.doubt import coverage, draw_reliability, offsets
 from raylift.evaluation.figures import montage
 from raylift.evaluation.methods import check_cubes, clinical_case, mean_volume, score_case, stored_xrays
 from raylift.evaluation.report import CaseResult, write_report
+from raylift.geometry import View
 from raylift.reconstruction import Reconstructor
 from raylift.volumes import Volume, unit_to_hu
 
@@ -22,6 +26,7 @@ def evaluate(
     protocol: str,
     folder: Path,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
+    views: Sequence[View] | None = None,
 ) -> list[CaseResult]:
     """Reconstruct every case of a split from its stored X-rays, score it, and write the report with montages.
 
@@ -34,6 +39,7 @@ def evaluate(
         protocol: key of `raylift.evaluation.protocols.PROTOCOLS`.
         folder: of the report: `cases.csv`, `summary.json`, `report.md`, one PNG per case.
         progress: called with the case's name, the number done and the total after each case.
+        views: of the stored X-rays; those of the weights by default. Others are for weights of any views.
 
     Returns:
         One result per case and method: "model", and the mean volume of the training split's other patients, where
@@ -44,12 +50,18 @@ def evaluate(
     """
     check_cubes(dataset, reconstructor)
     baseline = mean_volume(dataset) if len(dataset.splits.get("train", [])) > 1 else None
-    results, images = [], []
+    results, images, errors = [], [], list[tuple[np.ndarray, np.ndarray]]()
+    widths = reconstructor.weights.info.get("doubt", {}).get("widths")
     cases = dataset.cases(split)
     for done, case in enumerate(cases, 1):
-        xrays = stored_xrays(dataset, case, reconstructor.mapping.views)
+        xrays = stored_xrays(dataset, case, views or reconstructor.mapping.views)
         made = reconstructor(xrays)
         extra = {"reprojection_error": made.reprojection_error, **clinical_case(made.volume, case)}
+        if made.strangeness is not None:
+            extra["strangeness"] = made.strangeness
+        if made.doubt is not None:
+            errors.append(offsets(made.volume, made.doubt, case.truth))
+            extra |= coverage(*errors[-1], widths)
         results.append(CaseResult(case.name, score_case(made.volume, case, protocol), extra=extra))
         if baseline is not None:
             mean = Volume(unit_to_hu(baseline(case)), case.truth.grid)
@@ -62,5 +74,8 @@ def evaluate(
     seen = set(reconstructor.weights.info["training"]["cases"]) & {case.name for case in cases}
     if seen:
         notes.append(f"The weights were trained on {len(seen)} of these cases: their scores say nothing of new ones.")
+    if errors:
+        error, deviation = (np.concatenate(parts) for parts in zip(*errors, strict=True))
+        images.insert(0, draw_reliability(error, deviation, folder / "reliability.png", f"doubt, {split}"))
     write_report(results, protocol, folder, f"Evaluation on {split}", notes, images)
     return results

@@ -10,7 +10,7 @@ from raylift.familiarity import Familiarity
 from raylift.geometry import View
 from raylift.recipe import AugmentationPart, Recipe
 
-SETS = 600  # of X-rays
+SETS = 300  # of X-rays
 PIXELS = 32
 SPACING = 8.0  # mm, of the scans that are projected
 SHARE = 0.5  # of the recipe's augmentation: what a patient may look like, not all that the network has learned from
