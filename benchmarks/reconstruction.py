@@ -51,7 +51,7 @@ def command(*arguments: object) -> Callable[[], object]:
 def network(weights: Weights, mixed: bool = False) -> Callable[[], object]:
     """The network of weights on one lifted patient."""
     pixels = weights.mapping.geometry.pixels
-    lifted = weights.mapping.lift(torch.rand(1, len(weights.mapping.views), pixels, pixels))
+    lifted = weights.mapping.inputs(torch.rand(1, len(weights.mapping.views), pixels, pixels))
 
     def work() -> None:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=mixed):

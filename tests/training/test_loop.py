@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 
 from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import Batch
@@ -151,7 +152,7 @@ def test_a_run_folder(tiny: Path, tmp_path: Path) -> None:
     assert (folder / "timing.csv").exists()
     assert list(folder.glob("events.out.tfevents.*"))
     assert [path.name for path in (folder / "previews").iterdir()] == ["step-0000006.png"]
-    assert {path.suffix for path in (folder / "checkpoints").iterdir()} == {".json", ".safetensors"}
+    assert {path.suffix for path in (folder / "checkpoints").glob("[!.]*")} == {".json", ".safetensors"}
     assert not list(folder.rglob("*partial*"))
 
     info = json.loads((folder / "weights.json").read_text())
@@ -168,6 +169,17 @@ def test_a_run_folder(tiny: Path, tmp_path: Path) -> None:
     }
     assert info["training"]["validation"]["hu"] == pytest.approx(last)
     assert run.step == 6
+
+
+def test_one_process_at_a_time(tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(recipe(steps=1), tiny, folder)
+    files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    lock = FileLock(folder / "checkpoints" / ".lock-0")
+    with lock, pytest.raises(WrongUsage, match="another process trains"):
+        train(recipe(steps=1), tiny, folder, resume=True)
+    assert files == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    train(recipe(steps=2), tiny, folder, resume=True)
 
 
 def test_validation_is_the_protocol_on_the_held_out_case(tiny: Path, tmp_path: Path) -> None:

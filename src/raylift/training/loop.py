@@ -9,7 +9,8 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
 from torch import nn
 from torch.optim import AdamW, Optimizer
@@ -453,8 +455,23 @@ def train(
 
     Raises:
         BadInput: the dataset is not usable, or does not hold the recipe's views.
-        WrongUsage: the folder holds a run and `resume` is not set.
+        WrongUsage: the folder holds a run and `resume` is not set, or another process trains there.
     """
     run = Run(recipe, PreparedDataset(data), Path(folder), resume=resume)
-    run.train(progress)
+    with _alone(run):
+        run.train(progress)
     return run
+
+
+@contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """While no other process trains in the run's folder, but its own ranks; a process that dies gives it free."""
+    lock = FileLock(run.folder / "checkpoints" / f".lock-{run.fabric.global_rank}")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise WrongUsage(f"{run.folder}: another process trains there: wait for it, or name another folder") from None
+    try:
+        yield
+    finally:
+        lock.release()
