@@ -72,6 +72,7 @@ class Lift(torch.nn.Module):
     """
 
     positions: Tensor
+    seen: Tensor
 
     def __init__(
         self,
@@ -89,11 +90,9 @@ class Lift(torch.nn.Module):
         self.shape = positions.shape[1:-1]
         flat = positions.reshape(len(views), -1, self.shape[-1], 2)
         self.register_buffer("positions", torch.from_numpy(flat.astype(np.float32)), persistent=False)
-
-    @property
-    def seen(self) -> Tensor:
-        """Whether each voxel's ray meets the detector, (N, z, y, x)."""
-        return (self.positions.abs() < 1).all(-1).unflatten(1, self.shape[:-1])
+        # (N, z, y, x): whether each voxel's ray meets the detector.
+        seen = (self.positions.abs() < 1).all(-1).unflatten(1, self.shape[:-1])
+        self.register_buffer("seen", seen, persistent=False)
 
     def _sampled(self, shadows: np.ndarray, view: View) -> np.ndarray:
         """Those of the voxels (z, y, x, 2) that are filled: all."""

@@ -135,12 +135,15 @@ def optimizer_tensors(prefix: str, optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer(prefix: str, optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put named tensors back into an optimizer."""
+    """Put named tensors back into an optimizer, laid out in memory as its parameters are: others make it slow."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith(prefix + "/"):
             index, key = name.removeprefix(prefix + "/").split("/")
-            state.setdefault(int(index), {})[key] = tensor
+            like = parameters[int(index)]
+            alike = tensor.shape == like.shape
+            state.setdefault(int(index), {})[key] = torch.empty_like(like).copy_(tensor) if alike else tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
