@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from raylift.volumes import Volume, hu_to_mu, unit_to_hu
 from raylift.weights import Weights, device_of, load_weights
 from raylift.xrays import SIDECAR, XraySet, read_radiographs, read_xrays
 
+if TYPE_CHECKING:
+    from raylift.refinement import Refined
+
 ANGLE_TOLERANCE = 2.0  # degrees between an X-ray's view and the one the weights were trained for
 
 
@@ -27,11 +31,13 @@ class Reconstruction:
     Args:
         volume: Hounsfield units (z, y, x), float32, on a cube around the X-rays' isocentre (around the world's
             origin where that is not known).
-        xrays: those it was made from, on the weights' detector: finer ones are averaged to its pixels.
+        xrays: those it was made from, on the weights' detector: finer ones are averaged to its pixels. Where they were
+            aligned, their views say where they were found.
         reprojected: line integrals (N, rows, columns) through the volume.
         reprojection_error: mean absolute difference of `reprojected` and the X-rays as a share of their mean. What
             the rays cross outside of the cube counts as error, so that even a perfect volume does not reach 0.
         notes: what a user should know, one sentence each.
+        refined: what refinement did, of which `volume` is the result; None without.
     """
 
     volume: Volume
@@ -39,6 +45,7 @@ class Reconstruction:
     reprojected: np.ndarray
     reprojection_error: float
     notes: tuple[str, ...]
+    refined: Refined | None = None
 
 
 class Reconstructor:
@@ -83,6 +90,11 @@ class Reconstructor:
         self,
         xrays: XraySet | str | Path | Sequence[str | Path] | np.ndarray,
         views: Sequence[str | float | View] | None = None,
+        *,
+        refine: bool = False,
+        align: bool = False,
+        seconds: float = 20.0,
+        progress: Callable[[str, int, int], None] = lambda note, done, total: None,
     ) -> Reconstruction:
         """Reconstruct one patient.
 
@@ -91,24 +103,44 @@ class Reconstructor:
                 (N, rows, columns) that show the weights' detector from edge to edge, row 0 superior.
             views: one angle or name per file or image, in their order; by default those of the weights. A set and a
                 folder say theirs themselves.
+            refine: bring the volume into agreement with the X-rays (`raylift.refinement.refine`).
+            align: find small displacements of the views first (`raylift.alignment.align`), and ask the network again.
+            seconds: time limit of the refinement.
+            progress: called during refinement with a note, how many iterations are done, and how many there are.
 
         Raises:
             BadInput: an image is unusable, or the views or the unit are not those of the weights.
             WrongUsage: views for a set or a folder.
         """
         chosen = self.matched(self._read(xrays, views))
-        images = torch.from_numpy(chosen.images).float().to(self.device)[None]
-        with torch.inference_mode():
-            unit = self.mapping(images, chosen.views)[0, 0].float().clamp(0, 1).cpu().numpy()
-        centre = chosen.isocentre or (0.0, 0.0, 0.0)
-        cube = self.mapping.grid
-        volume = Volume(unit_to_hu(unit), VolumeGrid.cube(centre, cube.shape[0] * cube.spacing[0], cube.shape[0]))
+        volume = self._translated(chosen)
+        refined = None
+        if align:
+            from raylift import alignment
+
+            for _ in range(alignment.ROUNDS):
+                chosen = replace(chosen, views=alignment.align(volume, chosen))
+                volume = self._translated(chosen)
+        if refine:
+            from raylift import refinement
+
+            refined = refinement.refine(volume, chosen, seconds, progress)
+            volume = refined.volume
         reprojected = reproject(volume, chosen)
         error = float(np.abs(reprojected - chosen.images).mean() / max(float(chosen.images.mean()), 1e-6))
         notes = [*chosen.notes]
         if chosen.isocentre is None:
             notes.append("the X-rays carry no isocentre: the volume is centred on the world's origin")
-        return Reconstruction(volume, chosen, reprojected, error, tuple(notes))
+        return Reconstruction(volume, chosen, reprojected, error, tuple(notes), refined)
+
+    def _translated(self, xrays: XraySet) -> Volume:
+        """The network's volume, in Hounsfield units on the cube around the X-rays' isocentre."""
+        images = torch.from_numpy(xrays.images).float().to(self.device)[None]
+        with torch.inference_mode():
+            unit = self.mapping(images, xrays.views)[0, 0].float().clamp(0, 1).cpu().numpy()
+        cube = self.mapping.grid
+        centre = xrays.isocentre or (0.0, 0.0, 0.0)
+        return Volume(unit_to_hu(unit), VolumeGrid.cube(centre, cube.shape[0] * cube.spacing[0], cube.shape[0]))
 
     def _read(
         self,
