@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from raylift.alignment import align, displaced
+from raylift.alignment import ROUNDS, align, displaced
 from raylift.drr.projector import project_volume
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.volumes import Volume
@@ -35,19 +35,26 @@ def seen(body: Volume, displacements: np.ndarray) -> XraySet:
     return XraySet(images, VIEWS, UNIT, ISOCENTRE)
 
 
-def found(volume: Volume, xrays: XraySet) -> np.ndarray:
-    return np.array([[*view.turn, *view.shift] for view in align(volume, xrays)])
+def found(volume: Volume, xrays: XraySet, motions: tuple[int, ...] = ROUNDS[-1]) -> np.ndarray:
+    return np.array([[*view.turn, *view.shift] for view in align(volume, xrays, motions)])
 
 
 def test_nothing_is_found_where_nothing_is_displaced(body: Volume) -> None:
     assert np.abs(found(body, seen(body, np.zeros((2, 6))))).max() < 0.1
 
 
-def test_displacements_in_the_images_plane_are_found(body: Volume) -> None:
-    """Each view's turn about its own axis (y for the frontal, x for the lateral view), and shifts up and down."""
-    true = np.array([[0, 3.0, 0, 0, 0, 8.0], [-4.0, 0, 0, 0, 0, -6.0]])
-    made = found(body, seen(body, true))
-    wanted = true - true.mean(0)
+@pytest.mark.parametrize(
+    ("motions", "true"),
+    [
+        # Each view's turn about its own axis (y for the frontal, x for the lateral view), and shifts up and down.
+        (ROUNDS[0], [[0, 3.0, 0, 0, 0, 8.0], [-4.0, 0, 0, 0, 0, -6.0]]),
+        # Tilts as well.
+        (ROUNDS[1], [[4.0, 3.0, 0, 0, 0, 8.0], [-4.0, 2.0, 0, 0, 0, -6.0]]),
+    ],
+)
+def test_displacements_are_found(body: Volume, motions: tuple[int, ...], true: list[list[float]]) -> None:
+    made = found(body, seen(body, np.array(true)), motions)
+    wanted = np.array(true) - np.mean(true, 0)
     assert np.abs(made - wanted)[:, :3].max() < 0.5  # degrees
     assert np.abs(made - wanted)[:, 3:].max() < 1.0  # mm
     np.testing.assert_allclose(made.mean(0), 0, atol=1e-9)

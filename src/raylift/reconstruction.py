@@ -118,8 +118,8 @@ class Reconstructor:
         if align:
             from raylift import alignment
 
-            for _ in range(alignment.ROUNDS):
-                chosen = replace(chosen, views=alignment.align(volume, chosen))
+            for motions in alignment.ROUNDS:
+                chosen = replace(chosen, views=alignment.align(volume, chosen, motions))
                 volume = self._translated(chosen)
         if refine:
             from raylift import refinement

@@ -130,6 +130,8 @@ def reconstruct(
         )
     reconstructor = Reconstructor.from_pretrained(weights, device)
     given, taken = xrays[0] if as_set else xrays, parse_views(views) if views else None
+    if align:
+        say("aligning the views: some seconds")
     if refine:
         with progress_bar("refining") as bar:
             made = reconstructor(given, taken, refine=True, align=align, seconds=refine_seconds, progress=bar)
