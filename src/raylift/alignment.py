@@ -30,8 +30,8 @@ NARROW, WIDE = 1.0, 6.0  # pixels: standard deviations of the two Gaussians betw
 # Motions of a unit: turns about (0 to 2) and shifts along (3 to 5) the view's axis, its columns' direction, and its
 # rows'. Each round of alignment searches for some, and the network is asked again: first in the image's plane, then
 # with tilts. The others are left out. What a shift along the columns of one of two views at right angles moves, the
-# other does not see, so the volume follows it; depth, and a turn about the patient's long axis, show less than a network
-# errs.
+# other does not see, so the volume follows it; depth, and a turn about the patient's long axis, show less than the
+# network errs.
 ROUNDS = ((0, 5), (0, 1, 5))
 STEP_TURN, STEP_SHIFT = 0.25, 0.5  # of the central differences
 EVALUATIONS = 12  # at most, of a view's projection
