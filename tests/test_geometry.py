@@ -228,3 +228,41 @@ def test_opposite() -> None:
     assert View(90.0).opposite == View.parse("lateral-left")
     assert View(30.0).opposite.opposite == View(30.0)
     assert View(30.0).opposite.u == pytest.approx(View(30.0).u)
+
+
+def test_a_unit_turned_about_the_long_axis_is_one_of_another_angle() -> None:
+    turned, plain = View(35.0, turn=(0.0, 0.0, 12.0)), View(47.0)
+    for ours, theirs in zip(CHEST.rays(turned, ISOCENTRE), CHEST.rays(plain, ISOCENTRE), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-9)
+    assert turned.opposite.towards_source == pytest.approx(View(227.0).towards_source)
+
+
+def test_a_displaced_unit_by_hand() -> None:
+    # Turned by 90° about x, the source in front (-y) goes below (-z), rows run from back to front.
+    view = View(0.0, turn=(90.0, 0.0, 0.0), shift=(1.0, 2.0, 3.0))
+    assert view.towards_source == pytest.approx([0, 0, -1])
+    assert view.u == pytest.approx([1, 0, 0])
+    assert view.v == pytest.approx([0, 1, 0])
+    assert CHEST.source(view, ISOCENTRE) == pytest.approx([7 + 1, -11 + 2, 100 + 3 - 1600])
+    middle = CHEST.pixel_positions(view, ISOCENTRE)[21, 21]
+    assert middle == pytest.approx([7 + 1, -11 + 2, 100 + 3 + 200])
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_the_shadow_of_a_displaced_unit_is_where_its_rays_end(parallel: bool) -> None:
+    unit = Geometry(1600.0, 1800.0, 430.0, 43, parallel)
+    view = View(90.0, True, turn=(3.0, -4.0, 5.0), shift=(6.0, -7.0, 8.0))
+    start, end = unit.rays(view, ISOCENTRE)
+    found = unit.shadow(0.3 * start + 0.7 * end, view, ISOCENTRE)
+    rows, columns = np.meshgrid(np.arange(43), np.arange(43), indexing="ij")
+    np.testing.assert_allclose(found, np.stack([rows, columns], -1), atol=1e-8)
+
+
+def test_views_survive_json() -> None:
+    assert View(90.0, True).to_dict() == {"angle": 90.0, "mirrored": True}
+    view = View(270.0, True, turn=(3.0, -4.0, 5.0), shift=(6.0, -7.0, 8.0))
+    assert View.from_dict(json.loads(json.dumps(view.to_dict()))) == view
+    with pytest.raises(ValueError, match="finite"):
+        View.from_dict({"angle": 0.0, "mirrored": False, "turn_xyz_deg": [0, math.nan, 0]})
+    with pytest.raises(ValueError, match="unpack"):
+        View.from_dict({"angle": 0.0, "mirrored": False, "shift_xyz_mm": [0, 0]})

@@ -5,7 +5,7 @@ import pytest
 
 from raylift.drr.projector import project_volume
 from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.iterative import ITERATIVE, _System, cgls, sart_tv
+from raylift.iterative import ITERATIVE, System, cgls, sart_tv
 from raylift.volumes import Volume
 from raylift.xrays import XraySet
 
@@ -36,7 +36,7 @@ def truth() -> np.ndarray:
 
 
 def test_the_adjoint_is_the_adjoint(xrays: XraySet) -> None:
-    system = _System(xrays, CUBE)
+    system = System(xrays, CUBE)
     random = np.random.default_rng(0)
     mu, y = random.random(system.shape, np.float32), random.random(system.b.shape, np.float32)
     forward, backward = (system.project(mu) * y).sum(dtype=float), (mu * system.adjoint(y)).sum(dtype=float)
@@ -45,7 +45,7 @@ def test_the_adjoint_is_the_adjoint(xrays: XraySet) -> None:
 
 def test_cgls_is_the_least_squares_solution_by_its_iterates(xrays: XraySet) -> None:
     """The first iterate of CGLS by hand: x = Aᵀb · ‖Aᵀb‖² / ‖A Aᵀb‖²."""
-    system = _System(xrays, CUBE)
+    system = System(xrays, CUBE)
     gradient = system.adjoint(system.b).astype(float)
     image = system.project(gradient.astype(np.float32)).astype(float)
     expected = gradient * (gradient**2).sum() / (image**2).sum()
@@ -67,7 +67,7 @@ def test_finds_the_ball_where_it_is(name: str, xrays: XraySet) -> None:
 
 
 def test_more_iterations_fit_the_rays_better(xrays: XraySet) -> None:
-    system = _System(xrays, CUBE)
+    system = System(xrays, CUBE)
 
     def misfit(volume: Volume) -> float:
         return float(np.abs(project_volume(volume, UNIT, ANGLES, ISOCENTRE) - system.b).mean())

@@ -9,13 +9,15 @@ import pytest
 import SimpleITK as sitk
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from helpers import Known, describe_tiny, known_weights, random_weights
+from raylift import alignment
 from raylift.drr.projector import project_volume
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.reconstruction import Reconstruction, Reconstructor, reproject
-from raylift.volumes import Volume, hu_to_unit
+from raylift.volumes import Volume, hu_to_unit, unit_to_hu
 from raylift.xrays import XraySet, write_xrays
 
 UNIT = Geometry.preset("chest-stand", 64)
@@ -285,3 +287,36 @@ def test_a_picture_is_hung_for_reading_whatever_its_angle(tmp_path: Path, views:
     frontal, lateral = known(0.0, 0.3, 0.0)(files, views).volume.array, known(0.0, 0.0, 0.3)(files, views).volume.array
     assert (np.diff(frontal[32, 32, 4:-4]) > 0).all()
     assert (np.diff(lateral[32, 4:-4, 32]) > 0).all()
+
+
+def test_refining_and_aligning_are_what_they_say(images: np.ndarray) -> None:
+    """The network at the views given, views found from its volume, the network at these, and at last refinement."""
+    chosen = known(0.1, 0.05, -0.02)
+    smooth = gaussian_filter(images, (0, 4, 4))
+    plain = chosen(xray_set(smooth))
+    assert plain.refined is None
+    assert plain.xrays.views == VIEWS
+
+    expected = plain
+    for motions in alignment.ROUNDS:
+        views = alignment.align(expected.volume, expected.xrays, motions)
+        with torch.inference_mode():
+            unit = chosen.mapping(torch.from_numpy(smooth)[None], views)[0, 0].clamp(0, 1).numpy()
+        grid = plain.volume.grid
+        expected = replace(plain, volume=Volume(unit_to_hu(unit), grid), xrays=replace(plain.xrays, views=views))
+    aligned = chosen(xray_set(smooth), align=True)
+    same(aligned, expected)
+    assert aligned.xrays.views == views != VIEWS
+    np.testing.assert_allclose(aligned.reprojected, reproject(aligned.volume, aligned.xrays), atol=1e-5)
+
+    seen: list[int] = []
+    both = chosen(xray_set(smooth), align=True, refine=True, progress=lambda note, done, total: seen.append(done))
+    assert both.refined is not None
+    assert seen == list(range(1, both.refined.iterations + 1))
+    np.testing.assert_array_equal(both.volume.array, both.refined.volume.array)
+    assert both.refined.error_after < both.refined.error_before
+    assert both.reprojection_error < aligned.reprojection_error
+    late = chosen(xray_set(smooth), refine=True, seconds=0)
+    assert late.refined is not None
+    assert late.refined.iterations == 0
+    same(late, plain)

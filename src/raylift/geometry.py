@@ -126,10 +126,15 @@ class View:
     Args:
         angle: position of the source in degrees; 0 = in front of the patient, 90 = at the patient's left.
         mirrored: the image's columns run against u, as when a PA radiograph is hung for reading.
+        turn: rotation vector (x, y, z) in degrees by which the unit, source and detector, is turned about the isocentre
+            from where the angle says; right-handed about the world's axes.
+        shift: (x, y, z) in mm by which the unit is moved after that. A patient who moves does the inverse.
     """
 
     angle: float
     mirrored: bool = False
+    turn: Point = (0.0, 0.0, 0.0)
+    shift: Point = (0.0, 0.0, 0.0)
 
     @classmethod
     def parse(cls, text: str | float | View) -> View:
@@ -160,24 +165,56 @@ class View:
     @property
     def opposite(self) -> View:
         """The view from the other side, hung to read alike: columns keep their direction in the patient."""
-        return View((self.angle + 180) % 360, not self.mirrored)
+        return replace(self, angle=(self.angle + 180) % 360, mirrored=not self.mirrored)
 
     @property
     def towards_source(self) -> np.ndarray:
-        """Unit vector (3,) from the isocentre to the source."""
+        """Unit vector (3,) from the detector's middle to the source."""
         theta = math.radians(self.angle)
-        return np.array([math.sin(theta), -math.cos(theta), 0.0])
+        return self._turned(math.sin(theta), -math.cos(theta), 0.0)
 
     @property
     def u(self) -> np.ndarray:
         """Unit vector (3,) along increasing detector columns."""
         theta = math.radians(self.angle)
-        return np.array([math.cos(theta), math.sin(theta), 0.0]) * (-1.0 if self.mirrored else 1.0)
+        return self._turned(math.cos(theta), math.sin(theta), 0.0) * (-1.0 if self.mirrored else 1.0)
 
     @property
     def v(self) -> np.ndarray:
         """Unit vector (3,) along increasing detector rows: towards the feet."""
-        return np.array([0.0, 0.0, -1.0])
+        return self._turned(0.0, 0.0, -1.0)
+
+    def _turned(self, x: float, y: float, z: float) -> np.ndarray:
+        """A vector turned by `turn` (Rodrigues' formula)."""
+        vector, turn = np.array([x, y, z]), np.radians(self.turn)
+        angle = float(np.linalg.norm(turn))
+        if angle == 0:
+            return vector
+        axis = turn / angle
+        along = axis * (axis @ vector)
+        turned: np.ndarray = along + (vector - along) * math.cos(angle) + np.cross(axis, vector) * math.sin(angle)
+        return turned
+
+    def centre(self, isocentre: Sequence[float]) -> np.ndarray:
+        """World point (3,) in mm that source and detector's middle lie about: the isocentre, unless shifted."""
+        return np.asarray(isocentre, float) + self.shift
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready description; `from_dict` reads it back."""
+        plain: dict[str, Any] = {"angle": self.angle, "mirrored": self.mirrored}
+        if not any((*self.turn, *self.shift)):
+            return plain
+        return {**plain, "turn_xyz_deg": list(self.turn), "shift_xyz_mm": list(self.shift)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> View:
+        """The view that `to_dict` described. Raises KeyError or ValueError if it is malformed."""
+        angle = float(data["angle"])
+        turn, shift = data.get("turn_xyz_deg", (0, 0, 0)), data.get("shift_xyz_mm", (0, 0, 0))
+        a, b, c, d, e, f = (float(number) for number in (*turn, *shift))
+        if not np.isfinite([a, b, c, d, e, f, angle]).all():
+            raise ValueError("a view needs finite numbers")
+        return cls(angle % 360, bool(data["mirrored"]), (a, b, c), (d, e, f))
 
 
 @dataclass(frozen=True)
@@ -220,12 +257,12 @@ class Geometry:
 
     def source(self, view: View, isocentre: Sequence[float]) -> np.ndarray:
         """World position (3,) in mm of the source; of the ray plane's middle for a parallel geometry."""
-        return np.asarray(isocentre, float) + self.sad * view.towards_source
+        return view.centre(isocentre) + self.sad * view.towards_source
 
     def pixel_positions(self, view: View, isocentre: Sequence[float]) -> np.ndarray:
         """World positions (rows, columns, 3) in mm of the detector's pixel centres."""
         offset = (np.arange(self.pixels) - (self.pixels - 1) / 2) * self.pitch
-        middle = np.asarray(isocentre, float) - (self.sdd - self.sad) * view.towards_source
+        middle = view.centre(isocentre) - (self.sdd - self.sad) * view.towards_source
         return middle + offset[:, None, None] * view.v + offset[None, :, None] * view.u
 
     def rays(self, view: View, isocentre: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -244,7 +281,7 @@ class Geometry:
         Returns:
             Continuous pixel coordinates (..., 2) as (row, column); (0, 0) is the centre of the first pixel.
         """
-        relative = np.asarray(points, float) - np.asarray(isocentre, float)
+        relative = np.asarray(points, float) - view.centre(isocentre)
         if self.parallel:
             magnification = np.ones(relative.shape[:-1])
         else:

@@ -22,8 +22,14 @@ from raylift.xrays import XraySet
 Method = Callable[[XraySet, VolumeGrid], Volume]
 
 
-class _System:
-    """The linear system A μ = b of a set of X-rays: μ on a box of the cube's voxels, b the line integrals."""
+class System:
+    """The linear system A μ = b of a set of X-rays: μ on a box of the cube's voxels, b the line integrals.
+
+    Args:
+        xrays: line integrals with their views, unit and isocentre.
+        cube: grid of the part that is wanted, centred on the isocentre; the box is as large as what a chest stand's
+            detector sees.
+    """
 
     def __init__(self, xrays: XraySet, cube: VolumeGrid) -> None:
         spacing, voxels = cube.spacing[0], cube.shape[0]
@@ -49,10 +55,14 @@ class _System:
         (gradient,) = torch.autograd.grad((self.projector(mu) * y).sum(), mu)
         return gradient[0].numpy()
 
+    @property
+    def inside(self) -> tuple[slice, ...]:
+        """The cube's place (z, y, x) in the box."""
+        return tuple(slice(m, m + n) for m, n in zip(self.margins, self.cube.shape, strict=True))
+
     def volume(self, mu: np.ndarray) -> Volume:
         """The cube of a solution, in Hounsfield units from air upwards."""
-        inside = tuple(slice(m, m + n) for m, n in zip(self.margins, self.cube.shape, strict=True))
-        hu = 1000 * (np.maximum(mu[inside], 0) / WATER_MU - 1)
+        hu = 1000 * (np.maximum(mu[self.inside], 0) / WATER_MU - 1)
         return Volume(hu.astype(np.float32), self.cube)
 
 
@@ -69,7 +79,7 @@ def cgls(xrays: XraySet, cube: VolumeGrid, iterations: int = 5) -> Volume:
     Returns:
         Hounsfield units on `cube`, not below -1000.
     """
-    system = _System(xrays, cube)
+    system = System(xrays, cube)
     operator = LinearOperator(
         (system.b.size, int(np.prod(system.shape))),
         matvec=lambda mu: system.project(mu).ravel(),
@@ -94,7 +104,7 @@ def sart_tv(xrays: XraySet, cube: VolumeGrid, iterations: int = 20, smoothing: f
     Returns:
         Hounsfield units on `cube`, not below -1000.
     """
-    system = _System(xrays, cube)
+    system = System(xrays, cube)
     ray_lengths = np.maximum(system.project(np.ones(system.shape, np.float32)), 1.0)  # mm
     weights = np.maximum(system.adjoint(np.ones_like(system.b)), 1e-3)
     mu = np.zeros(system.shape, np.float32)

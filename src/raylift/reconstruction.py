@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from raylift.volumes import WINDOW, Volume, hu_to_mu, unit_to_hu
 from raylift.weights import Weights, device_of, load_weights
 from raylift.xrays import SIDECAR, XraySet, read_radiographs, read_xrays
 
+if TYPE_CHECKING:
+    from raylift.refinement import Refined
+
 ANGLE_TOLERANCE = 2.0  # degrees between an X-ray's view and the one the weights were trained for
 
 
@@ -29,7 +32,8 @@ class Reconstruction:
     Args:
         volume: Hounsfield units (z, y, x), float32, on a cube around the X-rays' isocentre (around the world's
             origin where that is not known).
-        xrays: those it was made from, on the weights' detector: finer ones are averaged to its pixels.
+        xrays: those it was made from, on the weights' detector: finer ones are averaged to its pixels. Where they were
+            aligned, their views say where they were found.
         reprojected: line integrals (N, rows, columns) through the volume.
         reprojection_error: mean absolute difference of `reprojected` and the X-rays as a share of their mean. What
             the rays cross outside of the cube counts as error, so that even a perfect volume does not reach 0.
@@ -37,6 +41,7 @@ class Reconstruction:
         doubt: standard deviation of each voxel's error in HU, on the volume's grid, where the weights tell it.
         strangeness: distance of the strangest X-ray from those of the training, relative to patients who were left out
             of it (see `raylift.familiarity`), where the weights tell it.
+        refined: what refinement did, of which `volume` is the result; None without.
     """
 
     volume: Volume
@@ -46,6 +51,7 @@ class Reconstruction:
     notes: tuple[str, ...]
     doubt: Volume | None = None
     strangeness: float | None = None
+    refined: Refined | None = None
 
 
 class Reconstructor:
@@ -90,6 +96,11 @@ class Reconstructor:
         self,
         xrays: XraySet | str | Path | Sequence[str | Path] | np.ndarray,
         views: Sequence[str | float | View] | None = None,
+        *,
+        refine: bool = False,
+        align: bool = False,
+        seconds: float = 20.0,
+        progress: Callable[[str, int, int], None] = lambda note, done, total: None,
     ) -> Reconstruction:
         """Reconstruct one patient.
 
@@ -98,22 +109,29 @@ class Reconstructor:
                 (N, rows, columns) that show the weights' detector from edge to edge, row 0 superior.
             views: one angle or name per file or image, in their order; by default those of the weights. A set and a
                 folder say theirs themselves.
+            refine: bring the volume into agreement with the X-rays (`raylift.refinement.refine`).
+            align: find small displacements of the views first (`raylift.alignment.align`), and ask the network again.
+            seconds: time limit of the refinement.
+            progress: called during refinement with a note, how many iterations are done, and how many there are.
 
         Raises:
             BadInput: an image is unusable, or the views or the unit are not those of the weights.
             WrongUsage: views for a set or a folder.
         """
         chosen = self.matched(self._read(xrays, views))
-        images = torch.from_numpy(chosen.images).float().to(self.device)[None]
-        with torch.inference_mode():
-            unit, *spread = self.mapping(images, chosen.views, chosen.geometry)[0].float().cpu().numpy()
-        centre = chosen.isocentre or (0.0, 0.0, 0.0)
-        cube = self.mapping.grid
-        grid = VolumeGrid.cube(centre, cube.shape[0] * cube.spacing[0], cube.shape[0])
-        volume = Volume(unit_to_hu(unit.clip(0, 1)), grid)
-        factor = self.weights.info.get("doubt", {}).get("factor", 1.0)
-        # A Laplace distribution's standard deviation is √2 times its mean absolute value.
-        doubt = Volume(factor * 2**0.5 * (WINDOW[1] - WINDOW[0]) * spread[0], grid) if spread else None
+        volume, doubt = self._translated(chosen)
+        refined = None
+        if align:
+            from raylift import alignment
+
+            for motions in alignment.ROUNDS:
+                chosen = replace(chosen, views=alignment.align(volume, chosen, motions))
+                volume, doubt = self._translated(chosen)
+        if refine:
+            from raylift import refinement
+
+            refined = refinement.refine(volume, chosen, seconds, progress)
+            volume = refined.volume
         reprojected = reproject(volume, chosen)
         error = float(np.abs(reprojected - chosen.images).mean() / max(float(chosen.images.mean()), 1e-6))
         notes = [*chosen.notes]
@@ -128,7 +146,22 @@ class Reconstructor:
                     f"({strangeness:.1f} times as far off as any patient's there); "
                     "is it a chest, upright, bright where it absorbs, the views as named?"
                 )
-        return Reconstruction(volume, chosen, reprojected, error, tuple(notes), doubt, strangeness)
+        return Reconstruction(volume, chosen, reprojected, error, tuple(notes), doubt, strangeness, refined)
+
+    def _translated(self, xrays: XraySet) -> tuple[Volume, Volume | None]:
+        """The network's volume and its doubt in Hounsfield units, on the cube around the X-rays' isocentre."""
+        images = torch.from_numpy(xrays.images).float().to(self.device)[None]
+        with torch.inference_mode():
+            unit, *spread = self.mapping(images, xrays.views, xrays.geometry)[0].float().cpu().numpy()
+        cube = self.mapping.grid
+        centre = xrays.isocentre or (0.0, 0.0, 0.0)
+        grid = VolumeGrid.cube(centre, cube.shape[0] * cube.spacing[0], cube.shape[0])
+        volume = Volume(unit_to_hu(unit.clip(0, 1)), grid)
+        if not spread:
+            return volume, None
+        factor = self.weights.info.get("doubt", {}).get("factor", 1.0)
+        # A Laplace distribution's standard deviation is √2 times its mean absolute value.
+        return volume, Volume(factor * 2**0.5 * (WINDOW[1] - WINDOW[0]) * spread[0], grid)
 
     def _read(
         self,

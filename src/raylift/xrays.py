@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +73,7 @@ def write_xrays(xrays: XraySet, folder: Path, engine: str) -> list[Path]:
         "unit": "line integral of attenuation, no unit",
         "geometry": xrays.geometry.to_dict(),
         "isocentre_lps_mm": list(xrays.isocentre) if xrays.isocentre else None,
-        "xrays": [{"file": p.name, **asdict(v)} for p, v in zip(paths, xrays.views, strict=True)],
+        "xrays": [{"file": p.name, **v.to_dict()} for p, v in zip(paths, xrays.views, strict=True)],
     }
     write_json(sidecar, folder / SIDECAR)
     return paths
@@ -92,7 +92,7 @@ def read_xrays(folder: str | Path) -> XraySet:
     try:
         sidecar = json.loads(path.read_text())
         geometry = Geometry.from_dict(sidecar["geometry"])
-        views = tuple(View(float(x["angle"]) % 360, bool(x["mirrored"])) for x in sidecar["xrays"])
+        views = tuple(View.from_dict(x) for x in sidecar["xrays"])
         files = [str(x["file"]) for x in sidecar["xrays"]]
         point = sidecar["isocentre_lps_mm"]
         isocentre = (float(point[0]), float(point[1]), float(point[2])) if point else None

@@ -110,3 +110,14 @@ def test_what_does_not_fit(dataset: PreparedDataset, tmp_path: Path) -> None:
     with pytest.raises(WrongUsage, match="paper"):
         evaluate(constant(0.25), dataset, "validation", "papre", tmp_path / "report")
     assert not (tmp_path / "report").exists()
+
+
+def test_refined_volumes_agree_with_their_xrays(dataset: PreparedDataset, tmp_path: Path) -> None:
+    plain, refined = (
+        evaluate(constant(0.25), dataset, "validation", "hu", tmp_path / str(refine), refine=refine)[0]
+        for refine in (False, True)
+    )
+    assert "error_with_surroundings" not in plain.extra
+    assert refined.extra["error_with_surroundings"] < 0.05 < plain.extra["reprojection_error"]
+    assert refined.metrics["psnr"] > plain.metrics["psnr"]
+    assert "Volumes were refined." in (tmp_path / "True" / "report.md").read_text()

@@ -135,6 +135,24 @@ def test_reconstruct_lands_on_the_thorax(
     assert {path.name for path in tmp_path.iterdir()} == names
 
 
+def test_reconstruct_refined_and_aligned(xrays: tuple[Path, Any], weights: Path, tmp_path: Path) -> None:
+    plain = raylift_json("reconstruct", xrays[0], "-o", tmp_path / "plain.mha", "--weights", weights)
+    assert plain["refinement"] is None
+    assert plain["aligned_views"] is None
+    output = tmp_path / "refined.mha"
+    done = raylift("reconstruct", xrays[0], "-o", output, "--weights", weights, "--refine", "--align")
+    report = json.loads((tmp_path / "refined-report.json").read_text())
+    told = report["refinement"]
+    assert 1 <= told["iterations"] <= 20
+    assert told["error_with_surroundings_after"] < told["error_with_surroundings_before"]
+    assert f"to {told['error_with_surroundings_after']:.1%}" in done.stderr
+    turned = np.array([view.get("turn_xyz_deg", [0, 0, 0]) for view in report["aligned_views"]])
+    np.testing.assert_allclose(turned.mean(0), 0, atol=1e-9)
+    assert "ap found turned by" in done.stderr
+    assert report["reprojection_error"] < plain["reprojection_error"]
+    assert read_volume(output).array.shape == (64, 64, 64)
+
+
 def test_reconstruct_pictures(weights: Path, tmp_path: Path) -> None:
     rng, files = np.random.default_rng(0), []
     for name in ("front", "side"):

@@ -100,6 +100,9 @@ def reconstruct(
         typer.Option(help="View of each image, in order: angles, or ap, pa, lateral-left, lateral-right."),
     ] = "",
     weights: Weights = None,
+    refine: Annotated[bool, typer.Option("--refine", help="Bring the volume into agreement with the X-rays.")] = False,
+    refine_seconds: Annotated[float, typer.Option(min=0, help="Time limit of --refine.")] = 20.0,
+    align: Annotated[bool, typer.Option("--align", help="Find small displacements of the views first.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -129,16 +132,32 @@ def reconstruct(
             ", ".join(map(str, xrays)), "X-rays without views", "say them with --views, like pa,lateral-left"
         )
     reconstructor = Reconstructor.from_pretrained(weights, device)
-    made = reconstructor(xrays[0] if as_set else xrays, parse_views(views) if views else None)
+    given, taken = xrays[0] if as_set else xrays, parse_views(views) if views else None
+    if align:
+        say("aligning the views: some seconds")
+    if refine:
+        with progress_bar("refining") as bar:
+            made = reconstructor(given, taken, refine=True, align=align, seconds=refine_seconds, progress=bar)
+    else:
+        made = reconstructor(given, taken, align=align)
     named = [(view.name, image) for view, image in zip(made.xrays.views, made.xrays.images, strict=True)]
     again = [(f"{view.name}, re-projected", image)
              for view, image in zip(made.xrays.views, made.reprojected, strict=True)]  # fmt: skip
+    refined = made.refined
     report = {
         "volume": str(output),
         "preview": str(preview),
         "grid": made.volume.grid.to_dict(),
         "views": [view.name for view in made.xrays.views],
         "reprojection_error": made.reprojection_error,
+        "refinement": None
+        if refined is None
+        else {
+            "iterations": refined.iterations,
+            "error_with_surroundings_before": refined.error_before,
+            "error_with_surroundings_after": refined.error_after,
+        },
+        "aligned_views": [view.to_dict() for view in made.xrays.views] if align else None,
         "weights_sha256": reconstructor.weights.info["sha256"],
         "notes": list(made.notes),
         "purpose": "research only; not a medical device",
@@ -158,6 +177,13 @@ def reconstruct(
         return
     for note in made.notes:
         say(note)
+    if align:
+        for view in made.xrays.views:
+            turn, shift = (", ".join(f"{number:+.1f}" for number in triple) for triple in (view.turn, view.shift))
+            say(f"{view.name} found turned by ({turn})° and shifted by ({shift}) mm about x, y, z")
+    if refined is not None:
+        say(f"refined: the X-rays' error, with what surrounds the volume, fell from {refined.error_before:.1%} "
+            f"to {refined.error_after:.1%} in {refined.iterations} iterations")  # fmt: skip
     say(f"{output} and {preview.name}; re-projection error {made.reprojection_error:.1%}")
 
 
@@ -203,6 +229,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, validation or all.")] = "validation",
     protocol: Annotated[str, typer.Option(help="hu, paper or x2ct.")] = "hu",
     views: Annotated[str, typer.Option(help="Of the stored X-rays, for weights of any views; theirs by default.")] = "",
+    refine: Annotated[bool, typer.Option("--refine", help="Refine the volumes, as reconstruct --refine does.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -222,7 +249,8 @@ def evaluate(
     dataset = PreparedDataset(data)
     reconstructor = Reconstructor.from_pretrained(weights, device)
     with progress_bar("evaluating") as bar:
-        results = run(reconstructor, dataset, split, protocol, output, bar, parse_views(views) if views else None)
+        chosen = parse_views(views) if views else None
+        results = run(reconstructor, dataset, split, protocol, output, bar, chosen, refine)
     if as_json:
         cases = [{"name": r.name, "method": r.method, **r.values} for r in results]
         print_json({"protocol": protocol, "split": split, "summary": summarise(results), "cases": cases})

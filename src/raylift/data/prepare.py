@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ class Settings:
         return {
             "voxels": self.voxels,
             "cube_mm": CUBE_MM,
-            "views": [asdict(view) for view in self.views],
+            "views": [view.to_dict() for view in self.views],
             "geometry": self.geometry.to_dict(),
             "engine": self.engine,
         }

@@ -70,7 +70,7 @@ def _project_view(
     command = [
         str(executable), "drr", "--threading", "cpu", "--algorithm", "exact", "--hu-conversion", "none",
         "--output-format", "pfm", "--nrm", triple(turn @ view.towards_source), "--vup", triple(turn @ -view.v),
-        "--sad", f"{geometry.sad}", "--sid", f"{geometry.sdd}", "--isocenter", triple(turn @ isocentre),
+        "--sad", f"{geometry.sad}", "--sid", f"{geometry.sdd}", "--isocenter", triple(turn @ view.centre(isocentre)),
         "--dim", f"{geometry.pixels} {geometry.pixels}",
         "--detector-size", f"{geometry.detector_mm} {geometry.detector_mm}",
         "--output", str(output), str(ct),

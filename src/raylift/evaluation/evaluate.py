@@ -27,6 +27,7 @@ def evaluate(
     folder: Path,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
     views: Sequence[View] | None = None,
+    refine: bool = False,
 ) -> list[CaseResult]:
     """Reconstruct every case of a split from its stored X-rays, score it, and write the report with montages.
 
@@ -40,6 +41,7 @@ def evaluate(
         folder: of the report: `cases.csv`, `summary.json`, `report.md`, one PNG per case.
         progress: called with the case's name, the number done and the total after each case.
         views: of the stored X-rays; those of the weights by default. Others are for weights of any views.
+        refine: score the volumes after refinement (`raylift.refinement`).
 
     Returns:
         One result per case and method: "model", and the mean volume of the training split's other patients, where
@@ -55,8 +57,10 @@ def evaluate(
     cases = dataset.cases(split)
     for done, case in enumerate(cases, 1):
         xrays = stored_xrays(dataset, case, views or reconstructor.mapping.views)
-        made = reconstructor(xrays)
+        made = reconstructor(xrays, refine=refine)
         extra = {"reprojection_error": made.reprojection_error, **clinical_case(made.volume, case)}
+        if made.refined is not None:
+            extra["error_with_surroundings"] = made.refined.error_after
         if made.strangeness is not None:
             extra["strangeness"] = made.strangeness
         if made.doubt is not None:
@@ -70,7 +74,8 @@ def evaluate(
         named = [(view.name, image) for view, image in zip(xrays.views, xrays.images, strict=True)]
         images.append(montage(case.truth, made.volume, named, folder / f"{case.name}.png", case.name))
         progress(case.name, done, len(cases))
-    notes = [f"Weights {reconstructor.weights.info['sha256'][:12]}, split {split} of {dataset.folder.name}."]
+    refined = " Volumes were refined." if refine else ""
+    notes = [f"Weights {reconstructor.weights.info['sha256'][:12]}, split {split} of {dataset.folder.name}.{refined}"]
     seen = set(reconstructor.weights.info["training"]["cases"]) & {case.name for case in cases}
     if seen:
         notes.append(f"The weights were trained on {len(seen)} of these cases: their scores say nothing of new ones.")
