@@ -22,6 +22,7 @@ from raylift.xrays import SIDECAR, XraySet, read_radiographs, read_xrays
 if TYPE_CHECKING:
     from raylift.refinement import Refined
 
+AIR = -950.0  # HU, of voxels that are air
 ANGLE_TOLERANCE = 2.0  # degrees between an X-ray's view and the one the weights were trained for
 
 
@@ -52,6 +53,20 @@ class Reconstruction:
     doubt: Volume | None = None
     strangeness: float | None = None
     refined: Refined | None = None
+
+    @property
+    def trust(self) -> str:
+        """How far to trust the volume, as one sentence: its X-rays, the training's, and what it says of its error."""
+        parts = [f"the volume's own projections differ from the X-rays by {self.reprojection_error:.1%}"]
+        if self.refined is not None:
+            parts.append(f"by {self.refined.error_after:.1%} with what was found around it")
+        if self.strangeness is not None:
+            parts.append(f"they are {self.strangeness:.1f} times as far from the training as any patient's there")
+        if self.doubt is not None:
+            body = self.volume.array > AIR
+            usual = float(np.sqrt(np.square(self.doubt.array[body]).mean())) if body.any() else 0.0
+            parts.append(f"a voxel of the body is expected to be off by {usual:.0f} HU (standard deviation)")
+        return ", ".join(parts)
 
 
 class Reconstructor:

@@ -83,6 +83,8 @@ def test_a_reconstruction_says_its_doubt_in_hu(dataset: PreparedDataset) -> None
     assert made.doubt.grid == made.volume.grid
     # A Laplace distribution of mean absolute value b has the standard deviation √2 b; the window is 2000 HU.
     assert made.doubt.array == pytest.approx(math.sqrt(2) * 2000 * MEAN_ERROR, rel=1e-4)
+    assert made.trust.endswith("expected to be off by 141 HU (standard deviation)")
+    assert f"differ from the X-rays by {made.reprojection_error:.1%}, " in made.trust
     again = doubting(doubt={"factor": 3.0})(np.array(xrays)).doubt
     assert again is not None
     assert again.array == pytest.approx(3 * made.doubt.array)

@@ -150,6 +150,7 @@ def reconstruct(
         "grid": made.volume.grid.to_dict(),
         "views": [view.name for view in made.xrays.views],
         "reprojection_error": made.reprojection_error,
+        "trust": made.trust,
         "refinement": None
         if refined is None
         else {
@@ -184,7 +185,7 @@ def reconstruct(
     if refined is not None:
         say(f"refined: the X-rays' error, with what surrounds the volume, fell from {refined.error_before:.1%} "
             f"to {refined.error_after:.1%} in {refined.iterations} iterations")  # fmt: skip
-    say(f"{output} and {preview.name}; re-projection error {made.reprojection_error:.1%}")
+    say(f"{output} and {preview.name}: {made.trust}")
 
 
 @app.command()

@@ -84,7 +84,7 @@ class PreparedDataset:
             self.info: dict[str, Any] = json.loads((self.folder / "dataset.json").read_text())
             self.splits: dict[str, list[str]] = json.loads((self.folder / "splits.json").read_text())
             self.geometry = Geometry.from_dict(self.info["geometry"])
-            self.views = tuple(View(**view) for view in self.info["views"])
+            self.views = tuple(View.from_dict(view) for view in self.info["views"])
             self.voxels, self.cube_mm = int(self.info["voxels"]), float(self.info["cube_mm"])
             self._check_splits()
         except OSError:

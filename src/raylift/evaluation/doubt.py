@@ -14,16 +14,17 @@ from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput
 from raylift.evaluation.figures import save_figure
 from raylift.evaluation.methods import check_cubes, stored_xrays
-from raylift.reconstruction import Reconstructor
+from raylift.reconstruction import AIR, Reconstructor
 from raylift.volumes import WINDOW, Volume
 
 LEVELS = (0.5, 0.8, 0.95)
-AIR = -950.0  # HU: voxels that are air in both volumes are left out, since they are easily right
 BINS = 12  # of the reliability curve, with as many voxels each
 
 
 def offsets(volume: Volume, doubt: Volume, truth: Volume) -> tuple[np.ndarray, np.ndarray]:
     """Absolute errors and standard deviations in HU of the voxels that are not air in both volumes, (voxels,) each.
+
+    Air is easily right and would hide what the doubt is worth.
 
     The truth is clipped to the network's window, as everywhere in evaluation.
     """
