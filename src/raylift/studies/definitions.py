@@ -106,6 +106,21 @@ OBJECTIVES = (
     Row("paired", "cpu"),
     Row("paired with transport", "ablations/transport"),
 )
+# What was tried to do better than the paper, each over the row before it or the one it names.
+WIDER = "data.augmentation={rotation: 12, scaling: 0.15, shift: 25, elastic: 11, intensity: 0.08, truncation: 0.3}"
+TWICE = "network.passes=2"
+CHOICES = (
+    Row("cpu.yaml", "cpu"),
+    Row("wider warps", "cpu", (WIDER,)),
+    Row("two passes", "cpu", (TWICE,)),
+    Row("two passes, wider warps", "cpu", (TWICE, WIDER)),
+    Row("two passes, wider warps, doubt", "cpu", (TWICE, WIDER, "network.doubt=true")),
+    Row("two passes, wider warps, harmonics", "cpu", (TWICE, WIDER, "aggregation=harmonics")),
+    Row("two passes, wider warps, feature size 24", "cpu", (TWICE, WIDER, "network.feature_size=24")),
+    Row("two passes, wider warps, U-Net", "baselines/unet", (TWICE, WIDER)),
+    Row("three passes, wider warps", "cpu", ("network.passes=3", WIDER)),
+    Row("any-views.yaml", "any-views"),
+)
 
 STUDIES: dict[str, Study] = {
     "views": Study("Number of views", "Table 1 of the paper: 1, 2, 4, 8 and oblique views, and noise.", VIEWS),
@@ -118,6 +133,7 @@ STUDIES: dict[str, Study] = {
     ),
     "networks": Study("Mapping networks", "Figure 3 of the paper, and the choice of g.", NETWORKS),
     "objectives": Study("Objectives", "What is minimised, with and without d and f.", OBJECTIVES),
+    "choices": Study("Choices", "What was tried to do better than the paper, and what each brings.", CHOICES),
     "gradients": Study(
         "Gradients by view",
         "Figure 8 of the paper: how much the volume depends on each view, within and across patients.",
