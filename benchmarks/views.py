@@ -1,0 +1,63 @@
+"""SSIM and PSNR of one set of weights against the number of views, on patients seen and not seen.
+
+python benchmarks/views.py PREPARED WEIGHTS -o views.png      # a dataset with --views 0,45,90,135,180,225,270,315
+
+Each number of views holds those of the smaller numbers, so that a curve only falls where a view does harm.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from raylift import Reconstructor
+from raylift.cli.console import print_table, progress_bar
+from raylift.data.dataset import PreparedDataset
+from raylift.evaluation.methods import score_case, stored_xrays
+from raylift.geometry import View
+
+ORDER = (0.0, 90.0, 45.0, 135.0, 180.0, 270.0, 225.0, 315.0)
+SHOWN = {"ssim": "SSIM", "psnr": "PSNR (dB)"}
+SPLITS = {"validation": "patients not seen", "train": "patients seen"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("prepared")
+    parser.add_argument("weights")
+    parser.add_argument("--refine", action="store_true", help="refine the volumes")
+    parser.add_argument("-o", "--output", type=Path, default=Path("views.png"))
+    options = parser.parse_args()
+    dataset, reconstructor = PreparedDataset(options.prepared), Reconstructor.from_pretrained(options.weights)
+    rows, curves = [], {}
+    for split, title in SPLITS.items():
+        cases, means = dataset.cases(split), []
+        with progress_bar(title) as bar:
+            for count in range(1, len(ORDER) + 1):
+                views = [View(angle) for angle in ORDER[:count]]
+                scores = [
+                    score_case(
+                        reconstructor(stored_xrays(dataset, case, views), refine=options.refine).volume, case, "hu"
+                    )
+                    for case in cases
+                ]
+                means.append([np.mean([score[name] for score in scores]) for name in SHOWN])
+                rows.append([title, f"{count}", *(f"{value:.3f}" for value in means[-1])])
+                bar(f"{count} views", count, len(ORDER))
+        curves[title] = np.array(means)
+    print_table(["", "views", *SHOWN.values()], rows)
+    figure, axes = plt.subplots(1, len(SHOWN), figsize=(9, 3.4), layout="constrained")
+    for axis, k, label in zip(axes, range(len(SHOWN)), SHOWN.values(), strict=True):
+        for title, means in curves.items():
+            axis.plot(range(1, len(ORDER) + 1), means[:, k], "o-", markersize=3, label=title)
+        axis.set(xlabel="views", ylabel=label)
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=8)
+    figure.savefig(options.output, dpi=130)
+
+
+if __name__ == "__main__":
+    main()
