@@ -21,7 +21,7 @@ from raylift.geometry import View
 
 ORDER = (0.0, 90.0, 45.0, 135.0, 180.0, 270.0, 225.0, 315.0)
 SHOWN = {"ssim": "SSIM", "psnr": "PSNR (dB)"}
-SPLITS = {"validation": "patients not seen", "train": "patients seen"}
+SPLITS = {"validation": "not seen", "train": "seen"}
 
 
 def main() -> None:
@@ -45,10 +45,11 @@ def main() -> None:
                     for case in cases
                 ]
                 means.append([np.mean([score[name] for score in scores]) for name in SHOWN])
-                rows.append([title, f"{count}", *(f"{value:.3f}" for value in means[-1])])
+                numbers = zip(SHOWN.values(), means[-1], strict=True)
+                rows.append({"patients": title, "views": count, **{name: f"{value:.3f}" for name, value in numbers}})
                 bar(f"{count} views", count, len(ORDER))
         curves[title] = np.array(means)
-    print_table(["", "views", *SHOWN.values()], rows)
+    print_table(rows)
     figure, axes = plt.subplots(1, len(SHOWN), figsize=(9, 3.4), layout="constrained")
     for axis, k, label in zip(axes, range(len(SHOWN)), SHOWN.values(), strict=True):
         for title, means in curves.items():
