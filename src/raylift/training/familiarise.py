@@ -7,10 +7,10 @@ import torch
 from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import OfflinePairs, OnlinePairs
 from raylift.familiarity import Familiarity
-from raylift.geometry import View
+from raylift.geometry import View, VolumeGrid
 from raylift.recipe import AugmentationPart, Recipe
 
-SETS = 300  # of X-rays
+SETS = 240  # of X-rays
 PIXELS = 32
 SPACING = 8.0  # mm, of the scans that are projected
 SHARE = 0.5  # of the recipe's augmentation: what a patient may look like, not all that the network has learned from
@@ -31,6 +31,8 @@ def familiarise(recipe: Recipe, dataset: PreparedDataset) -> Familiarity | None:
     )
     source = OnlinePairs if settings.pairs == "online" else OfflinePairs
     pairs = source(dataset, cases, recipe.view_list, settings, torch.device("cpu"), recipe.train.seed)
+    if isinstance(pairs, OnlinePairs):
+        pairs.fine_grid = VolumeGrid.cube((0, 0, 0), dataset.cube_mm, 2)  # volumes are not looked at
     images: list[torch.Tensor] = []
     views: list[View] = []
     patients: list[int] = []
