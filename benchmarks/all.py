@@ -1,4 +1,4 @@
-"""Every benchmark but for quality.py, which takes finished runs: one after the other, an hour on two cores.
+"""Every benchmark of speed but for quality.py, which takes finished runs: one after the other, an hour on two cores.
 
     python benchmarks/all.py PREPARED                                # a dataset of `raylift data prepare`
     python benchmarks/all.py PREPARED --before CHECKOUT --ct CT      # training against another checkout; a real scan
