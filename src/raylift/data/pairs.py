@@ -69,7 +69,9 @@ class OnlinePairs(Pairs):
         spacing = self.settings.projection_spacing
         z, y, x = (round(extent / spacing) for extent in PROJECTED_MM)
         self.projected_grid = VolumeGrid.box((0, 0, 0), (z, y, x), spacing)
-        self._projector = lru_cache(KEPT)(self._build_projector)
+        self._projector = lru_cache(KEPT)(
+            lambda view, unit: Projector(self.projected_grid, unit, [view], (0, 0, 0)).to(self.device)
+        )
 
     def batch(self, number: int, size: int) -> Batch:
         """Batch `number` of `size` pairs."""
@@ -118,9 +120,6 @@ class OnlinePairs(Pairs):
                 warnings.simplefilter("ignore")
                 return torch.from_numpy(case.context)
         return torch.from_numpy(np.array(case.context)).to(self.device)
-
-    def _build_projector(self, view: View, geometry: Geometry) -> Projector:
-        return Projector(self.projected_grid, geometry, [view], (0, 0, 0)).to(self.device)
 
 
 @dataclass

@@ -81,7 +81,7 @@ def calibrate(
         deviations.append(deviation)
         progress(case.name, number, len(cases))
     off, sigma = np.concatenate(errors), np.concatenate(deviations)
-    # By the middle of the distribution, since a few voxels that were thought certain would decide the mean of e²/σ².
+    # Mean by mean: a few voxels that were thought certain would decide the mean of e²/σ².
     factor = float(np.sqrt(np.square(off).mean() / np.square(sigma).mean()))
     widths = [float(w) for w in np.quantile(off / (factor * sigma), LEVELS)]
     before = float(weights.info.get("doubt", {}).get("factor", 1.0))

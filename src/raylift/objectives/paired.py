@@ -44,7 +44,7 @@ class PairedObjective(nn.Module):
         super().__init__()
         self.settings, self.grid = settings, grid
         self.f = FeatureExtractor(seed=seed) if settings.features else None
-        self._projector = lru_cache(KEPT)(self._build_projector)
+        self._projector = lru_cache(KEPT)(lambda view, unit: Projector(grid, unit, [view], (0, 0, 0)))
 
     def g_terms(self, made: Translation) -> dict[str, Tensor]:
         """The weighted terms."""
@@ -78,9 +78,6 @@ class PairedObjective(nn.Module):
         unit = geometry.with_pixels(self.grid.shape[0])
         rays = [self._projector(view, unit).to(mu.device)(mu) for view in (*views, View(angle))]
         return torch.cat(rays, 1).abs().mean() / (100 * WATER_MU)
-
-    def _build_projector(self, view: View, geometry: Geometry) -> Projector:
-        return Projector(self.grid, geometry, [view], (0, 0, 0))
 
 
 def feature_distance(f: FeatureExtractor, fake: Tensor, real: Tensor) -> Tensor:
