@@ -34,6 +34,11 @@ class AugmentationPart(Part):
         elastic: standard deviation in mm of the displacement along each axis.
         intensity: relative, of the attenuation (1 + HU/1000).
         truncation: probability that the scan ends nearer above, and below, than it does.
+        mirror: probability that left and right are swapped.
+        lung: HU, of the density of lungs.
+        soft_tissue: HU, of the density of soft tissue, and half as much of fat.
+        bone: relative, of how much denser than soft tissue bone and contrast medium are.
+        opacities: probability that there are 1 to 3 opacities in the lungs.
     """
 
     rotation: NotNegative = 0.0
@@ -42,6 +47,11 @@ class AugmentationPart(Part):
     elastic: NotNegative = 0.0
     intensity: NotNegative = 0.0
     truncation: Probability = 0.0
+    mirror: Probability = 0.0
+    lung: NotNegative = 0.0
+    soft_tissue: NotNegative = 0.0
+    bone: NotNegative = 0.0
+    opacities: Probability = 0.0
 
 
 class XrayAugmentationPart(Part):

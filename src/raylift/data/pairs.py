@@ -14,6 +14,7 @@ from torch import Tensor
 
 from raylift.data.augment import Warp
 from raylift.data.dataset import Case, PreparedDataset
+from raylift.data.tissue import Tissue
 from raylift.drr import Projector
 from raylift.geometry import PRESETS, Geometry, View, VolumeGrid
 from raylift.recipe import DataPart, XrayAugmentationPart
@@ -82,11 +83,15 @@ class OnlinePairs(Pairs):
         for choice in chosen:
             case = self.cases[choice]
             warp = Warp.draw(self.settings.augmentation, generator)
+            tissue = Tissue.draw(self.settings.augmentation, generator)
             hu = self._scan(case)
             isocentre = torch.tensor(case.isocentre, dtype=torch.float64)
-            fine = warp.density(hu, case.context_grid, self.fine_grid, isocentre)
+            fine, context = (
+                tissue.change(warp.density(hu, case.context_grid, grid, isocentre), grid)
+                for grid in (self.fine_grid, self.projected_grid)
+            )
             truths.append(F.avg_pool3d(fine.div_(2000).clamp_(max=1)[None], 2))  # as `hu_to_unit`
-            contexts.append(warp.density(hu, case.context_grid, self.projected_grid, isocentre))
+            contexts.append(context)
         mu = torch.stack(contexts).mul_(WATER_MU / 1000)
         with torch.no_grad():
             xrays = torch.cat([self._projector(view, geometry)(mu) for view in views], 1)
