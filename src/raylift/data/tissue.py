@@ -102,7 +102,7 @@ class Tissue:
 
 
 def _curve(lung: float, soft: float, bone: float) -> Tensor:
-    """New densities (`DENSEST`,): lungs and soft tissue (fat, half as much) are shifted, bone above them is stretched."""
+    """New densities (`DENSEST`,): lungs and soft tissue, and fat by half as much, are shifted, bone is stretched."""
     knots = torch.tensor([0.0, LUNG[0] / 3, *LUNG, FAT, SOFT_TISSUE, BONE, DENSEST - 1.0])
     shifts = torch.tensor([0.0, 0.0, lung, lung / 2, soft / 2, soft, soft + bone * (BONE - SOFT_TISSUE),
                            soft + bone * (DENSEST - 1 - SOFT_TISSUE)])  # fmt: skip
