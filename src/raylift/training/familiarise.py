@@ -26,7 +26,10 @@ def familiarise(recipe: Recipe, dataset: PreparedDataset) -> Familiarity | None:
         update={
             "xray_pixels": PIXELS,
             "projection_spacing": max(SPACING, recipe.data.projection_spacing),
-            "augmentation": AugmentationPart(**{name: SHARE * value for name, value in given.items()}),
+            # Swapped sides are what a film hung the wrong way round shows, and strange.
+            "augmentation": AugmentationPart(
+                **{name: SHARE * value for name, value in given.items()} | {"mirror": 0.0}
+            ),
         }
     )
     source = OnlinePairs if settings.pairs == "online" else OfflinePairs

@@ -1,0 +1,117 @@
+"""Leave one source out: a recipe is trained once for each source of scans, without it, and scored on what it left out.
+
+python benchmarks/sources.py PREPARED any-views --sources 'LIDC-*,LCTSC-*,4D-Lung-*' -o cv --set train.steps=3000
+
+So every patient is scored by weights that have seen no scan of that source. Prints a table, and what makes the doubt
+right on patients not seen: for weights that are trained on all of them, `--calibrate WEIGHTS` writes it there.
+Interrupt it at any time; what is trained is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+from pathlib import Path
+
+import numpy as np
+
+from raylift import Reconstructor
+from raylift.cli.console import print_table, progress_bar
+from raylift.data.dataset import PreparedDataset
+from raylift.evaluation.doubt import coverage, draw_reliability, fit, offsets
+from raylift.evaluation.methods import score_case, stored_xrays
+from raylift.recipe import Recipe
+from raylift.recipe_files import load_recipe
+from raylift.training.loop import train
+from raylift.volumes import write_json
+from raylift.weights import load_weights, store_calibration
+
+SHOWN = ("ssim", "psnr", "mse", "mae")
+
+
+def fold(dataset: PreparedDataset, pattern: str, folder: Path) -> PreparedDataset:
+    """The dataset with a source as its validation split, in a folder of its own that shares the cases."""
+    names = dataset.names("all")
+    left_out = fnmatch.filter(names, pattern)
+    if not left_out or len(left_out) == len(names):
+        raise SystemExit(f"--sources {pattern}: matches {len(left_out)} of {len(names)} cases")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "dataset.json").write_text((dataset.folder / "dataset.json").read_text())
+    kept = [name for name in names if name not in left_out]
+    (folder / "splits.json").write_text(json.dumps({"train": kept, "validation": left_out}))
+    if not (folder / "cases").exists():
+        (folder / "cases").symlink_to((dataset.folder / "cases").resolve())
+    return PreparedDataset(folder)
+
+
+def trained(recipe: Recipe, data: PreparedDataset, run: Path, title: str) -> Reconstructor:
+    """The weights of a run, trained where they are not there yet."""
+    if not (run / "weights.json").exists():
+        with progress_bar(title) as bar:
+            resume = (run / "recipe.yaml").exists()
+            train(recipe, data.folder, run, resume=resume, progress=lambda step, steps, numbers: bar("", step, steps))
+    return Reconstructor.from_pretrained(run)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("prepared", type=Path)
+    parser.add_argument("recipe")
+    parser.add_argument("--sources", required=True, help="patterns of the cases' names, one for each source")
+    parser.add_argument("--set", action="append", default=[], help="key=value, as for raylift train")
+    parser.add_argument("--refine", action="store_true", help="score refined volumes too")
+    parser.add_argument("--calibrate", type=Path, help="weights whose doubt is to be made right")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    options = parser.parse_args()
+    dataset, recipe = PreparedDataset(options.prepared), load_recipe(options.recipe, options.set)
+    rows, scores, doubts = [], list[dict[str, float]](), list[tuple[np.ndarray, np.ndarray]]()
+    for number, pattern in enumerate(options.sources.split(",")):
+        data = fold(dataset, pattern, options.output / f"fold-{number}" / "data")
+        reconstructor = trained(recipe, data, options.output / f"fold-{number}" / "run", f"without {pattern}")
+        for case in data.cases("validation"):
+            xrays = stored_xrays(data, case, reconstructor.mapping.views)
+            made = reconstructor(xrays)
+            found = {name: score_case(made.volume, case, "hu")[name] for name in SHOWN}
+            found["own error"] = made.reprojection_error
+            if options.refine:
+                made_refined = reconstructor(xrays, refine=True)
+                better = score_case(made_refined.volume, case, "hu")
+                found |= {f"{name}, refined": better[name] for name in SHOWN}
+                assert made_refined.refined is not None
+                found["own error, refined"] = made_refined.refined.error_after
+            if made.strangeness is not None:
+                found["strangeness"] = made.strangeness
+            if made.doubt is not None:
+                doubts.append(offsets(made.volume, made.doubt, case.truth))
+            scores.append(found)
+            rows.append({"left out": pattern, "case": case.name} | found)
+    rows.append({"left out": "all", "case": f"mean of {len(scores)}"} | {
+        name: float(np.mean([one[name] for one in scores])) for name in scores[0]
+    })  # fmt: skip
+    print_table([{k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows])
+    write_json({"rows": rows}, options.output / "scores.json")
+    if doubts:
+        report_doubt(doubts, options.output, options.calibrate)
+
+
+def report_doubt(doubts: list[tuple[np.ndarray, np.ndarray]], folder: Path, weights: Path | None) -> None:
+    """Coverage on each patient by what the others say of the doubt, its curve, and what all say, for weights."""
+    covered, errors, deviations = [], [], []
+    for k, (error, deviation) in enumerate(doubts):
+        others = [pair for j, pair in enumerate(doubts) if j != k]
+        factor, widths = fit(*(np.concatenate(parts) for parts in zip(*others, strict=True)))
+        covered.append(coverage(error, factor * deviation, widths))
+        errors.append(error)
+        deviations.append(factor * deviation)
+    print_table([{name: f"{np.mean([one[name] for one in covered]):.3f}" for name in covered[0]}])
+    picture = draw_reliability(np.concatenate(errors), np.concatenate(deviations), folder / "reliability.png",
+                               "doubt, patients not seen")  # fmt: skip
+    factor, widths = fit(*(np.concatenate(parts) for parts in zip(*doubts, strict=True)))
+    print(f"{picture}; standard deviations times {factor:.3f}, widths {', '.join(f'{w:.2f}' for w in widths)}")
+    if weights is not None:
+        store_calibration(load_weights(weights), {"factor": factor, "widths": widths, "cases": "left out by source"})
+
+
+if __name__ == "__main__":
+    main()
