@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv3d_weight_memory_format
 
 from raylift.networks.convolution import Conv3d
 from raylift.networks.normalisation import SLOPE
@@ -43,6 +44,7 @@ class ResidualUNet(nn.Module):
         self.last = nn.Conv3d(widths[0], 8 * out_channels, 1)
         self.smooth = nn.Conv3d(in_channels + out_channels, FINE, 3, padding=1)
         self.out = nn.Conv3d(FINE, out_channels, 3, padding=1)
+        convert_conv3d_weight_memory_format(self, torch.channels_last_3d)
 
     def forward(self, volume: Tensor) -> Tensor:
         """(B, in_channels, D, H, W) → (B, out_channels, D, H, W)."""
