@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import torch
 import torch.nn.functional as F
@@ -12,39 +13,42 @@ from torch.nn.utils import convert_conv3d_weight_memory_format
 from raylift.networks.normalisation import SLOPE
 from raylift.networks.swin_unetr import DecoderBlock, ResidualBlock
 
-WIDTHS = (1, 2, 4, 6)  # of the stages, times the feature size
+WIDTHS = (6, 4, 2, 1, 0.5)  # of the stages, times the feature size, from the coarsest
+COARSEST = 4  # least edge of the coarsest stage
 FINE = 8  # channels at full resolution
 
 
 class ResidualUNet(nn.Module):
     """(B, in, D, H, W) → (B, out, D, H, W), any real value; blocks are those of Swin UNETR's encoder and decoder.
 
-    The first of four stages has half the volume's resolution; a convolution at full resolution smooths what comes out.
+    The first stage has half the volume's resolution, each further one half of that of the one before, down to an edge of
+    4 to 7; a convolution at full resolution smooths what comes out. Stages are counted from the coarsest, so that a
+    network of twice as many voxels has the same stages and one more, and can begin with what the other has learned.
 
     Args:
         in_channels: channels of the lifted views.
         out_channels: channels of the volume.
-        feature_size: width of the first stage.
-
-    Spatial sizes must be multiples of 16.
+        feature_size: width of the fourth stage from the coarsest, the first at 64³; even.
+        voxels: edge of the volume, a multiple of 2 to the power of the number of stages (16 at 64³, 32 at 128³).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, feature_size: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, feature_size: int, voxels: int) -> None:
         super().__init__()
-        widths = [width * feature_size for width in WIDTHS]
-        steps = list(itertools.pairwise([in_channels, *widths]))
-        self.down = nn.ModuleList(nn.Conv3d(a, b, 2, 2, bias=False) for a, b in steps)
+        stages = min(len(WIDTHS), int(math.log2(voxels / COARSEST)))
+        widths = [round(width * feature_size) for width in WIDTHS[:stages]]
+        finer = [*widths[1:], in_channels]
+        self.down = nn.ModuleList(nn.Conv3d(a, b, 2, 2, bias=False) for a, b in zip(finer, widths, strict=True))
         self.encoder = nn.ModuleList(ResidualBlock(width, width) for width in widths)
-        self.bottom = ResidualBlock(widths[-1], widths[-1])
-        self.decoder = nn.ModuleList(DecoderBlock(b, a) for a, b in reversed(steps[1:]))
-        self.up = nn.ConvTranspose3d(feature_size, FINE, 2, 2)
+        self.bottom = ResidualBlock(widths[0], widths[0])
+        self.decoder = nn.ModuleList(DecoderBlock(a, b) for a, b in itertools.pairwise(widths))
+        self.up = nn.ConvTranspose3d(widths[-1], FINE, 2, 2)
         self.out = nn.Conv3d(FINE, out_channels, 3, padding=1)
         convert_conv3d_weight_memory_format(self, torch.channels_last_3d)
 
     def forward(self, volume: Tensor) -> Tensor:
         """(B, in_channels, D, H, W) → (B, out_channels, D, H, W)."""
         maps, kept = volume.contiguous(memory_format=torch.channels_last_3d), list[Tensor]()
-        for down, block in zip(self.down, self.encoder, strict=True):
+        for down, block in zip(reversed(self.down), reversed(self.encoder), strict=True):
             maps = block(down(maps))
             kept.append(maps)
         maps = self.bottom(maps)
