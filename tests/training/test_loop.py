@@ -20,6 +20,7 @@ import torch
 import yaml
 from filelock import FileLock
 
+from helpers import Known, known_weights
 from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import Batch
 from raylift.errors import BadInput, WrongUsage
@@ -459,3 +460,32 @@ class TestKill:
 
         subprocess.run([*command, "--resume"], env=environment, capture_output=True, check=True)
         assert outcome(folder) == outcome(tmp_path / "straight")
+
+
+class TestBeginWith:
+    def test_what_fits_is_taken_over(self, tiny: Path, tmp_path: Path) -> None:
+        train(recipe(), tiny, tmp_path / "first")
+        given = load_weights(tmp_path / "first")
+        # One view instead of two: the first layer takes other channels, the last does not.
+        narrower = parse_recipe(content() | {"views": [0]}, "test")
+        run = Run(narrower, PreparedDataset(tiny), tmp_path / "second", begin_with=given)
+        plain = Run(narrower, PreparedDataset(tiny), tmp_path / "third")
+        (first, last), (untouched, _), (_, taken) = (
+            (network.layers[0].weight, network.layers[2].weight)
+            for network in (run.mapping.network, plain.mapping.network, given.mapping.network)
+        )
+        assert torch.equal(first, untouched)
+        assert torch.equal(last, taken)
+
+    def test_weights_say_what_they_began_with_after_an_interruption_too(self, tiny: Path, tmp_path: Path) -> None:
+        train(recipe(), tiny, tmp_path / "first")
+        first = load_weights(tmp_path / "first")
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe(), tiny, tmp_path / "second", begin_with=first, progress=stop_at(3))
+        train(recipe(), tiny, tmp_path / "second", resume=True)
+        training = load_weights(tmp_path / "second").info["training"]
+        assert training["begun_with"] == {"sha256": first.info["sha256"], "share": 1.0}
+
+    def test_weights_of_another_network_are_refused(self, tiny: Path, tmp_path: Path) -> None:
+        with pytest.raises(BadInput, match=r"known\.safetensors: has nothing"):
+            Run(recipe(), PreparedDataset(tiny), tmp_path / "run", begin_with=known_weights(Known()))

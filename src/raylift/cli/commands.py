@@ -194,6 +194,9 @@ def train(
     data: Annotated[Path, typer.Option(help="Dataset that raylift data prepare wrote.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Run folder.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest good checkpoint.")] = False,
+    begin_with: Annotated[
+        Path | None, typer.Option(help="Weights that the network begins with, as far as they fit: a run, or a file.")
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, like train.lr=1e-4; repeatable.")] = None,
 ) -> None:
     """Train a recipe; interrupt it at any time and go on with --resume.
@@ -204,6 +207,7 @@ def train(
     from raylift.recipe_files import load_recipe
     from raylift.training.loop import peak_memory
     from raylift.training.loop import train as run
+    from raylift.weights import load_weights
 
     chosen = load_recipe(recipe, set_)
     check_output(output, folder=True)
@@ -216,7 +220,8 @@ def train(
             last[0] = text or last[0]
 
         last = [""]
-        done = run(chosen, data, output, resume=resume, progress=progress)
+        first = None if begin_with is None else load_weights(begin_with)
+        done = run(chosen, data, output, resume=resume, begin_with=first, progress=progress)
     minutes, memory = done.seconds / 60, peak_memory(done.fabric.device)
     print(f"{done.step} steps in {minutes:.1f} minutes, peak memory {memory / 2**30:.2f} GiB")
     print(f"weights: {output / 'weights.safetensors'}")

@@ -21,8 +21,8 @@ FINE = 8  # channels at full resolution
 class ResidualUNet(nn.Module):
     """(B, in, D, H, W) → (B, out, D, H, W), any real value; blocks are those of Swin UNETR's encoder and decoder.
 
-    The first stage has half the volume's resolution, each further one half of that of the one before, down to an edge of
-    4 to 7; a convolution at full resolution smooths what comes out. Stages are counted from the coarsest, so that a
+    The first stage has half the volume's resolution, each further one half of that of the one before, down to an edge
+    of 4 to 7; a convolution at full resolution smooths what comes out. Stages are counted from the coarsest, so that a
     network of twice as many voxels has the same stages and one more, and can begin with what the other has learned.
 
     Args:

@@ -26,7 +26,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import Batch, OfflinePairs, OnlinePairs
-from raylift.errors import WrongUsage
+from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.figures import montage
 from raylift.evaluation.protocols import score
 from raylift.networks.apart import Apart
@@ -43,7 +43,7 @@ from raylift.training.checkpoint import (
 )
 from raylift.training.familiarise import familiarise
 from raylift.volumes import Volume, hu_to_unit, replacing, unit_to_hu
-from raylift.weights import describe, save_weights
+from raylift.weights import Weights, describe, save_weights
 
 Progress = Callable[[int, int, dict[str, float]], None]
 
@@ -76,9 +76,18 @@ class Run:
         folder: of the run: `recipe.yaml`, `metrics.csv`, `timing.csv`, TensorBoard events, `previews/`,
             `checkpoints/`, and at the end `weights.safetensors` and `weights.json`.
         resume: go on from the newest good checkpoint; else the folder must not hold a run.
+        begin_with: weights that g begins with, where its tensors have the same name and shape.
     """
 
-    def __init__(self, recipe: Recipe, dataset: PreparedDataset, folder: Path, *, resume: bool = False) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        dataset: PreparedDataset,
+        folder: Path,
+        *,
+        resume: bool = False,
+        begin_with: Weights | None = None,
+    ) -> None:
         self.recipe, self.dataset, self.folder = recipe, dataset, folder
         train = recipe.train
         if (folder / "recipe.yaml").exists() and not resume:
@@ -105,6 +114,7 @@ class Run:
             passes=recipe.network.passes,
             doubt=recipe.network.doubt,
         )
+        self.begun_with = None if begin_with is None else take_over(self.mapping.network, begin_with)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.mapping.network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(train.ema_decay)
         ).to(self.fabric.device)
@@ -312,7 +322,7 @@ class Run:
         if self.d_optimizer is not None:
             tensors |= optimizer_tensors("d_optimizer", self.d_optimizer)
         state = {"step": self.step, "batches": self.batches, "seconds": self.seconds, "means": self.means.values}
-        state["dataset"] = self.dataset.fingerprint
+        state |= {"dataset": self.dataset.fingerprint, "begun_with": self.begun_with}
         self.checkpoints.save(tensors, state, self.step, validation_score)
 
     def _resume(self) -> None:
@@ -330,7 +340,7 @@ class Run:
             load_optimizer("d_optimizer", self.d_optimizer, tensors)
         torch.set_rng_state(tensors["random"])
         self.step, self.batches, self.seconds = state["step"], state["batches"], state["seconds"]
-        self.means.values = state["means"]
+        self.means.values, self.begun_with = state["means"], state.get("begun_with")
 
     def write_weights(self) -> Path:
         """The averaged weights with their description, and what the X-rays looked like."""
@@ -344,6 +354,8 @@ class Run:
             "hours": round(self.seconds / 3600, 2),
             "validation": self._validated(),
         }
+        if self.begun_with is not None:
+            training["begun_with"] = self.begun_with
         info = describe(
             self.recipe.model_dump(mode="json"),
             mapping.geometry,
@@ -416,6 +428,24 @@ class Table:
             temporary.write_text(text.getvalue())
 
 
+def take_over(network: nn.Module, weights: Weights) -> dict[str, Any]:
+    """Copy those tensors of weights into a network that it has too, of the same name and shape.
+
+    Returns:
+        What `weights.json` says of it: the SHA-256 of the weights, and the share of the network's values taken over.
+
+    Raises:
+        BadInput: there is none.
+    """
+    own, given = network.state_dict(), weights.mapping.network.state_dict()
+    taken = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
+    if not taken:
+        raise BadInput(weights.path, "has nothing that the recipe's network has", "give weights of the same network")
+    network.load_state_dict(own | taken)
+    share = sum(tensor.numel() for tensor in taken.values()) / sum(tensor.numel() for tensor in own.values())
+    return {"sha256": weights.info["sha256"], "share": round(share, 3)}
+
+
 def check_same(recipe: Recipe, folder: Path) -> None:
     """Raise WrongUsage where a run was begun with a recipe that differs in more than its length and checkpointing."""
     if not (folder / "recipe.yaml").exists():
@@ -442,6 +472,7 @@ def train(
     folder: str | Path,
     *,
     resume: bool = False,
+    begin_with: Weights | None = None,
     progress: Progress = lambda step, steps, numbers: None,
 ) -> Run:
     """Train a recipe on a prepared dataset.
@@ -451,13 +482,15 @@ def train(
         data: folder of the prepared dataset.
         folder: of the run.
         resume: go on from the newest good checkpoint.
+        begin_with: weights that g begins with, see `Run`.
         progress: called after each step with its number, the number of steps, and what was measured.
 
     Raises:
-        BadInput: the dataset is not usable, or does not hold the recipe's views.
+        BadInput: the dataset is not usable, or does not hold the recipe's views; the weights have nothing of the
+            network.
         WrongUsage: the folder holds a run and `resume` is not set, or another process trains there.
     """
-    run = Run(recipe, PreparedDataset(data), Path(folder), resume=resume)
+    run = Run(recipe, PreparedDataset(data), Path(folder), resume=resume, begin_with=begin_with)
     with _alone(run):
         run.train(progress)
     return run
