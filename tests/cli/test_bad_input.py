@@ -328,7 +328,7 @@ class TestUsage:
             (["drr", "ct.nii.gz", "--isocentre", "nan,0,0"], ["--isocentre nan,0,0"]),
             (["drr", "ct.nii.gz", "--isocentre", "0,-inf,0"], ["--isocentre 0,-inf,0"]),
             (["drr", "ct.nii.gz", "--engine", "plastimatch", "--geometry", "parallel"], ["--engine torch"]),
-            (["data", "prepare", "scans", "--voxels", "100"], ["--voxels 100", "64, 128"]),
+            (["data", "prepare", "scans", "--voxels", "100"], ["--voxels 100", "32, 64, 128"]),
             (["evaluate", "weights", "--data", "data", "--protocol", "hue"], ["hue", "hu"]),
             (["train", "none.yaml", "--data", "data"], ["none.yaml", "no such recipe"]),
             (["train", str(RECIPE), "--data", "data", "--set", "train.stepz=5"], ["train.stepz", "'train.steps'"]),

@@ -21,7 +21,7 @@ def prepare(
     scans: Annotated[Path, typer.Argument(help="Folder of CT scans, searched to any depth: DICOM folders, .nii.gz, "
                                                ".mha, .mhd, .nrrd, .npy with a grid.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Dataset folder; finished cases are kept.")],
-    voxels: Annotated[int, typer.Option(help="Edge of the 320 mm cube in voxels: 64 or 128.")] = 64,
+    voxels: Annotated[int, typer.Option(help="Edge of the 320 mm cube in voxels: 64 or 128; 32 for quick trials.")] = 64,
     views: Annotated[str, typer.Option(help="Views of the stored X-rays: angles or names.")] = "0,90",
     geometry: Annotated[str, typer.Option(help="X-ray unit: chest-stand, x2ct or parallel.")] = "chest-stand",
     pixels: Annotated[int, typer.Option(help="Edge of the stored X-rays in pixels.")] = 256,
@@ -43,7 +43,7 @@ def prepare(
     from raylift.drr import ENGINES
     from raylift.evaluation.overview import write_contact_sheet
 
-    check_choice("--voxels", voxels, (64, 128))
+    check_choice("--voxels", voxels, (32, 64, 128))
     check_choice("--drr-engine", drr_engine, ENGINES)
     settings = Settings(voxels, parse_views(views), parse_geometry(geometry, pixels), drr_engine)
     check_output(output, folder=True)
