@@ -21,7 +21,7 @@ def prepare(
     scans: Annotated[Path, typer.Argument(help="Folder of CT scans, searched to any depth: DICOM folders, .nii.gz, "
                                                ".mha, .mhd, .nrrd, .npy with a grid.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Dataset folder; finished cases are kept.")],
-    voxels: Annotated[int, typer.Option(help="Edge of the 320 mm cube in voxels: 64 or 128; 32 for quick trials.")] = 64,
+    voxels: Annotated[int, typer.Option(help="Edge of the 320 mm cube: 64 or 128 voxels; 32 for trials.")] = 64,
     views: Annotated[str, typer.Option(help="Views of the stored X-rays: angles or names.")] = "0,90",
     geometry: Annotated[str, typer.Option(help="X-ray unit: chest-stand, x2ct or parallel.")] = "chest-stand",
     pixels: Annotated[int, typer.Option(help="Edge of the stored X-rays in pixels.")] = 256,

@@ -106,19 +106,36 @@ OBJECTIVES = (
     Row("paired", "cpu"),
     Row("paired with transport", "ablations/transport"),
 )
-# What was tried to do better than the paper, each over the row before it or the one it names.
-WIDER = "data.augmentation={rotation: 12, scaling: 0.15, shift: 25, elastic: 11, intensity: 0.08, truncation: 0.3}"
-TWICE = "network.passes=2"
+# What was tried to do better than the paper: each row changes one thing of the first.
+TWO_VIEWS = ("data.any_views=0", "data.any_geometry=0", "aggregation=concatenate", "network.doubt=false")
+
+
+def _choice(label: str, *changes: str) -> Row:
+    return Row(label, "any-views", (*TWO_VIEWS, *changes))
+
+
 CHOICES = (
-    Row("cpu.yaml", "cpu"),
-    Row("wider warps", "cpu", (WIDER,)),
-    Row("two passes", "cpu", (TWICE,)),
-    Row("two passes, wider warps", "cpu", (TWICE, WIDER)),
-    Row("two passes, wider warps, doubt", "cpu", (TWICE, WIDER, "network.doubt=true")),
-    Row("two passes, wider warps, harmonics", "cpu", (TWICE, WIDER, "aggregation=harmonics")),
-    Row("two passes, wider warps, feature size 24", "cpu", (TWICE, WIDER, "network.feature_size=24")),
-    Row("two passes, wider warps, U-Net", "baselines/unet", (TWICE, WIDER)),
-    Row("three passes, wider warps", "cpu", ("network.passes=3", WIDER)),
+    _choice("any-views.yaml for two views"),
+    _choice(
+        "warps of cpu.yaml, same tissue",
+        "data.augmentation={rotation: 6, scaling: 0.1, shift: 15, elastic: 6, intensity: 0.04, truncation: 0.15, "
+        "lung: 0, soft_tissue: 0, bone: 0, opacities: 0}",
+    ),
+    _choice("same tissue", *(f"data.augmentation.{key}=0" for key in ("lung", "soft_tissue", "bone", "opacities"))),
+    _choice("mirrored patients", "data.augmentation.mirror=0.5"),
+    _choice("repeat", "lift=repeat"),
+    _choice("two passes", "network.passes=2"),
+    _choice("three passes", "network.passes=3"),
+    _choice("SSIM 0.2", "objective.ssim=0.2"),
+    _choice("SSIM 2", "objective.ssim=2"),
+    _choice("features of f", "objective.features=1"),
+    _choice("transport of mass", "objective.transport=1"),
+    _choice("feature size 24", "network.feature_size=24"),
+    _choice("feature size 48", "network.feature_size=48"),
+    _choice("MONAI's U-Net", "network.name=unet", "network.feature_size=16"),
+    _choice("Swin UNETR", "network.name=swin_unetr", "network.feature_size=12"),
+    _choice("doubt", "network.doubt=true"),
+    _choice("harmonics", "aggregation=harmonics"),
     Row("any-views.yaml", "any-views"),
 )
 
