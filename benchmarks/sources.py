@@ -25,7 +25,7 @@ from raylift.recipe import Recipe
 from raylift.recipe_files import load_recipe
 from raylift.training.loop import train
 from raylift.volumes import write_json
-from raylift.weights import load_weights, store_calibration
+from raylift.weights import load_weights, seen_cases, store_calibration
 
 SHOWN = ("ssim", "psnr", "mse", "mae")
 
@@ -34,8 +34,6 @@ def fold(dataset: PreparedDataset, pattern: str, folder: Path) -> PreparedDatase
     """The dataset with a source as its validation split, in a folder of its own that shares the cases."""
     names = dataset.names("all")
     left_out = fnmatch.filter(names, pattern)
-    if not left_out or len(left_out) == len(names):
-        raise SystemExit(f"--sources {pattern}: matches {len(left_out)} of {len(names)} cases")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "dataset.json").write_text((dataset.folder / "dataset.json").read_text())
     kept = [name for name in names if name not in left_out]
@@ -47,11 +45,27 @@ def fold(dataset: PreparedDataset, pattern: str, folder: Path) -> PreparedDatase
 
 def trained(recipe: Recipe, data: PreparedDataset, run: Path, title: str) -> Reconstructor:
     """The weights of a run, trained where they are not there yet."""
+    begun = (run / "recipe.yaml").exists()
+    if begun and load_recipe(run / "recipe.yaml") != recipe:
+        raise SystemExit(f"{run} is of another recipe: give another folder to -o")
     if not (run / "weights.json").exists():
         with progress_bar(title) as bar:
-            resume = (run / "recipe.yaml").exists()
-            train(recipe, data.folder, run, resume=resume, progress=lambda step, steps, numbers: bar("", step, steps))
-    return Reconstructor.from_pretrained(run)
+            train(recipe, data.folder, run, resume=begun, progress=lambda step, steps, numbers: bar("", step, steps))
+    reconstructor = Reconstructor.from_pretrained(run)
+    if seen_cases(reconstructor.weights.info) & set(data.names("validation")):
+        raise SystemExit(f"{run} has seen patients that it is to be scored on: give another folder to -o")
+    return reconstructor
+
+
+def check_sources(patterns: list[str], names: list[str]) -> None:
+    """Every case belongs to one source, and each source leaves others."""
+    for name in names:
+        count = sum(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+        if count != 1:
+            raise SystemExit(f"--sources: {name} belongs to {count} of them")
+    for pattern in patterns:
+        if len(fnmatch.filter(names, pattern)) in (0, len(names)):
+            raise SystemExit(f"--sources: {pattern} matches none, or all")
 
 
 def main() -> None:
@@ -65,8 +79,14 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     dataset, recipe = PreparedDataset(options.prepared), load_recipe(options.recipe, options.set)
+    patterns = options.sources.split(",")
+    check_sources(patterns, dataset.names("all"))
+    if recipe.data.split != "train":
+        raise SystemExit("a recipe that trains on every case leaves none out: --set data.split=train")
+    if options.calibrate and not load_weights(options.calibrate).info["recipe"]["network"].get("doubt"):
+        raise SystemExit(f"--calibrate {options.calibrate}: tells no doubt")
     rows, scores, doubts = [], list[dict[str, float]](), list[tuple[np.ndarray, np.ndarray]]()
-    for number, pattern in enumerate(options.sources.split(",")):
+    for number, pattern in enumerate(patterns):
         data = fold(dataset, pattern, options.output / f"fold-{number}" / "data")
         reconstructor = trained(recipe, data, options.output / f"fold-{number}" / "run", f"without {pattern}")
         for case in data.cases("validation"):
@@ -86,16 +106,18 @@ def main() -> None:
                 doubts.append(offsets(made.volume, made.doubt, case.truth))
             scores.append(found)
             rows.append({"left out": pattern, "case": case.name} | found)
-    rows.append({"left out": "all", "case": f"mean of {len(scores)}"} | {
-        name: float(np.mean([one[name] for one in scores])) for name in scores[0]
-    })  # fmt: skip
+    shared = [name for name in scores[0] if all(name in one for one in scores)]
+    means = {name: float(np.mean([one[name] for one in scores])) for name in shared}
+    rows.append({"left out": "all", "case": f"mean of {len(scores)}"} | means)
     print_table([{k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows])
     write_json({"rows": rows}, options.output / "scores.json")
     if doubts:
-        report_doubt(doubts, options.output, options.calibrate)
+        report_doubt(doubts, [row["case"] for row in rows[:-1]], options.output, options.calibrate)
 
 
-def report_doubt(doubts: list[tuple[np.ndarray, np.ndarray]], folder: Path, weights: Path | None) -> None:
+def report_doubt(
+    doubts: list[tuple[np.ndarray, np.ndarray]], cases: list[str], folder: Path, weights: Path | None
+) -> None:
     """Coverage on each patient by what the others say of the doubt, its curve, and what all say, for weights."""
     covered, errors, deviations = [], [], []
     for k, (error, deviation) in enumerate(doubts):
@@ -110,7 +132,7 @@ def report_doubt(doubts: list[tuple[np.ndarray, np.ndarray]], folder: Path, weig
     factor, widths = fit(*(np.concatenate(parts) for parts in zip(*doubts, strict=True)))
     print(f"{picture}; standard deviations times {factor:.3f}, widths {', '.join(f'{w:.2f}' for w in widths)}")
     if weights is not None:
-        store_calibration(load_weights(weights), {"factor": factor, "widths": widths, "cases": "left out by source"})
+        store_calibration(load_weights(weights), {"factor": factor, "widths": widths, "cases": cases})
 
 
 if __name__ == "__main__":

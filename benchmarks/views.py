@@ -18,10 +18,10 @@ from raylift.cli.console import print_table, progress_bar
 from raylift.data.dataset import PreparedDataset
 from raylift.evaluation.methods import score_case, stored_xrays
 from raylift.geometry import View
+from raylift.weights import seen_cases
 
 ORDER = (0.0, 90.0, 45.0, 135.0, 180.0, 270.0, 225.0, 315.0)
 SHOWN = {"ssim": "SSIM", "psnr": "PSNR (dB)"}
-SPLITS = {"validation": "not seen", "train": "seen"}
 
 
 def main() -> None:
@@ -33,8 +33,12 @@ def main() -> None:
     options = parser.parse_args()
     dataset, reconstructor = PreparedDataset(options.prepared), Reconstructor.from_pretrained(options.weights)
     rows, curves = [], {}
-    for split, title in SPLITS.items():
-        cases, means = dataset.cases(split), []
+    seen = seen_cases(reconstructor.weights.info)
+    for title, wanted in (("not seen", False), ("seen", True)):
+        cases = [dataset.case(name) for name in dataset.names("all") if (name in seen) == wanted]
+        means: list[list[float]] = []
+        if not cases:
+            continue
         with progress_bar(title) as bar:
             for count in range(1, len(ORDER) + 1):
                 views = [View(angle) for angle in ORDER[:count]]
@@ -44,7 +48,7 @@ def main() -> None:
                     )
                     for case in cases
                 ]
-                means.append([np.mean([score[name] for score in scores]) for name in SHOWN])
+                means.append([float(np.mean([score[name] for score in scores])) for name in SHOWN])
                 numbers = zip(SHOWN.values(), means[-1], strict=True)
                 rows.append({"patients": title, "views": count, **{name: f"{value:.3f}" for name, value in numbers}})
                 bar(f"{count} views", count, len(ORDER))

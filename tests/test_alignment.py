@@ -78,3 +78,16 @@ def test_outside_of_the_cube_counts_little(body: Volume) -> None:
     wanted = true - true.mean(0)
     assert np.abs(made - wanted)[:, :3].max() < 1.0
     assert np.abs(made - wanted)[:, 3:].max() < 2.0
+
+
+def test_a_displacement_that_all_views_share_is_kept(body: Volume) -> None:
+    shared = np.array([[0, 0, 3.0, 0, 12.0, 0]] * 2)
+    where = displaced(VIEWS, shared)
+    images = project_volume(body, UNIT, where, ISOCENTRE)
+    assert found(body, XraySet(images, where, UNIT, ISOCENTRE)) == pytest.approx(shared, abs=0.1)
+
+
+def test_one_view_stays_where_it_is(body: Volume) -> None:
+    (where,) = displaced(VIEWS[:1], np.array([[0, 3.0, 0, 8.0, 0, 0]]))
+    xrays = XraySet(project_volume(body, UNIT, VIEWS[:1], ISOCENTRE), (where,), UNIT, ISOCENTRE)
+    assert align(body, xrays) == (where,)

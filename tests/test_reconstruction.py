@@ -104,6 +104,24 @@ def test_order_of_views_does_not_matter(images: np.ndarray) -> None:
     assert np.abs(chosen(xray_set(images[::-1].copy())).volume.array - straight.volume.array).max() > 10
 
 
+def test_views_of_both_sides_are_not_confused() -> None:
+    """Each of four views is a wanted one, and the opposite of another."""
+    info = describe_tiny((0.0, 90.0, 180.0, 270.0), UNIT)
+    chosen = Reconstructor(known_weights(Known(0.1, 0.01, 0.02, 0.03, 0.04), info), "cpu")
+    four = np.random.default_rng(1).uniform(0, 6, (4, 64, 64)).astype(np.float32)
+    views = [View(angle) for angle in (0.0, 90.0, 180.0, 270.0)]
+    order = [2, 3, 0, 1]
+    same(chosen(xray_set(four, views)), chosen(xray_set(four[order], [views[k] for k in order])))
+
+
+def test_gradients_after_a_reconstruction(images: np.ndarray) -> None:
+    chosen = known(0.1, 0.05, -0.02)
+    chosen(xray_set(images))
+    given = torch.from_numpy(images)[None].requires_grad_()
+    (gradient,) = torch.autograd.grad(chosen.mapping(given).sum(), given)
+    assert gradient.abs().max() > 0
+
+
 def test_finer_xrays_are_averaged(images: np.ndarray) -> None:
     chosen = known(0.1, 0.05, -0.02)
     same(chosen(images.repeat(2, 1).repeat(2, 2)), chosen(images))
@@ -214,6 +232,22 @@ def test_arrays_that_are_no_xrays(images: np.ndarray) -> None:
     for wrong in (images[0], images[:, :, :60], holed):
         with pytest.raises(BadInput, match="X-rays"):
             known(0.5)(wrong)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_sets_that_are_no_xrays(images: np.ndarray, count: int) -> None:
+    broken = images[:count].copy()
+    broken[:, 20, 30] = np.nan
+    with pytest.raises(BadInput, match="finite"):
+        known(0.0, 0.1, 0.1)(xray_set(broken, VIEWS[:count]))
+
+
+def test_only_exact_lifts_take_displaced_views(images: np.ndarray) -> None:
+    info = describe_tiny()
+    info["recipe"]["lift"] = "coarse"
+    chosen = Reconstructor(known_weights(Known(0.1, 0.1, 0.1), info), "cpu")
+    with pytest.raises(WrongUsage, match="'coarse'"):
+        chosen(xray_set(images), align=True)
 
 
 def test_missing_files(tmp_path: Path) -> None:

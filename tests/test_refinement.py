@@ -132,3 +132,25 @@ def test_never_further_from_the_xrays_than_the_start(xrays: XraySet, monkeypatch
     made = refine(body(), xrays)
     assert made.iterations < refinement.ITERATIONS
     assert made.error_after <= made.error_before
+
+
+def test_finer_pixels_and_voxels_change_little(xrays: XraySet) -> None:
+    """Twice as many rays of the same body, and half the voxel, are no other evidence."""
+    finer = UNIT.with_pixels(96)
+    whole = body(grid=VolumeGrid.cube(ISOCENTRE, 400.0, 80))
+    more = XraySet(project_volume(whole, finer, VIEWS, ISOCENTRE), VIEWS, finer, ISOCENTRE)
+
+    def share_left(given: XraySet, grid: VolumeGrid, blur: float) -> float:
+        truth, start = body(grid=grid).array, body(left=12.0, up=-10.0, grid=grid)
+        start = Volume(gaussian_filter(start.array, blur), grid)
+        return float(np.abs(refine(start, given).volume.array - truth).mean() / np.abs(start.array - truth).mean())
+
+    plain = share_left(xrays, CUBE, 1.5)
+    assert share_left(more, CUBE, 1.5) == pytest.approx(plain, abs=0.05)
+    assert share_left(more, VolumeGrid.cube(ISOCENTRE, 320.0, 64), 3.0) == pytest.approx(plain, abs=0.05)
+
+
+def test_what_lies_beyond_the_window_is_clipped(xrays: XraySet) -> None:
+    start = body()
+    start.array[16, 16, 16] = 3000.0
+    assert refine(start, xrays, seconds=0).volume.array.max() == 1000.0

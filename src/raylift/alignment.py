@@ -2,7 +2,7 @@
 
 A patient who turns or breathes between two exposures, or a unit that stands askew, displaces the views against each
 other. X-rays cannot tell a displacement that all views share from a patient who lies elsewhere, so that the mean over
-the views is kept at none.
+the views is kept.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NARROW, WIDE = 1.0, 6.0  # pixels: standard deviations of the two Gaussians betw
 # network errs.
 ROUNDS = ((0, 5), (0, 1, 5))
 STEP_TURN, STEP_SHIFT = 0.25, 0.5  # of the central differences
-EVALUATIONS = 12  # at most, of a view's projection
+EVALUATIONS = 12  # at most, of a view's residuals; their slopes take two more for each motion
 NOISE = 0.5  # of a compared pixel, in standard deviations of the X-ray's structure
 
 
@@ -51,8 +51,10 @@ def align(volume: Volume, xrays: XraySet, motions: Sequence[int] = ROUNDS[-1]) -
         motions: which to search for, see `ROUNDS`; the others stay as they are.
 
     Returns:
-        One view per X-ray; the mean of their turns and shifts is zero.
+        One view per X-ray; the mean of their turns and shifts stays what it was. One view stays as it is.
     """
+    if len(xrays.views) == 1:
+        return xrays.views
     coarse = F.interpolate(torch.from_numpy(xrays.images)[None].float(), (PIXELS,) * 2, mode="area")[0].numpy()
     xrays = replace(xrays, images=coarse, geometry=xrays.geometry.with_pixels(PIXELS))
     system = System(xrays, volume.grid)
@@ -61,7 +63,8 @@ def align(volume: Volume, xrays: XraySet, motions: Sequence[int] = ROUNDS[-1]) -
         _displacement(box, system.projector.grid, xrays, view, image, motions)
         for view, image in zip(xrays.views, coarse, strict=True)
     ]
-    return displaced(xrays.views, np.stack(found) - np.mean(found, 0))
+    given = [[*view.turn, *view.shift] for view in xrays.views]
+    return displaced(xrays.views, np.stack(found) - np.mean(found, 0) + np.mean(given, 0))
 
 
 def displaced(views: Sequence[View], displacements: np.ndarray) -> tuple[View, ...]:

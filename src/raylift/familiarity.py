@@ -2,7 +2,7 @@
 
 An image of 8 × 8 pixels, given the view's angle, is normal around a mean that turns with the angle: its first circular
 harmonics. The covariance is that of the strongest directions and of equal noise in all others (Tipping & Bishop 1999).
-Distances are relative to those of patients who were left out of the fit, so that 1 is as strange as an unseen patient.
+Distances are relative to those of patients who were left out of the fit: 1 is as strange as the strangest of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from raylift.volumes import replacing
 EDGE = 8  # pixels of the small images
 DIRECTIONS = 48  # of the covariance
 FLOOR = 1e-3  # least variance in a direction, as a share of the mean one
-QUANTILE = 0.95  # of the distances of patients left out that counts as 1
+QUANTILE = 0.95  # of the distances of a patient's X-rays; the largest of the patients left out counts as 1
 STRANGE = 1.0  # relative distance from which X-rays are called unlike those of the training
 
 

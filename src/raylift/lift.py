@@ -90,8 +90,8 @@ class Lift(torch.nn.Module):
         self.shape = positions.shape[1:-1]
         flat = positions.reshape(len(views), -1, self.shape[-1], 2)
         self.register_buffer("positions", torch.from_numpy(flat.astype(np.float32)), persistent=False)
-        # (N, z, y, x): whether each voxel's ray meets the detector.
-        seen = (self.positions.abs() < 1).all(-1).unflatten(1, self.shape[:-1])
+        # (N, z, y, x): whether each voxel's ray meets the detector, within the centres of the outermost pixels.
+        seen = (self.positions.abs() <= 1 - 1 / geometry.pixels).all(-1).unflatten(1, self.shape[:-1])
         self.register_buffer("seen", seen, persistent=False)
 
     def _sampled(self, shadows: np.ndarray, view: View) -> np.ndarray:

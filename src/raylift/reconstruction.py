@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from raylift.refinement import Refined
 
 AIR = -950.0  # HU, of voxels that are air
+EXACT_LIFTS = ("backproject", "repeat")
 ANGLE_TOLERANCE = 2.0  # degrees between an X-ray's view and the one the weights were trained for
 
 
@@ -39,7 +40,8 @@ class Reconstruction:
         reprojection_error: mean absolute difference of `reprojected` and the X-rays as a share of their mean. What
             the rays cross outside of the cube counts as error, so that even a perfect volume does not reach 0.
         notes: what a user should know, one sentence each.
-        doubt: standard deviation of each voxel's error in HU, on the volume's grid, where the weights tell it.
+        doubt: standard deviation of each voxel's error in HU, on the volume's grid, where the weights tell it; before
+            refinement.
         strangeness: distance of the strangest X-ray from those of the training, relative to patients who were left out
             of it (see `raylift.familiarity`), where the weights tell it.
         refined: what refinement did, of which `volume` is the result; None without.
@@ -65,7 +67,8 @@ class Reconstruction:
         if self.doubt is not None:
             body = self.volume.array > AIR
             usual = float(np.sqrt(np.square(self.doubt.array[body]).mean())) if body.any() else 0.0
-            parts.append(f"a voxel of the body is expected to be off by {usual:.0f} HU (standard deviation)")
+            when = " before refinement" if self.refined is not None else ""
+            parts.append(f"a voxel of the body is expected to be off by {usual:.0f} HU{when} (standard deviation)")
         return ", ".join(parts)
 
 
@@ -131,8 +134,10 @@ class Reconstructor:
 
         Raises:
             BadInput: an image is unusable, or the views or the unit are not those of the weights.
-            WrongUsage: views for a set or a folder.
+            WrongUsage: views for a set or a folder; `align` with weights whose lift does not know displaced views.
         """
+        if align and self.mapping.lift_name not in EXACT_LIFTS:
+            raise WrongUsage(f"align: weights of the lift '{self.mapping.lift_name}' do not know displaced views")
         chosen = self.matched(self._read(xrays, views))
         volume, doubt = self._translated(chosen)
         refined = None
@@ -166,7 +171,7 @@ class Reconstructor:
     def _translated(self, xrays: XraySet) -> tuple[Volume, Volume | None]:
         """The network's volume and its doubt in Hounsfield units, on the cube around the X-rays' isocentre."""
         images = torch.from_numpy(xrays.images).float().to(self.device)[None]
-        with torch.inference_mode():
+        with torch.no_grad():  # lifts and projectors that are made here and kept serve gradients later
             unit, *spread = self.mapping(images, xrays.views, xrays.geometry)[0].float().cpu().numpy()
         cube = self.mapping.grid
         centre = xrays.isocentre or (0.0, 0.0, 0.0)
@@ -206,8 +211,10 @@ class Reconstructor:
         """The X-rays in the order of the weights' views, averaged to their pixels where finer.
 
         Raises:
-            BadInput: the weights were not trained for these.
+            BadInput: there are none, they are not finite, or the weights were not trained for these.
         """
+        if not len(xrays.views) or not np.isfinite(xrays.images).all():
+            raise BadInput("X-rays", "none, or some not finite numbers", "give at least one, without NaN or infinity")
         unit, data = xrays.geometry, self.weights.info["recipe"]["data"]
         ours = replace(self.geometry, pixels=unit.pixels)
         same = np.allclose(list(ours.to_dict().values()), list(unit.to_dict().values()), rtol=1e-3)
@@ -228,13 +235,16 @@ class Reconstructor:
 
     def _ordered(self, views: Sequence[View], data: dict[str, Any]) -> list[int]:
         """Which of the views stand for those of the weights, in the weights' order. Raises BadInput if others do."""
-        wanted, order = self.mapping.views, list[int]()
-        for view in wanted:
-            accepted = [view.angle]
-            if data["opposite_views"] and data["pairs"] == "online":
-                accepted.append(view.opposite.angle)
-            near = [k for k, given in enumerate(views) if _near(given.angle, accepted) and k not in order]
-            order += near[:1]
+        wanted, chosen = self.mapping.views, dict[int, int]()
+        either = data["opposite_views"] and data["pairs"] == "online"
+        # A view from the other side is taken only where no other X-ray is from the wanted side.
+        for opposite in (False, True) if either else (False,):
+            for place, view in enumerate(wanted):
+                angle = (view.opposite if opposite else view).angle
+                near = [k for k, given in enumerate(views) if _near(given.angle, angle) and k not in chosen.values()]
+                if near and place not in chosen:
+                    chosen[place] = near[0]
+        order = [chosen[place] for place in sorted(chosen)]
         if len(order) != len(wanted) or len(views) != len(wanted):
             given_names = ", ".join(view.name for view in views)
             wanted_names = ", ".join(f"{view.name} ({view.angle:g}°)" for view in wanted)
@@ -261,8 +271,8 @@ def _parse_views(views: Sequence[str | float | View]) -> tuple[View, ...]:
         raise BadInput("views", str(error)) from None
 
 
-def _near(angle: float, accepted: Sequence[float]) -> bool:
-    return any(abs((angle - other + 180) % 360 - 180) <= ANGLE_TOLERANCE for other in accepted)
+def _near(angle: float, other: float) -> bool:
+    return abs((angle - other + 180) % 360 - 180) <= ANGLE_TOLERANCE
 
 
 def _unit_text(geometry: Geometry) -> str:

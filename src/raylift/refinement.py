@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from raylift.iterative import System
-from raylift.volumes import WATER_MU, Volume, hu_to_unit, unit_to_hu
+from raylift.volumes import WATER_MU, WINDOW, Volume, hu_to_unit, unit_to_hu
 from raylift.xrays import XraySet
 
 ITERATIONS = 20
+PIXELS, VOXEL_MM = 128, 5.0  # for which the prices below are meant; others are weighted as if they were so many
 # Standard deviation of an X-ray, as a share of its mean: what voxels of 5 mm leave of a fine scan.
 NOISE = 0.02
 # Mean absolute error at which there is nothing but noise left, as a share of the X-rays' mean.
@@ -62,11 +63,11 @@ def refine(
 ) -> Refined:
     """Bring a volume into agreement with its X-rays, as far as its uncertainty allows.
 
-    Minimises ½ Σ ((A x − y) / (σ ȳ))² + ½ Σ ((x − x₀) / s)² + τ Σ |∇x| over boxes x within the window, by L-BFGS
-    (Liu & Nocedal 1989) on (x − x₀) / s. A projects, y are the X-rays with the mean ȳ, σ is `NOISE`, s the
-    `uncertainty` of the start x₀, and |∇x| is smoothed below `EDGE`. It ends after `ITERATIONS`, where X-rays are
-    explained but for noise, or at the time limit. If the X-rays agree no better with the result, or it is not finite,
-    the volume is returned as it was given.
+    Minimises ½ Σ ((A x − y) / (σ ȳ))² + ½ Σ z² + τ Σ |∇x| over z by L-BFGS (Liu & Nocedal 1989), where the box x is
+    x₀ + s z, clipped to the window. A projects, y are the X-rays with the mean ȳ, σ is `NOISE`, s the `uncertainty` of
+    the start x₀, and |∇x| is smoothed below `EDGE`; sums count as over `PIXELS` pixels and voxels of `VOXEL_MM`. It
+    ends after `ITERATIONS`, where X-rays are explained but for noise, or at the time limit. If the X-rays agree no
+    better with the result, or it is not finite, the volume is returned as it was given, clipped.
 
     Args:
         volume: Hounsfield units (z, y, x) on a cube centred on the isocentre, or on the origin where it is not known.
@@ -75,12 +76,14 @@ def refine(
         progress: called after each iteration with a note, how many are done, and how many there are at most.
     """
     begun = monotonic()
+    volume = Volume(np.clip(volume.array, *WINDOW), volume.grid)
     system = System(xrays, volume.grid)
     start = surround(volume, system)
     x0 = torch.from_numpy(start)
     s = torch.from_numpy(uncertainty(start, system))
     y = torch.from_numpy(system.b)
     scale = max(float(y.mean()), 1e-6)
+    pixel_ratio, voxel_ratio = xrays.geometry.pixels / PIXELS, volume.grid.spacing[0] / VOXEL_MM
     z = torch.zeros_like(x0, requires_grad=True)
 
     def box() -> Tensor:
@@ -92,8 +95,10 @@ def refine(
     def loss() -> Tensor:
         optimiser.zero_grad()
         x = box()
-        misfit = 0.5 * (residual(x) / NOISE).square().sum() + 0.5 * z.square().sum()
-        total: Tensor = misfit + SMOOTHNESS * _gradient(x).sum()
+        misfit, unlikely = 0.5 * (residual(x) / NOISE).square().sum(), 0.5 * z.square().sum()
+        # Sums over finer pixels and voxels have more members; a step between finer voxels is smaller.
+        total: Tensor = misfit / pixel_ratio**2 + voxel_ratio**3 * unlikely
+        total = total + voxel_ratio**2 * SMOOTHNESS * _gradient(x).sum()
         total.backward()
         return total
 

@@ -54,7 +54,7 @@ def find_thorax(volume: Volume) -> Thorax:
     """
     coarse = _at_search_spacing(volume)
     hu = coarse.array
-    body = _body(hu > BODY_HU)
+    body = find_body(hu > BODY_HU)
     lungs = _lungs(body & (hu > LUNG_HU[0]) & (hu < LUNG_HU[1]))
     voxel_ml = float(np.prod(coarse.grid.spacing)) / 1000
     lung_ml = float(lungs.sum()) * voxel_ml
@@ -76,15 +76,24 @@ def _at_search_spacing(volume: Volume) -> Volume:
     return volume.resample(VolumeGrid.box((low + high) / 2, (z, y, x), SEARCH_SPACING))
 
 
-def _body(dense: np.ndarray) -> np.ndarray:
-    """The largest piece of dense voxels, free of the table by an opening, its cavities filled slice by slice."""
-    opened = ndimage.binary_opening(dense, iterations=2)
+def find_body(dense: np.ndarray, opening: int = 2, closing: int = 2) -> np.ndarray:
+    """The largest piece of dense voxels, free of the table by an opening, its cavities filled slice by slice.
+
+    Args:
+        dense: mask (z, y, x).
+        opening: half the thickness in voxels of what is taken away.
+        closing: half the width in voxels of the openings that are closed.
+
+    Returns:
+        Mask (z, y, x).
+    """
+    opened = ndimage.binary_opening(dense, iterations=opening)
     labels, count = ndimage.label(opened)
     if count == 0:
         return opened
     body = labels == 1 + np.argmax(ndimage.sum_labels(opened, labels, np.arange(1, count + 1)))
     # Closing first lets an airway or a lung that a thin wall separates from the outside be filled too.
-    body = ndimage.binary_closing(np.pad(body, 2), iterations=2)[2:-2, 2:-2, 2:-2]
+    body = ndimage.binary_closing(np.pad(body, closing), iterations=closing)[(slice(closing, -closing),) * 3]
     # A narrow field of view cuts the flanks off: its left and right edges count as body, so that a lung open to
     # one of them is a cavity all the same.
     sides = ((0, 0), (1, 1))

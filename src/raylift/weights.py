@@ -131,6 +131,12 @@ def export_weights(weights: Weights, path: Path) -> float:
     return difference
 
 
+def seen_cases(info: dict[str, Any]) -> set[str]:
+    """Names of the cases that weights have learned from, they or those that they began with."""
+    training = info["training"]
+    return {*training["cases"], *training.get("begun_with", {}).get("cases", ())}
+
+
 def store_calibration(weights: Weights, calibration: dict[str, Any]) -> None:
     """Write what `evaluation.doubt.calibrate` found into the weights' description."""
     write_json({**weights.info, "doubt": calibration}, _sidecar(weights.path))

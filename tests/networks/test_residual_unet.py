@@ -30,3 +30,9 @@ def test_every_voxel_sees_the_whole_volume() -> None:
     volume = torch.rand(1, 1, 64, 64, 64, requires_grad=True)
     (gradient,) = torch.autograd.grad(network(volume)[0, 0, 5, 40, 20], volume)
     assert gradient[0, 0, 60, 3, 60].abs() > 0
+
+
+@pytest.mark.parametrize("voxels", [7, 72])
+def test_edges_that_cannot_be_halved_are_refused(voxels: int) -> None:
+    with pytest.raises(ValueError, match=f"{voxels} voxels"):
+        ResidualUNet(1, 1, 4, voxels)

@@ -31,7 +31,7 @@ from raylift.recipe_files import load_recipe, parse_recipe
 from raylift.training.checkpoint import Checkpoints
 from raylift.training.loop import Run, learning_rate, train
 from raylift.volumes import hu_to_unit
-from raylift.weights import load_weights
+from raylift.weights import load_weights, seen_cases
 
 HERE = Path(__file__).parent
 PAPER = {"name": "paper", "g_updates": 2}
@@ -481,11 +481,21 @@ class TestBeginWith:
         train(recipe(), tiny, tmp_path / "first")
         first = load_weights(tmp_path / "first")
         with pytest.raises(KeyboardInterrupt):
-            train(recipe(), tiny, tmp_path / "second", begin_with=first, progress=stop_at(3))
-        train(recipe(), tiny, tmp_path / "second", resume=True)
-        training = load_weights(tmp_path / "second").info["training"]
-        assert training["begun_with"] == {"sha256": first.info["sha256"], "share": 1.0}
+            train(recipe(checkpoint_minutes=60), tiny, tmp_path / "second", begin_with=first, progress=stop_at(3))
+        with pytest.raises(WrongUsage, match="--begin-with"):
+            train(recipe(checkpoint_minutes=60), tiny, tmp_path / "second", resume=True)
+        train(recipe(checkpoint_minutes=60), tiny, tmp_path / "second", resume=True, begin_with=first)
+        info = load_weights(tmp_path / "second").info
+        cases = ["phantom-0", "phantom-1"]
+        assert info["training"]["begun_with"] == {"sha256": first.info["sha256"], "share": 1.0, "cases": cases}
+        with pytest.raises(WrongUsage, match="without other weights"):
+            train(recipe(), tiny, tmp_path / "first", resume=True, begin_with=first)
+
+    def test_patients_of_those_weights_count_as_seen(self, tiny: Path, tmp_path: Path) -> None:
+        train(parse_recipe(content(data={"split": "all"}), "test"), tiny, tmp_path / "first")
+        run = train(recipe(), tiny, tmp_path / "second", begin_with=load_weights(tmp_path / "first"))
+        assert seen_cases(load_weights(run.folder).info) == {"phantom-0", "phantom-1", "phantom-2"}
 
     def test_weights_of_another_network_are_refused(self, tiny: Path, tmp_path: Path) -> None:
-        with pytest.raises(BadInput, match=r"known\.safetensors: has nothing"):
+        with pytest.raises(BadInput, match=r"known\.safetensors: holds 0%"):
             Run(recipe(), PreparedDataset(tiny), tmp_path / "run", begin_with=known_weights(Known()))

@@ -1,4 +1,4 @@
-"""Augmentation of what a patient is made of: the densities of tissues, and opacities in the lungs.
+"""Augmentation of what a patient is made of: the densities of tissues, and opacities in the lungs and other airy parts.
 
 Scanners, contrast media, inspiration and disease change these from patient to patient as much as shapes. Both changes
 are functions of density and place, so X-rays projected from a changed scan and its target stay a true pair.
@@ -17,7 +17,7 @@ from raylift.recipe import AugmentationPart
 # Densities are in thousandths of water's: Hounsfield units + 1000.
 LUNG, FAT, SOFT_TISSUE, BONE = (100.0, 500.0), 900.0, 1050.0, 1150.0  # lungs from, to; bone from
 DENSEST = 4096
-AERATED = (60.0, 750.0)  # densities that an opacity may fill: lung, without outside air and the trachea
+AERATED = (60.0, 750.0)  # densities that an opacity may fill: lung above all, no free air; borders of the body too
 CENTRES_MM = (240.0, 160.0, 240.0)  # extent along (x, y, z) of the box in which opacities are centred
 MOST_OPACITIES = 3
 SMALL_MM, LARGE_MM = (6.0, 25.0), (25.0, 80.0)  # semi-axes: nodules and patches; consolidation and effusion
@@ -29,7 +29,7 @@ SOFTNESS = (0.05, 0.4)  # width of the border, as a share of the semi-axes
 
 @dataclass(frozen=True)
 class Opacity:
-    """An ellipsoid in the lungs.
+    """An ellipsoid in which voxels that hold air, as lungs do, are filled.
 
     Args:
         centre: (x, y, z) in mm from the isocentre.
@@ -52,7 +52,7 @@ class Tissue:
 
     Args:
         curve: new density for each density 0 ... `DENSEST` − 1; None for no change.
-        opacities: in the lungs.
+        opacities: what fills parts of the lungs.
     """
 
     curve: Tensor | None
@@ -114,7 +114,7 @@ def _curve(lung: float, soft: float, bone: float) -> Tensor:
 
 
 def _paint(opacity: Opacity, density: Tensor, grid: VolumeGrid) -> None:
-    """Replace air in the lungs by an opacity's filling, in place."""
+    """Replace air in tissue by an opacity's filling, in place."""
     squared = torch.zeros((), device=density.device)
     for axis, (origin, spacing, size) in enumerate(zip(grid.origin, grid.spacing, grid.shape[::-1], strict=True)):
         position = origin + spacing * torch.arange(size, device=density.device)

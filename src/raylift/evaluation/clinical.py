@@ -14,6 +14,7 @@ import torch
 from scipy import ndimage
 from torchmetrics.functional.image import visual_information_fidelity
 
+from raylift.thorax import find_body
 from raylift.volumes import WINDOW
 
 # HU from (included) and to (excluded). Lung: from where emphysema and air end (Gevenois et al., AJRCCM 1996) to where
@@ -110,13 +111,7 @@ def find_lungs(hu: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarra
     steps = max(1, round(THIN_MM / min(spacing)))
     margin = 2 * steps
     dense = np.pad(~air, margin, mode="edge")  # the body goes on beyond the faces
-    labels, count = ndimage.label(ndimage.binary_opening(dense, iterations=steps))
-    if count == 0:
-        return np.zeros_like(air)
-    body = labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
-    body = ndimage.binary_closing(body, iterations=2 * steps)[(slice(margin, -margin),) * 3]
-    sides = ((0, 0), (1, 1))
-    body = np.stack([ndimage.binary_fill_holes(np.pad(s, sides, constant_values=True))[:, 1:-1] for s in body])
+    body = find_body(dense, steps, 2 * steps)[(slice(margin, -margin),) * 3]
 
     labels, _ = ndimage.label(air & body)
     large = np.bincount(labels.ravel()) * math.prod(spacing) / 1000 >= SMALLEST_LUNG_ML

@@ -16,6 +16,7 @@ from raylift.evaluation.figures import save_figure
 from raylift.evaluation.methods import check_cubes, stored_xrays
 from raylift.reconstruction import AIR, Reconstructor
 from raylift.volumes import WINDOW, Volume
+from raylift.weights import seen_cases
 
 LEVELS = (0.5, 0.8, 0.95)
 BINS = 12  # of the reliability curve, with as many voxels each
@@ -68,7 +69,7 @@ def calibrate(
     """
     check_cubes(dataset, reconstructor)
     cases, weights = dataset.cases(split), reconstructor.weights
-    known = set(weights.info["training"]["cases"]) & {case.name for case in cases}
+    known = seen_cases(weights.info) & {case.name for case in cases}
     if known:
         raise BadInput(weights.path, f"was trained on {', '.join(sorted(known))}", "calibrate on other patients")
     errors, deviations = [], []

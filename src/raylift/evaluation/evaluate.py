@@ -15,6 +15,7 @@ from raylift.evaluation.report import CaseResult, write_report
 from raylift.geometry import View
 from raylift.reconstruction import Reconstructor
 from raylift.volumes import Volume, unit_to_hu
+from raylift.weights import seen_cases
 
 BASELINE = "mean volume"
 
@@ -76,9 +77,14 @@ def evaluate(
         progress(case.name, done, len(cases))
     refined = " Volumes were refined." if refine else ""
     notes = [f"Weights {reconstructor.weights.info['sha256'][:12]}, split {split} of {dataset.folder.name}.{refined}"]
-    seen = set(reconstructor.weights.info["training"]["cases"]) & {case.name for case in cases}
-    if seen:
+    info = reconstructor.weights.info
+    names = {case.name for case in cases}
+    if seen := seen_cases(info) & names:
         notes.append(f"The weights were trained on {len(seen)} of these cases: their scores say nothing of new ones.")
+    if errors and (fitted := set(info.get("doubt", {}).get("cases", ())) & names):
+        notes.append(f"The doubt was calibrated on {len(fitted)} of these cases, so their coverage had to be right.")
+    if errors and refine:
+        notes.append("The doubt is that of the network's volumes, before refinement, beside the errors after it.")
     if errors:
         error, deviation = (np.concatenate(parts) for parts in zip(*errors, strict=True))
         images.insert(0, draw_reliability(error, deviation, folder / "reliability.png", f"doubt, {split}"))

@@ -22,19 +22,24 @@ class ResidualUNet(nn.Module):
     """(B, in, D, H, W) → (B, out, D, H, W), any real value; blocks are those of Swin UNETR's encoder and decoder.
 
     The first stage has half the volume's resolution, each further one half of that of the one before, down to an edge
-    of 4 to 7; a convolution at full resolution smooths what comes out. Stages are counted from the coarsest, so that a
-    network of twice as many voxels has the same stages and one more, and can begin with what the other has learned.
+    of 4 to 7, but five at most; a convolution at full resolution smooths what comes out. Stages are counted from the
+    coarsest, so that a network of twice as many voxels has the same stages and one more, and can begin with what the
+    other has learned.
 
     Args:
         in_channels: channels of the lifted views.
         out_channels: channels of the volume.
         feature_size: width of the fourth stage from the coarsest, the first at 64³; even.
         voxels: edge of the volume, a multiple of 2 to the power of the number of stages (16 at 64³, 32 at 128³).
+
+    Raises ValueError for other edges.
     """
 
     def __init__(self, in_channels: int, out_channels: int, feature_size: int, voxels: int) -> None:
         super().__init__()
         stages = min(len(WIDTHS), int(math.log2(voxels / COARSEST)))
+        if stages < 1 or voxels % 2**stages:
+            raise ValueError(f"{voxels} voxels do not fit {stages} stages, each of half the resolution")
         widths = [round(width * feature_size) for width in WIDTHS[:stages]]
         finer = [*widths[1:], in_channels]
         self.down = nn.ModuleList(nn.Conv3d(a, b, 2, 2, bias=False) for a, b in zip(finer, widths, strict=True))

@@ -8,7 +8,7 @@ from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import OfflinePairs, OnlinePairs
 from raylift.familiarity import Familiarity
 from raylift.geometry import View, VolumeGrid
-from raylift.recipe import AugmentationPart, Recipe
+from raylift.recipe import AugmentationPart, Recipe, XrayAugmentationPart
 
 SETS = 240  # of X-rays
 PIXELS = 32
@@ -27,6 +27,7 @@ def familiarise(recipe: Recipe, dataset: PreparedDataset) -> Familiarity | None:
             "xray_pixels": PIXELS,
             "projection_spacing": max(SPACING, recipe.data.projection_spacing),
             # Swapped sides are what a film hung the wrong way round shows, and strange.
+            "xray_augmentation": XrayAugmentationPart(),
             "augmentation": AugmentationPart(
                 **{name: SHARE * value for name, value in given.items()} | {"mirror": 0.0}
             ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import os
 import resource
@@ -42,8 +43,11 @@ from raylift.training.checkpoint import (
     optimizer_tensors,
 )
 from raylift.training.familiarise import familiarise
-from raylift.volumes import Volume, hu_to_unit, replacing, unit_to_hu
-from raylift.weights import Weights, describe, save_weights
+from raylift.volumes import Volume, hu_to_unit, replacing, unit_to_hu, write_json
+from raylift.weights import Weights, describe, save_weights, seen_cases
+
+BEGUN_WITH = "begun-with.json"
+LEAST_TAKEN = 0.1  # share of a network that weights must hold to begin with them
 
 Progress = Callable[[int, int, dict[str, float]], None]
 
@@ -74,9 +78,10 @@ class Run:
         recipe: what to train.
         dataset: prepared scans.
         folder: of the run: `recipe.yaml`, `metrics.csv`, `timing.csv`, TensorBoard events, `previews/`,
-            `checkpoints/`, and at the end `weights.safetensors` and `weights.json`.
+            `checkpoints/`, `begun-with.json` where it began with other weights, and at the end `weights.safetensors`
+            and `weights.json`.
         resume: go on from the newest good checkpoint; else the folder must not hold a run.
-        begin_with: weights that g begins with, where its tensors have the same name and shape.
+        begin_with: weights that g begins with, where its tensors have the same name and shape; the same for `resume`.
     """
 
     def __init__(
@@ -114,7 +119,7 @@ class Run:
             passes=recipe.network.passes,
             doubt=recipe.network.doubt,
         )
-        self.begun_with = None if begin_with is None else take_over(self.mapping.network, begin_with)
+        self.begun_with = self._begin(begin_with)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.mapping.network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(train.ema_decay)
         ).to(self.fabric.device)
@@ -139,6 +144,22 @@ class Run:
         if self.fabric.is_global_zero:
             with replacing(folder / "recipe.yaml") as temporary:
                 temporary.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+
+    def _begin(self, weights: Weights | None) -> dict[str, Any] | None:
+        """Take weights over, and note in the folder which; a run that is resumed says what it began with."""
+        noted = self.folder / BEGUN_WITH
+        if noted.exists():
+            known: dict[str, Any] = json.loads(noted.read_text())
+            if weights is None or weights.info["sha256"] != known["sha256"]:
+                raise WrongUsage(f"--resume: {self.folder} began with other weights: name them with --begin-with")
+        elif weights is not None and (self.folder / "recipe.yaml").exists():
+            raise WrongUsage(f"--resume: {self.folder} began without other weights: leave --begin-with out")
+        if weights is None:
+            return None
+        begun = take_over(self.mapping.network, weights)
+        if self.fabric.is_global_zero:
+            write_json(begun, noted)
+        return begun
 
     def train(self, progress: Progress = lambda step, steps, numbers: None) -> None:
         """Train to the recipe's last step, then write the averaged weights."""
@@ -322,7 +343,7 @@ class Run:
         if self.d_optimizer is not None:
             tensors |= optimizer_tensors("d_optimizer", self.d_optimizer)
         state = {"step": self.step, "batches": self.batches, "seconds": self.seconds, "means": self.means.values}
-        state |= {"dataset": self.dataset.fingerprint, "begun_with": self.begun_with}
+        state["dataset"] = self.dataset.fingerprint
         self.checkpoints.save(tensors, state, self.step, validation_score)
 
     def _resume(self) -> None:
@@ -340,7 +361,7 @@ class Run:
             load_optimizer("d_optimizer", self.d_optimizer, tensors)
         torch.set_rng_state(tensors["random"])
         self.step, self.batches, self.seconds = state["step"], state["batches"], state["seconds"]
-        self.means.values, self.begun_with = state["means"], state.get("begun_with")
+        self.means.values = state["means"]
 
     def write_weights(self) -> Path:
         """The averaged weights with their description, and what the X-rays looked like."""
@@ -432,18 +453,19 @@ def take_over(network: nn.Module, weights: Weights) -> dict[str, Any]:
     """Copy those tensors of weights into a network that it has too, of the same name and shape.
 
     Returns:
-        What `weights.json` says of it: the SHA-256 of the weights, and the share of the network's values taken over.
+        What `weights.json` says of it: the SHA-256 of the weights, the share of the network's values taken over, and
+        the cases that these have seen.
 
     Raises:
-        BadInput: there is none.
+        BadInput: it is less than `LEAST_TAKEN` of the network.
     """
     own, given = network.state_dict(), weights.mapping.network.state_dict()
     taken = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
-    if not taken:
-        raise BadInput(weights.path, "has nothing that the recipe's network has", "give weights of the same network")
-    network.load_state_dict(own | taken)
     share = sum(tensor.numel() for tensor in taken.values()) / sum(tensor.numel() for tensor in own.values())
-    return {"sha256": weights.info["sha256"], "share": round(share, 3)}
+    if share < LEAST_TAKEN:
+        raise BadInput(weights.path, f"holds {share:.0%} of the recipe's network", "give weights of the same network")
+    network.load_state_dict(own | taken)
+    return {"sha256": weights.info["sha256"], "share": round(share, 3), "cases": sorted(seen_cases(weights.info))}
 
 
 def check_same(recipe: Recipe, folder: Path) -> None:
