@@ -130,7 +130,7 @@ CHOICES = (
     _choice("SSIM 2", "objective.ssim=2"),
     _choice("features of f", "objective.features=1"),
     _choice("transport of mass", "objective.transport=1"),
-    _choice("feature size 24", "network.feature_size=24"),
+    _choice("feature size 16", "network.feature_size=16"),
     _choice("feature size 48", "network.feature_size=48"),
     _choice("MONAI's U-Net", "network.name=unet", "network.feature_size=16"),
     _choice("Swin UNETR", "network.name=swin_unetr", "network.feature_size=12"),
