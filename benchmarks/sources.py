@@ -1,6 +1,7 @@
 """Leave one source out: a recipe is trained once for each source of scans, without it, and scored on what it left out.
 
-python benchmarks/sources.py PREPARED any-views --sources 'LIDC-*,LCTSC-*,4D-Lung-*' -o cv --set train.steps=3000
+python benchmarks/sources.py PREPARED any-views --sources 'LIDC-*,LCTSC-*,4D-Lung-*' -o cv \\
+    --first any-views-32 PREPARED32 --set train.steps=3000
 
 So every patient is scored by weights that have seen no scan of that source. Prints a table, and what makes the doubt
 right on patients not seen: for weights that are trained on all of them, `--calibrate WEIGHTS` writes it there.
@@ -25,7 +26,7 @@ from raylift.recipe import Recipe
 from raylift.recipe_files import load_recipe
 from raylift.training.loop import train
 from raylift.volumes import write_json
-from raylift.weights import load_weights, seen_cases, store_calibration
+from raylift.weights import Weights, load_weights, seen_cases, store_calibration
 
 SHOWN = ("ssim", "psnr", "mse", "mae")
 
@@ -43,14 +44,17 @@ def fold(dataset: PreparedDataset, pattern: str, folder: Path) -> PreparedDatase
     return PreparedDataset(folder)
 
 
-def trained(recipe: Recipe, data: PreparedDataset, run: Path, title: str) -> Reconstructor:
+def trained(
+    recipe: Recipe, data: PreparedDataset, run: Path, title: str, begin_with: Weights | None = None
+) -> Reconstructor:
     """The weights of a run, trained where they are not there yet."""
     begun = (run / "recipe.yaml").exists()
     if begun and load_recipe(run / "recipe.yaml") != recipe:
         raise SystemExit(f"{run} is of another recipe: give another folder to -o")
     if not (run / "weights.json").exists():
         with progress_bar(title) as bar:
-            train(recipe, data.folder, run, resume=begun, progress=lambda step, steps, numbers: bar("", step, steps))
+            train(recipe, data.folder, run, resume=begun, begin_with=begin_with,
+                  progress=lambda step, steps, numbers: bar("", step, steps))  # fmt: skip
     reconstructor = Reconstructor.from_pretrained(run)
     if seen_cases(reconstructor.weights.info) & set(data.names("validation")):
         raise SystemExit(f"{run} has seen patients that it is to be scored on: give another folder to -o")
@@ -73,12 +77,18 @@ def main() -> None:
     parser.add_argument("prepared", type=Path)
     parser.add_argument("recipe")
     parser.add_argument("--sources", required=True, help="patterns of the cases' names, one for each source")
+    parser.add_argument(
+        "--first", nargs=2, metavar=("RECIPE", "PREPARED"), help="begin with another recipe's weights, trained likewise"
+    )
     parser.add_argument("--set", action="append", default=[], help="key=value, as for raylift train")
     parser.add_argument("--refine", action="store_true", help="score refined volumes too")
     parser.add_argument("--calibrate", type=Path, help="weights whose doubt is to be made right")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     dataset, recipe = PreparedDataset(options.prepared), load_recipe(options.recipe, options.set)
+    first = None if options.first is None else (load_recipe(options.first[0]), PreparedDataset(Path(options.first[1])))
+    if first is not None and set(first[1].names("all")) != set(dataset.names("all")):
+        raise SystemExit(f"--first: {first[1].folder} holds other cases than {dataset.folder}")
     patterns = options.sources.split(",")
     check_sources(patterns, dataset.names("all"))
     if recipe.data.split != "train":
@@ -87,8 +97,12 @@ def main() -> None:
         raise SystemExit(f"--calibrate {options.calibrate}: tells no doubt")
     rows, scores, doubts = [], list[dict[str, float]](), list[tuple[np.ndarray, np.ndarray]]()
     for number, pattern in enumerate(patterns):
-        data = fold(dataset, pattern, options.output / f"fold-{number}" / "data")
-        reconstructor = trained(recipe, data, options.output / f"fold-{number}" / "run", f"without {pattern}")
+        folder, title, begin_with = options.output / f"fold-{number}", f"without {pattern}", None
+        if first is not None:
+            data = fold(first[1], pattern, folder / "first-data")
+            begin_with = trained(first[0], data, folder / "first", f"{title}, first").weights
+        data = fold(dataset, pattern, folder / "data")
+        reconstructor = trained(recipe, data, folder / "run", title, begin_with)
         for case in data.cases("validation"):
             xrays = stored_xrays(data, case, reconstructor.mapping.views)
             made = reconstructor(xrays)

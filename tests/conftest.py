@@ -4,6 +4,7 @@ Training steps take milliseconds with the `tiny` dataset and network.
 """
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from object_store import Store
+
+# Tests run beside one another (pytest-xdist), and so do the programs that they start: each takes its share of threads.
+_SHARE = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+os.environ["OMP_NUM_THREADS"] = str(_SHARE)
+torch.set_num_threads(_SHARE)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 PHANTOM_SEEDS = (0, 1, 2)

@@ -15,7 +15,16 @@ from helpers import describe_tiny, random_weights
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View
 from raylift.networks.registry import NETWORKS, available
-from raylift.weights import build_mapping, device_of, load_weights, save_weights
+from raylift.weights import (
+    DEFAULT,
+    EMBEDDED,
+    build_mapping,
+    device_of,
+    embedded_weights,
+    find_weights,
+    load_weights,
+    save_weights,
+)
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +126,17 @@ def test_tampered(folder: Path) -> None:
 def test_missing(tmp_path: Path) -> None:
     assert "no weights" in refused(tmp_path)
     assert "no weights" in refused(tmp_path / "weights.safetensors")
+
+
+def test_embedded_ones_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in embedded_weights():
+        assert find_weights(name) == EMBEDDED / name / "weights.safetensors"
+    assert find_weights(None) == find_weights(DEFAULT)
+    monkeypatch.chdir(tmp_path)
+    Path(DEFAULT).mkdir()
+    (tmp_path / DEFAULT / "weights.safetensors").touch()  # a folder of that name comes first
+    assert find_weights(DEFAULT) == Path(DEFAULT) / "weights.safetensors"
+    assert find_weights(None) == EMBEDDED / DEFAULT / "weights.safetensors"
 
 
 def test_without_sidecar(folder: Path) -> None:

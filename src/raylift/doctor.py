@@ -12,7 +12,7 @@ import torch
 from raylift._version import __version__
 from raylift.drr import plastimatch
 from raylift.errors import BadInput
-from raylift.weights import EMBEDDED, load_weights
+from raylift.weights import EMBEDDED, embedded_weights, load_weights
 
 PACKAGES = ("torch", "monai", "geomloss", "kornia", "lightning-fabric", "SimpleITK", "pydicom", "numba", "numpy")
 OPTIONAL = ("openvino", "onnx", "onnxscript", "idc-index-data")
@@ -20,10 +20,6 @@ OPTIONAL = ("openvino", "onnx", "onnxscript", "idc-index-data")
 
 def examine() -> dict[str, Any]:
     """Everything `raylift doctor` prints, JSON-ready."""
-    try:
-        weights: dict[str, Any] = {"sha256": load_weights().info["sha256"], "state": "good"}
-    except BadInput as error:
-        weights = {"sha256": None, "state": str(error)}
     engine = plastimatch.program()
     return {
         "raylift": __version__,
@@ -33,8 +29,15 @@ def examine() -> dict[str, Any]:
         "devices": ["cpu", *(torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count()))],
         "threads": torch.get_num_threads(),
         "engines": {"torch": "built in", "plastimatch": str(engine) if engine else "not found"},
-        "weights": {"folder": EMBEDDED.name, **weights},
+        "weights": {name: _state(name) for name in embedded_weights()},
     }
+
+
+def _state(name: str) -> str:
+    try:
+        return f"good, SHA-256 {load_weights(EMBEDDED / name).info['sha256'][:12]}"
+    except BadInput as error:
+        return str(error)
 
 
 def _installed(name: str) -> bool:

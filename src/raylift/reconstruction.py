@@ -97,7 +97,7 @@ class Reconstructor:
     def from_pretrained(
         cls, weights: str | Path | None = None, device: torch.device | str | None = None
     ) -> Reconstructor:
-        """A reconstructor with the weights of a file, folder or run; with the embedded weights by default.
+        """A reconstructor with the weights of a file, folder, run or name; with the embedded `chest-64` by default.
 
         Raises:
             BadInput: the weights are missing or damaged.

@@ -21,7 +21,8 @@ from raylift.networks.exported import SUFFIXES, Exported, check_ending, export
 from raylift.networks.mapping import XRAY_SCALE, Mapping
 from raylift.volumes import WATER_MU, WINDOW, replacing, replacing_together, write_json
 
-EMBEDDED = Path(__file__).parent / "pretrained"
+EMBEDDED = Path(__file__).parent / "pretrained"  # a folder for each set of weights that comes with Raylift
+DEFAULT = "chest-64"
 FAMILIARITY = "familiarity.safetensors"
 DIFFERENT = 1e-3  # of the network's window: an exported model that differs by more is none
 
@@ -155,13 +156,21 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+def embedded_weights() -> list[str]:
+    """Names of the weights that come with Raylift."""
+    return sorted(folder.name for folder in EMBEDDED.iterdir() if folder.is_dir())
+
+
 def find_weights(place: str | Path | None) -> Path:
-    """The weights file for a file, a folder or a run; the embedded one for None. Raises BadInput."""
-    path = Path(place) if place is not None else EMBEDDED
+    """The weights file for a file, a folder, a run or an embedded one's name; `DEFAULT` for None. Raises BadInput."""
+    path = EMBEDDED / DEFAULT if place is None else Path(place)
+    if not path.exists() and str(place) in embedded_weights():
+        path = EMBEDDED / str(place)
     if path.is_dir():
         path = path / "weights.safetensors"
     if not path.exists():
-        raise BadInput(path, "no weights", "give weights.safetensors or the folder that holds it")
+        names = ", ".join(embedded_weights())
+        raise BadInput(path, "no weights", f"give weights.safetensors, the folder that holds it, or one of {names}")
     return path
 
 
@@ -169,8 +178,8 @@ def load_weights(place: str | Path | None = None) -> Weights:
     """Load weights and check them.
 
     Args:
-        place: a weights.safetensors file, or a folder (a run, say) that holds one, or an exported model; None for the
-            embedded weights.
+        place: a weights.safetensors file, or a folder (a run, say) that holds one, or an exported model, or the name
+            of embedded weights; None for the default ones.
 
     Raises:
         BadInput: missing, damaged, or not what their `weights.json` says.

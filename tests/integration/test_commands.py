@@ -267,7 +267,7 @@ def test_any_views_with_doubt(prepared: Path, xrays: tuple[Path, Any], tmp_path:
 def test_doctor() -> None:
     found = raylift_json("doctor")
     assert found["python"] == sys.version.split()[0]
-    assert found["weights"]["state"] == "good"
+    assert found["weights"]["chest-64"].startswith("good")
     assert "cpu" in found["devices"]
     assert found["packages"]["torch"].startswith("2.")
     assert found["engines"]["torch"] == "built in"

@@ -15,9 +15,7 @@ from raylift.errors import BadInput, WrongUsage
 
 Weights = Annotated[
     Path | None,
-    typer.Option(
-        help="weights.safetensors, a folder or run with one, or an exported model; the embedded ones by default."
-    ),
+    typer.Option(help="weights.safetensors, a folder or run with one, an exported model, or embedded weights by name."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -224,6 +222,8 @@ def train(
         done = run(chosen, data, output, resume=resume, begin_with=first, progress=progress)
     minutes, memory = done.seconds / 60, peak_memory(done.fabric.device)
     print(f"{done.step} steps in {minutes:.1f} minutes, peak memory {memory / 2**30:.2f} GiB")
+    if done.begun_with is not None:
+        print(f"began with {begin_with}, which holds {done.begun_with['share']:.0%} of the network")
     print(f"weights: {output / 'weights.safetensors'}")
 
 
@@ -332,7 +332,7 @@ def doctor(as_json: Json = False) -> None:
         for name, value in findings.items():
             text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
             print(f"{name:10} {', '.join(text) if isinstance(text, list) else text}")
-    if findings["weights"]["state"] != "good":
+    if not all(state.startswith("good") for state in findings["weights"].values()):
         raise typer.Exit(1)
 
 
