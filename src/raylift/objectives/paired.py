@@ -23,7 +23,7 @@ class PairedObjective(nn.Module):
     """Voxels, structure, features, projections and masses of each pair.
 
     - l1, l2: mean absolute and mean squared difference of the voxels.
-    - ssim: 1 − SSIM with a 7³ window and range 1.
+    - ssim: 1 − mean SSIM of the slices along the three axes, 7² window, range 1.
     - features: mean squared difference of f's maps, each normalised over channels, added over the layers.
     - projection: mean absolute difference of the line integrals through both cubes, in the batch's own views and
       one at a random angle, in units of 100 mm of water.
