@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from raylift.data.augment import Warp, _sample, _sample_elsewhere
+from raylift.data.augment import Warp, _sample, _sample_elsewhere, covered
 from raylift.geometry import VolumeGrid
 from raylift.recipe import AugmentationPart
 
@@ -53,14 +53,18 @@ def test_identity_gives_the_scan_itself() -> None:
     assert torch.allclose(got, hu[3:43, 5:42, 7:49], atol=0.5)
 
 
-def test_outside_of_the_scan_is_air() -> None:
-    water = torch.zeros(SOURCE.shape)
+def test_beside_the_scan_is_air_and_its_ends_go_on() -> None:
+    hu = torch.zeros(SOURCE.shape)
+    hu[0], hu[-1] = 300, -300
     wide = VolumeGrid.box((0, 0, 0), (40, 40, 40), 15.0)
-    got = hounsfield(warp(), water, wide).numpy()
-    inside = (np.abs(wide.points()) < np.array(SOURCE.shape[::-1]) * 2.5 - 5).all(-1)
-    outside = (np.abs(wide.points()) > np.array(SOURCE.shape[::-1]) * 2.5 + 5).any(-1)
-    assert got[inside] == pytest.approx(0, abs=0.01)
-    assert got[outside] == pytest.approx(-1000, abs=0.01)
+    got = hounsfield(warp(), hu, wide).numpy()
+    off, half = np.abs(wide.points()), np.array(SOURCE.shape[::-1]) * 2.5
+    beside, within = (off[..., :2] > half[:2] + 5).any(-1), (off[..., :2] < half[:2] - 5).all(-1)
+    z = wide.points()[..., 2]
+    assert got[beside] == pytest.approx(-1000, abs=0.01)
+    assert got[within & (off[..., 2] < half[2] - 8)] == pytest.approx(0, abs=0.01)
+    assert got[within & (z < -half[2])] == pytest.approx(300, abs=0.01)
+    assert got[within & (z > half[2])] == pytest.approx(-300, abs=0.1)
 
 
 def test_a_shift_takes_tissue_from_that_far() -> None:
@@ -96,14 +100,29 @@ def test_gain_scales_the_attenuation() -> None:
     assert hounsfield(warp(gain=0.9), hu, TARGET).numpy() == pytest.approx(1200 * 0.9 - 1000, abs=0.01)
 
 
+def test_a_scan_ends_where_it_did() -> None:
+    # 60 slices of 5 mm around the isocentre; old z = 1.25 z + 10.
+    assert warp().ends(SOURCE, ISOCENTRE) == pytest.approx((-150, 150), abs=0.1)
+    larger = warp(((1, 0, 0), (0, 1, 0), (0, 0, 1.25)), (0, 0, 10))
+    assert larger.ends(SOURCE, ISOCENTRE) == pytest.approx((-128, 112), abs=0.1)
+
+
+def test_a_tilted_scan_ends_in_planes_through_its_middle() -> None:
+    tilt = math.radians(10)
+    some = warp(((1, 0, 0), (0, math.cos(tilt), -math.sin(tilt)), (0, math.sin(tilt), math.cos(tilt))))
+    assert some.ends(SOURCE, ISOCENTRE) == pytest.approx((-150 / math.cos(tilt), 150 / math.cos(tilt)), abs=0.1)
+
+
 def test_truncation_ends_the_scan() -> None:
-    cut = Warp(torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64), STILL, 1.0, (-40.0, 61.0))
-    got = hounsfield(cut, torch.zeros(SOURCE.shape), TARGET).numpy()
-    z = TARGET.points()[:, 0, 0, 2]
-    kept = (z > -40) & (z < 61)
-    assert 0 < kept.sum() < len(z)
-    assert got[kept] == pytest.approx(0, abs=0.01)
-    assert (got[~kept] == -1000).all()
+    cut = Warp(torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64), STILL, 1.0, (-40.0, 161.0))
+    assert cut.ends(SOURCE, ISOCENTRE) == pytest.approx((-40, 150), abs=0.1)
+
+
+def test_slices_are_covered_by_their_share() -> None:
+    grid = VolumeGrid.box((0, 0, 0), (6, 2, 2), 4.0)  # slices from -12 to 12
+    assert covered(grid, (-9.0, 4.0)).flatten().tolist() == pytest.approx([0.25, 1, 1, 1, 0, 0])
+    assert covered(grid, EVERYWHERE).flatten().tolist() == [1] * 6
+    assert covered(grid, (-1.0, 1.0)).flatten().tolist() == pytest.approx([0, 0, 0.25, 0.25, 0, 0])
 
 
 # --- Drawing --------------------------------------------------------------------------------------------------------

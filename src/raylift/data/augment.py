@@ -2,7 +2,8 @@
 
 X-rays are projected from the warped scan, so they and the target stay a true pair. A warp maps a point of the
 new patient to the point of the old one whose tissue it takes: mirroring, rotation, scaling and shift about the
-isocentre, then a smooth elastic displacement.
+isocentre, then a smooth elastic displacement. The new scan ends in planes, like every scan, wherever the old one's
+ends come to lie.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,6 +25,7 @@ from raylift.recipe import AugmentationPart
 LATTICE = 4
 ELASTIC_SPACING = 60.0  # mm between control points
 ELASTIC_REACH = 480.0  # mm, edge of the cube around the isocentre that control points cover
+ENDS_MM = 200.0  # edge of the square around the long axis on which the ends of a scan are looked for
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Warp:
         shift: (3,) in mm, added to the old position.
         controls: (3, K, K, K) displacements in mm of the control points, axes (component, z, y, x).
         gain: factor of the attenuation.
-        z_range: where the scan now begins and ends, in mm from the isocentre.
+        z_range: within which the scan now begins and ends, in mm from the isocentre.
     """
 
     matrix: Tensor
@@ -75,27 +78,51 @@ class Warp:
             isocentre: world point (3,) = (x, y, z) in mm in the source.
 
         Returns:
-            Hounsfield units + 1000, (D, H, W) on `grid`; 0 outside of the scan.
+            Hounsfield units + 1000, (D, H, W) on `grid`; 0 beside the scan. Its first and last slices go on below and
+            above it: see `ends`.
         """
         nodes = [math.ceil(n / LATTICE) + 1 for n in grid.shape]
         z, y, x = (
             torch.linspace(o, o + s * (n - 1), k, dtype=torch.float64)
             for o, s, n, k in zip(grid.origin[::-1], grid.spacing[::-1], grid.shape, nodes, strict=True)
         )
-        new = torch.stack(torch.meshgrid(z, y, x, indexing="ij")[::-1], -1)
-        old = new @ self.matrix.T + self.shift + isocentre + _spline(self.controls, z, y, x)
-        index = (old - torch.tensor(source.origin)) / torch.tensor(source.spacing)
+        index = (self._old(z, y, x) + isocentre - torch.tensor(source.origin)) / torch.tensor(source.spacing)
         density = (_sample if hu.device.type == "cpu" else _sample_elsewhere)(hu, index.float(), grid.shape)
         density *= self.gain
-        heights = torch.linspace(z[0], z[-1], grid.shape[0])
-        low, high = self.z_range
-        density[: int((heights < low).sum())] = 0
-        density[int((heights <= high).sum()) :] = 0
         return density
+
+    def ends(self, source: VolumeGrid, isocentre: Tensor) -> tuple[float, float]:
+        """Heights in mm from the isocentre between which there is a scan: `z_range`, or less.
+
+        The old scan's ends are bent by the warp; where they lie in the mean over `ENDS_MM`, the new one's are.
+        """
+        z = torch.linspace(-ELASTIC_REACH, ELASTIC_REACH, 97, dtype=torch.float64)
+        across = torch.linspace(-ENDS_MM / 2, ENDS_MM / 2, 5, dtype=torch.float64)
+        heights = self._old(z, across, across)[..., 2].mean((1, 2)) + isocentre[2]
+        edges = source.origin[2] + source.spacing[2] * (np.array([0, source.shape[0]]) - 0.5)
+        low, high = np.interp(edges, np.maximum.accumulate(heights.numpy()), z.numpy())
+        return max(float(low), self.z_range[0]), min(float(high), self.z_range[1])
+
+    def _old(self, z: Tensor, y: Tensor, x: Tensor) -> Tensor:
+        """Old positions (z, y, x, 3) of new ones, all relative to the isocentre, in mm."""
+        new = torch.stack(torch.meshgrid(z, y, x, indexing="ij")[::-1], -1)
+        return new @ self.matrix.T + self.shift + _spline(self.controls, z, y, x)
+
+
+def covered(grid: VolumeGrid, ends: tuple[float, float]) -> Tensor:
+    """The share of each slice of an axis-aligned grid that lies between two heights in mm, (D, 1, 1)."""
+    low, high = ends
+    half = grid.spacing[2] / 2
+    heights = grid.origin[2] + grid.spacing[2] * torch.arange(grid.shape[0])
+    inside = (heights + half).clamp(max=high) - (heights - half).clamp(min=low)
+    return (inside / grid.spacing[2]).clamp(0, 1)[:, None, None]
 
 
 def _sample(hu: Tensor, index: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """HU + 1000 on a grid whose lattice has index coordinates (kz, ky, kx, 3) in a scan, 0 outside of it."""
+    """HU + 1000 on a grid whose lattice has index coordinates (kz, ky, kx, 3) in a scan, 0 beside it.
+
+    Below and above, the scan's first and last slices go on.
+    """
     density = torch.empty(shape)
     in_parts(filling(kernels.sample_density, (hu.numpy(), index.numpy()), (density.numpy(),)), shape[0])
     return density
@@ -108,6 +135,8 @@ def _sample_elsewhere(hu: Tensor, index: Tensor, shape: tuple[int, ...]) -> Tens
     coordinates = F.interpolate(
         lattice.permute(3, 0, 1, 2)[None], size=shape, mode="trilinear", align_corners=True
     ).permute(0, 2, 3, 4, 1)
+    last = 1 - 1 / size[2]
+    coordinates = torch.cat([coordinates[..., :2], coordinates[..., 2:].clamp(-last, last)], -1)
     # Values above air, so that the padding's 0 means air.
     density: Tensor = F.grid_sample(hu.float()[None, None] + 1000, coordinates, align_corners=False)[0, 0]
     return density

@@ -21,11 +21,13 @@ def sample_density(scan: np.ndarray, lattice: np.ndarray, start: int, stop: int,
             last at the first and last voxel of `density`; positions between them are interpolated.
         start: first slice.
         stop: after the last slice.
-        density: (d, h, w), float32, to fill with Hounsfield units + 1000, trilinear, 0 outside of the scan.
+        density: (d, h, w), float32, to fill with Hounsfield units + 1000, trilinear, 0 beside the scan; below and
+            above it, its first and last slices go on.
     """
     depth, height, width = scan.shape
     d, h, w = density.shape
     kz, ky, kx, _ = lattice.shape
+    last = np.float32(depth - 1) * np.float32(1 - 1e-6)
     nodes_z, shares_z = _between(d, kz)
     nodes_y, shares_y = _between(h, ky)
     nodes_x, shares_x = _between(w, kx)
@@ -47,7 +49,7 @@ def sample_density(scan: np.ndarray, lattice: np.ndarray, start: int, stop: int,
             for i in range(w):
                 x[i] = one[0, i] + (other[0, i] - one[0, i]) * share
                 y[i] = one[1, i] + (other[1, i] - one[1, i]) * share
-                z[i] = one[2, i] + (other[2, i] - one[2, i]) * share
+                z[i] = min(max(one[2, i] + (other[2, i] - one[2, i]) * share, np.float32(0)), last)
             row = density[k, j]
             row[:] = 0
             if _count(scan.shape, x, y, z, NEAR) == 0:

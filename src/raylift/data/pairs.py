@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raylift.data.augment import Warp
+from raylift.data.augment import Warp, covered
 from raylift.data.dataset import Case, PreparedDataset
 from raylift.data.tissue import Tissue
 from raylift.drr import Projector
@@ -66,7 +66,9 @@ class OnlinePairs(Pairs):
     def __post_init__(self) -> None:
         self.geometry = self.dataset.geometry.with_pixels(self.settings.xray_pixels)
         # The target is sampled twice as finely and averaged: voxels are means, as in a scan.
-        self.fine_grid = VolumeGrid.cube((0, 0, 0), self.dataset.cube_mm, 2 * self.dataset.voxels)
+        self.grid, self.fine_grid = (
+            VolumeGrid.cube((0, 0, 0), self.dataset.cube_mm, edge * self.dataset.voxels) for edge in (1, 2)
+        )
         spacing = self.settings.projection_spacing
         z, y, x = (round(extent / spacing) for extent in PROJECTED_MM)
         self.projected_grid = VolumeGrid.box((0, 0, 0), (z, y, x), spacing)
@@ -90,8 +92,11 @@ class OnlinePairs(Pairs):
                 tissue.change(warp.density(hu, case.context_grid, grid, isocentre), grid)
                 for grid in (self.fine_grid, self.projected_grid)
             )
-            truths.append(F.avg_pool3d(fine.div_(2000).clamp_(max=1)[None], 2))  # as `hu_to_unit`
-            contexts.append(context)
+            ends = warp.ends(case.context_grid, isocentre)
+            truth = F.avg_pool3d(fine.div_(2000).clamp_(max=1)[None], 2)  # as `hu_to_unit`
+            # Voxels of a resampled scan are in it or not, rays are so long as it is.
+            truths.append(truth * covered(self.grid, ends).round().to(truth.device))
+            contexts.append(context.mul_(covered(self.projected_grid, ends).to(context.device)))
         mu = torch.stack(contexts).mul_(WATER_MU / 1000)
         with torch.no_grad():
             xrays = torch.cat([self._projector(view, geometry)(mu) for view in views], 1)
