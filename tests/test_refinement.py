@@ -95,6 +95,14 @@ def test_what_may_be_tissue_or_air_is_uncertain(xrays: XraySet) -> None:
     assert s[0, 0, 0] > s[system.inside].max()
 
 
+def test_changes_are_made_where_there_is_doubt(xrays: XraySet) -> None:
+    start = blurred(body(left=12.0, up=-10.0))
+    right = CUBE.points()[..., 0] < ISOCENTRE[0]
+    doubt = Volume(np.where(right, 0.0, 300.0).astype(np.float32), CUBE)
+    change = np.abs(refine(start, xrays, doubt=doubt).volume.array - start.array)
+    assert change[~right].mean() > 5 * change[right].mean() > 0
+
+
 def test_stops_where_there_is_only_noise(xrays: XraySet) -> None:
     coarse = VolumeGrid.cube(ISOCENTRE, 320.0, 32)
     system = System(xrays, coarse)

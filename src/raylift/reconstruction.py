@@ -150,7 +150,7 @@ class Reconstructor:
         if refine:
             from raylift import refinement
 
-            refined = refinement.refine(volume, chosen, seconds, progress)
+            refined = refinement.refine(volume, chosen, seconds, progress, doubt)
             volume = refined.volume
         reprojected = reproject(volume, chosen)
         error = float(np.abs(reprojected - chosen.images).mean() / max(float(chosen.images.mean()), 1e-6))

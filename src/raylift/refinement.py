@@ -26,7 +26,9 @@ NOISE = 0.02
 # Mean absolute error at which there is nothing but noise left, as a share of the X-rays' mean.
 EXPLAINED = 0.005
 # In units of the network's window, [0, 1] for [-1000, 1000] HU:
-FLOOR = 0.05  # standard deviation of a voxel that the network is sure of
+FLOOR = 0.05  # standard deviation of a voxel that the network is sure of, where it does not say so itself
+CERTAIN = 0.01  # least one where it does
+ALIKE = 2.0  # factor of that: neighbours are off together, and are priced as if each were on its own
 MIXED = 0.35  # see `uncertainty`
 TISSUE = 0.55  # soft tissue, from which bone is not far
 OUTSIDE = 0.5  # standard deviation of a voxel outside of the cube
@@ -60,20 +62,23 @@ def refine(
     xrays: XraySet,
     seconds: float = 20.0,
     progress: Callable[[str, int, int], None] = lambda note, done, total: None,
+    doubt: Volume | None = None,
 ) -> Refined:
     """Bring a volume into agreement with its X-rays, as far as its uncertainty allows.
 
     Minimises ½ Σ ((A x − y) / (σ ȳ))² + ½ Σ z² + τ Σ |∇x| over z by L-BFGS (Liu & Nocedal 1989), where the box x is
-    x₀ + s z, clipped to the window. A projects, y are the X-rays with the mean ȳ, σ is `NOISE`, s the `uncertainty` of
-    the start x₀, and |∇x| is smoothed below `EDGE`; sums count as over `PIXELS` pixels and voxels of `VOXEL_MM`. It
-    ends after `ITERATIONS`, where X-rays are explained but for noise, or at the time limit. If the X-rays agree no
-    better with the result, or it is not finite, the volume is returned as it was given, clipped.
+    x₀ + s z, clipped to the window. A projects, y are the X-rays with the mean ȳ, σ is `NOISE`, s is `ALIKE` times the
+    `doubt` or, where that is not given, the `uncertainty` of the start x₀, and |∇x| is smoothed below `EDGE`; sums
+    count as over `PIXELS` pixels and voxels of `VOXEL_MM`. It ends after `ITERATIONS`, where X-rays are explained but
+    for noise, or at the time limit. If the X-rays agree no better with the result, or it is not finite, the volume is
+    returned as it was given, clipped.
 
     Args:
         volume: Hounsfield units (z, y, x) on a cube centred on the isocentre, or on the origin where it is not known.
         xrays: line integrals with their views and unit.
         seconds: time limit; the iteration that runs when it is reached is finished.
         progress: called after each iteration with a note, how many are done, and how many there are at most.
+        doubt: standard deviation of each voxel of the volume in HU, on its grid.
     """
     begun = monotonic()
     volume = Volume(np.clip(volume.array, *WINDOW), volume.grid)
@@ -81,6 +86,8 @@ def refine(
     start = surround(volume, system)
     x0 = torch.from_numpy(start)
     s = torch.from_numpy(uncertainty(start, system))
+    if doubt is not None:
+        s[system.inside] = torch.from_numpy(ALIKE * doubt.array / (WINDOW[1] - WINDOW[0])).float().clamp_min(CERTAIN)
     y = torch.from_numpy(system.b)
     scale = max(float(y.mean()), 1e-6)
     pixel_ratio, voxel_ratio = xrays.geometry.pixels / PIXELS, volume.grid.spacing[0] / VOXEL_MM
