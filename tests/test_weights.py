@@ -19,6 +19,7 @@ from raylift.weights import (
     DEFAULT,
     EMBEDDED,
     build_mapping,
+    combine_weights,
     device_of,
     embedded_weights,
     find_weights,
@@ -197,3 +198,33 @@ def test_devices_that_do_not_compute_here(name: str) -> None:
     with pytest.raises(WrongUsage, match=f"device '{name}'") as caught:
         device_of(name)
     assert "\n" not in str(caught.value)
+
+
+class TestEnsemble:
+    def test_answers_with_the_mean(self, tmp_path: Path) -> None:
+        each = [load_weights(random_weights(tmp_path / "one"))]
+        info = describe_tiny()
+        save_weights(build_mapping(info), info, tmp_path / "one")  # from where the generator stands now
+        each.append(load_weights(tmp_path / "one"))
+        combine_weights(each, tmp_path / "both")
+        both = load_weights(tmp_path / "both")
+        xrays = torch.rand(1, 2, both.mapping.geometry.pixels, both.mapping.geometry.pixels)
+        with torch.no_grad():
+            a, b, mean = (one.mapping(xrays) for one in (*each, both))
+        assert float((a - b).abs().mean()) > 0.01
+        assert torch.allclose(mean, (a + b) / 2, atol=2e-3)  # half precision
+
+    def test_of_other_recipes(self, saved: Path, folder: Path) -> None:
+        edit(folder, lambda info: info["recipe"].update(views=[0.0, 45.0]))
+        with pytest.raises(BadInput, match="something else"):
+            combine_weights([load_weights(saved), load_weights(folder)], folder.parent / "both")
+        assert not (folder.parent / "both").exists()
+
+    def test_of_one(self, saved: Path) -> None:
+        with pytest.raises(WrongUsage, match="two"):
+            combine_weights([load_weights(saved)], saved.parent / "both")
+
+    def test_of_an_ensemble(self, saved: Path, tmp_path: Path) -> None:
+        combine_weights([load_weights(saved)] * 2, tmp_path)
+        with pytest.raises(BadInput, match="already"):
+            combine_weights([load_weights(saved), load_weights(tmp_path)], tmp_path / "both")

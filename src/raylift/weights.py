@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from raylift._version import __version__
 from raylift.errors import BadInput, WrongUsage
 from raylift.familiarity import Familiarity
 from raylift.geometry import Geometry, View
+from raylift.networks.ensemble import Ensemble
 from raylift.networks.exported import SUFFIXES, Exported, check_ending, export
 from raylift.networks.mapping import XRAY_SCALE, Mapping
 from raylift.volumes import WATER_MU, WINDOW, replacing, replacing_together, write_json
@@ -60,6 +63,7 @@ def build_mapping(info: dict[str, Any], network: nn.Module | None = None) -> Map
         aggregation=recipe.get("aggregation", "concatenate"),
         passes=described.get("passes", 1),
         doubt=described.get("doubt", False),
+        members=info.get("members", 1),
     )
 
 
@@ -95,6 +99,47 @@ def save_weights(mapping: Mapping, info: dict[str, Any], folder: Path, familiari
         info["familiarity_sha256"] = _digest(folder / FAMILIARITY)
     write_json(info, folder / "weights.json")
     return path
+
+
+def combine_weights(several: Sequence[Weights], folder: Path) -> Path:
+    """Write weights whose networks answer together (`networks.ensemble`), in half precision, into a folder.
+
+    What X-rays of the training look like is taken from the first. Doubt is to be calibrated anew.
+
+    Args:
+        several: at least two, trained alike but for the patients and what is drawn at random.
+        folder: for `weights.safetensors` and what stands beside it.
+
+    Returns:
+        The safetensors file.
+
+    Raises:
+        BadInput: they differ in more than that, or are ensembles or exported already.
+        WrongUsage: there are not two.
+    """
+    if len(several) < 2:
+        raise WrongUsage("an ensemble has at least two members: give several weights")
+    first, same = several[0], ("geometry", "voxels", "cube_mm", "normalisation")
+    for one in several:
+        if isinstance(one.mapping.network, (Exported, Ensemble)):
+            raise BadInput(one.path, "is exported or an ensemble already", "give the weights of single trainings")
+        if [one.info[key] for key in same] != [first.info[key] for key in same] or _kind(one) != _kind(first):
+            raise BadInput(one.path, f"trained for something else than {first.path}", "give weights of one recipe")
+    info = {key: value for key, value in first.info.items() if key not in ("doubt", "sha256", "familiarity_sha256")}
+    info["members"] = len(several)
+    info["training"] = {
+        "cases": sorted(set[str]().union(*(seen_cases(one.info) for one in several))),
+        "members": [{"sha256": one.info["sha256"], **one.info["training"]} for one in several],
+    }
+    mapping = build_mapping(info, Ensemble([deepcopy(one.mapping.network) for one in several]).half())
+    folder.mkdir(parents=True, exist_ok=True)
+    return save_weights(mapping, info, folder, first.familiarity)
+
+
+def _kind(weights: Weights) -> dict[str, Any]:
+    """What of a recipe decides which network it trains, and what that takes."""
+    recipe = weights.info["recipe"]
+    return {key: recipe.get(key) for key in ("views", "lift", "aggregation", "network")}
 
 
 def export_weights(weights: Weights, path: Path) -> float:

@@ -294,6 +294,24 @@ def calibrate(
 
 
 @app.command()
+def ensemble(
+    weights: Annotated[list[Path], typer.Argument(help="Two or more weights of one recipe: runs, folders or files.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the weights.")],
+) -> None:
+    """Let several trainings of one recipe answer together: one set of weights, whose volume is the mean of theirs.
+
+    Seeds, or patients, may differ between them. Doubt is to be calibrated anew.
+
+    Example: raylift ensemble runs/a runs/b -o both
+    """
+    from raylift.cli.parsing import check_output
+    from raylift.weights import combine_weights, load_weights
+
+    check_output(output, folder=True)
+    print(combine_weights([load_weights(one) for one in weights], output))
+
+
+@app.command()
 def export(
     output: Annotated[Path, typer.Option("-o", "--output", help="Model: .onnx, or .xml for OpenVINO's own form.")],
     weights: Weights = None,

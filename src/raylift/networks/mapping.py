@@ -13,6 +13,7 @@ from raylift.aggregation import CHANNELS, harmonic_channels, harmonics
 from raylift.drr import Projector
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.lift import LIFTS, Lift, depth_axis
+from raylift.networks.ensemble import Ensemble
 from raylift.networks.registry import build
 from raylift.volumes import WATER_MU
 
@@ -26,7 +27,8 @@ class Mapping(nn.Module):
     """X-rays (B, N, rows, columns) → volume (B, 1, D, H, W).
 
     Args:
-        network: name in the registry, with `feature_size` and `window_size`; or a network, for which these say nothing.
+        network: name in the registry, with `feature_size`, `window_size` and `members`; or a network, for which these
+            say nothing.
         lift: name of the lift.
         geometry: X-ray unit, with the pixels that the lift samples.
         views: one per X-ray.
@@ -37,6 +39,7 @@ class Mapping(nn.Module):
         passes: how often the network is asked. It sees its own volume then, empty at first, and the part of the X-rays
             that this does not explain.
         doubt: the network also says how far each voxel is off, in a second channel.
+        members: how many networks answer together.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Mapping(nn.Module):
         aggregation: str = "concatenate",
         passes: int = 1,
         doubt: bool = False,
+        members: int = 1,
     ) -> None:
         super().__init__()
         self.lift_name, self.geometry, self.views = lift, geometry, tuple(views)
@@ -61,20 +65,23 @@ class Mapping(nn.Module):
         self.grid = VolumeGrid.cube(ISOCENTRE, cube_mm, voxels)
         lifted = len(self.views) if aggregation == "concatenate" else CHANNELS
         unexplained = len(self.views) if aggregation == "concatenate" else 3
-        self.network = (
-            network
-            if isinstance(network, nn.Module)
-            else build(
-                network,
-                in_channels=lifted + (1 + unexplained if passes > 1 else 0),
-                out_channels=2 if doubt else 1,
-                feature_size=feature_size,
-                window_size=window_size,
-                voxels=voxels,
-                axes=[depth_axis(view) for view in self.views],
-                checkpointing=checkpointing,
-            )
-        )
+        if isinstance(network, nn.Module):
+            self.network = network
+        else:
+            built = [
+                build(
+                    network,
+                    in_channels=lifted + (1 + unexplained if passes > 1 else 0),
+                    out_channels=2 if doubt else 1,
+                    feature_size=feature_size,
+                    window_size=window_size,
+                    voxels=voxels,
+                    axes=[depth_axis(view) for view in self.views],
+                    checkpointing=checkpointing,
+                )
+                for _ in range(members)
+            ]
+            self.network = built[0] if members == 1 else Ensemble(built)
         # Outside of the module tree: nothing here is learned.
         self._lift = lru_cache(KEPT)(lambda view, unit: LIFTS[lift](self.grid, unit, [view], ISOCENTRE))
         self._projector = lru_cache(KEPT)(lambda view, unit: Projector(self.grid, unit, [view], ISOCENTRE))

@@ -1,0 +1,24 @@
+"""Several networks that were trained alike and answer together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Ensemble(nn.Module):
+    """The mean of what networks make of one input: what each of them got from chance in its training cancels.
+
+    Args:
+        members: networks of the same channels, at least one.
+    """
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, lifted: Tensor) -> Tensor:
+        """As each of the members."""
+        return torch.stack([member(lifted) for member in self.members]).mean(0)
