@@ -34,7 +34,6 @@ class AugmentationPart(Part):
         elastic: standard deviation in mm of the displacement along each axis.
         intensity: relative, of the attenuation (1 + HU/1000).
         truncation: probability that the scan ends nearer above, and below, than it does.
-        mirror: probability that left and right are swapped.
         lung: HU, of the density of lungs.
         soft_tissue: HU, of the density of soft tissue, and half as much of fat.
         bone: relative, of how much denser than soft tissue bone and contrast medium are.
@@ -47,7 +46,6 @@ class AugmentationPart(Part):
     elastic: NotNegative = 0.0
     intensity: NotNegative = 0.0
     truncation: Probability = 0.0
-    mirror: Probability = 0.0
     lung: NotNegative = 0.0
     soft_tissue: NotNegative = 0.0
     bone: NotNegative = 0.0

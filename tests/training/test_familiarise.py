@@ -25,7 +25,7 @@ def content(**data: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     "data",
     [
-        {"pairs": "online", "projection_spacing": 20, "augmentation": {"rotation": 4, "mirror": 1.0}},
+        {"pairs": "online", "projection_spacing": 20, "augmentation": {"rotation": 4}},
         {"pairs": "offline", "xray_augmentation": {"flip_probability": 1.0}},
     ],
 )

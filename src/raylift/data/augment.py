@@ -1,7 +1,7 @@
 """Augmentation of a CT scan as one continuous warp of space, evaluated wherever a grid needs it.
 
 X-rays are projected from the warped scan, so they and the target stay a true pair. A warp maps a point of the
-new patient to the point of the old one whose tissue it takes: mirroring, rotation, scaling and shift about the
+new patient to the point of the old one whose tissue it takes: rotation, scaling and shift about the
 isocentre, then a smooth elastic displacement. The new scan ends in planes, like every scan, wherever the old one's
 ends come to lie.
 """
@@ -63,8 +63,6 @@ class Warp:
         cut = torch.rand(4, generator=generator)
         low = -160.0 + 60 * float(cut[1]) if cut[0] < settings.truncation else -math.inf
         high = 160.0 - 60 * float(cut[3]) if cut[2] < settings.truncation else math.inf
-        if float(torch.rand(1, generator=generator)) < settings.mirror:
-            matrix = matrix * torch.tensor([-1.0, 1.0, 1.0], dtype=torch.float64)
         return cls(matrix, shift, controls, gain, (low, high))
 
     def density(self, hu: Tensor, source: VolumeGrid, grid: VolumeGrid, isocentre: Tensor) -> Tensor:

@@ -28,15 +28,14 @@ def familiarise(recipe: Recipe, dataset: PreparedDataset) -> Familiarity | None:
             "projection_spacing": max(SPACING, recipe.data.projection_spacing),
             # Swapped sides are what a film hung the wrong way round shows, and strange.
             "xray_augmentation": XrayAugmentationPart(),
-            "augmentation": AugmentationPart(
-                **{name: SHARE * value for name, value in given.items()} | {"mirror": 0.0}
-            ),
+            "augmentation": AugmentationPart(**{name: SHARE * value for name, value in given.items()}),
         }
     )
     source = OnlinePairs if settings.pairs == "online" else OfflinePairs
     pairs = source(dataset, cases, recipe.view_list, settings, torch.device("cpu"), recipe.train.seed)
     if isinstance(pairs, OnlinePairs):
-        pairs.fine_grid = VolumeGrid.cube((0, 0, 0), dataset.cube_mm, 2)  # volumes are not looked at
+        # Volumes are not looked at.
+        pairs.grid, pairs.fine_grid = (VolumeGrid.cube((0, 0, 0), dataset.cube_mm, edge) for edge in (1, 2))
     images: list[torch.Tensor] = []
     views: list[View] = []
     patients: list[int] = []
