@@ -81,6 +81,7 @@ def main() -> None:
         "--first", nargs=2, metavar=("RECIPE", "PREPARED"), help="begin with another recipe's weights, trained likewise"
     )
     parser.add_argument("--set", action="append", default=[], help="key=value, as for raylift train")
+    parser.add_argument("--only", metavar="PATTERN", help="train without this source alone: run several side by side")
     parser.add_argument("--refine", action="store_true", help="score refined volumes too")
     parser.add_argument("--calibrate", type=Path, help="weights whose doubt is to be made right")
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -93,16 +94,22 @@ def main() -> None:
     check_sources(patterns, dataset.names("all"))
     if recipe.data.split != "train":
         raise SystemExit("a recipe that trains on every case leaves none out: --set data.split=train")
+    if options.only and options.only not in patterns:
+        raise SystemExit(f"--only {options.only} is not among the sources")
     if options.calibrate and not load_weights(options.calibrate).info["recipe"]["network"].get("doubt"):
         raise SystemExit(f"--calibrate {options.calibrate}: tells no doubt")
     rows, scores, doubts = [], list[dict[str, float]](), list[tuple[np.ndarray, np.ndarray]]()
     for number, pattern in enumerate(patterns):
+        if options.only not in (None, pattern):
+            continue
         folder, title, begin_with = options.output / f"fold-{number}", f"without {pattern}", None
         if first is not None:
             data = fold(first[1], pattern, folder / "first-data")
             begin_with = trained(first[0], data, folder / "first", f"{title}, first").weights
         data = fold(dataset, pattern, folder / "data")
         reconstructor = trained(recipe, data, folder / "run", title, begin_with)
+        if options.only:
+            return
         for case in data.cases("validation"):
             xrays = stored_xrays(data, case, reconstructor.mapping.views)
             made = reconstructor(xrays)
