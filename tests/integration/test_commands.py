@@ -256,7 +256,8 @@ def test_any_views_with_doubt(prepared: Path, xrays: tuple[Path, Any], tmp_path:
     one = raylift_json("evaluate", run, "--data", prepared, "--views", "90", "-o", tmp_path / "report")
     assert {"coverage_95", "strangeness"} <= set(one["cases"][0])
     picture(tmp_path / "report" / "reliability.png")
-    made = raylift_json("reconstruct", xrays[0], "-o", tmp_path / "volume.nii.gz", "--weights", run)
+    raylift("ensemble", run, run, "-o", tmp_path / "both")
+    made = raylift_json("reconstruct", xrays[0], "-o", tmp_path / "volume.nii.gz", "--weights", tmp_path / "both")
     doubt, volume = read_volume(made["doubt"]), read_volume(made["volume"])
     assert Path(made["doubt"]).name == "volume-doubt.nii.gz"
     assert doubt.grid == volume.grid
