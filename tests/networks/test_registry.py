@@ -93,4 +93,5 @@ def test_available_lists_the_registry_without_torch() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code, networks.registry.__file__], capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == [*NETWORKS, "False"]
+    shipped = [name for name in NETWORKS if name != "tiny"]  # which a fixture of other tests adds
+    assert done.stdout.split() == [*shipped, "False"]
