@@ -1,4 +1,4 @@
-"""SSIM and PSNR of one set of weights against the number of views, on patients seen and not seen.
+"""SSIM, PSNR and coverage of one set of weights against the number of views, on patients seen and not seen.
 
 python benchmarks/views.py PREPARED WEIGHTS -o views.png      # a dataset with --views 0,45,90,135,180,225,270,315
 
@@ -15,13 +15,22 @@ import numpy as np
 
 from raylift import Reconstructor
 from raylift.cli.console import print_table, progress_bar
-from raylift.data.dataset import PreparedDataset
+from raylift.data.dataset import Case, PreparedDataset
+from raylift.evaluation.doubt import coverage, offsets
 from raylift.evaluation.methods import score_case, stored_xrays
 from raylift.geometry import View
+from raylift.reconstruction import Reconstruction
 from raylift.weights import seen_cases
 
 ORDER = (0.0, 90.0, 45.0, 135.0, 180.0, 270.0, 225.0, 315.0)
 SHOWN = {"ssim": "SSIM", "psnr": "PSNR (dB)"}
+
+
+def measure(made: Reconstruction, case: Case, widths: list[float] | None) -> dict[str, float]:
+    """The scores of a volume, and the share of its voxels inside of the intervals that the doubt says."""
+    scores = score_case(made.volume, case, "hu")
+    doubt = {} if made.doubt is None else coverage(*offsets(made.volume, made.doubt, case.truth), widths)
+    return {name: scores[name] for name in SHOWN} | doubt
 
 
 def main() -> None:
@@ -34,30 +43,27 @@ def main() -> None:
     dataset, reconstructor = PreparedDataset(options.prepared), Reconstructor.from_pretrained(options.weights)
     rows, curves = [], {}
     seen = seen_cases(reconstructor.weights.info)
+    widths = reconstructor.weights.info.get("doubt", {}).get("widths")
     for title, wanted in (("not seen", False), ("seen", True)):
         cases = [dataset.case(name) for name in dataset.names("all") if (name in seen) == wanted]
-        means: list[list[float]] = []
         if not cases:
             continue
+        means: list[dict[str, float]] = []
         with progress_bar(title) as bar:
             for count in range(1, len(ORDER) + 1):
-                views = [View(angle) for angle in ORDER[:count]]
-                scores = [
-                    score_case(
-                        reconstructor(stored_xrays(dataset, case, views), refine=options.refine).volume, case, "hu"
-                    )
-                    for case in cases
-                ]
-                means.append([float(np.mean([score[name] for score in scores])) for name in SHOWN])
-                numbers = zip(SHOWN.values(), means[-1], strict=True)
-                rows.append({"patients": title, "views": count, **{name: f"{value:.3f}" for name, value in numbers}})
+                views, found = [View(angle) for angle in ORDER[:count]], []
+                for case in cases:
+                    made = reconstructor(stored_xrays(dataset, case, views), refine=options.refine)
+                    found.append(measure(made, case, widths))
+                means.append({name: float(np.mean([one[name] for one in found])) for name in found[0]})
+                rows.append({"patients": title, "views": count} | {k: f"{v:.3f}" for k, v in means[-1].items()})
                 bar(f"{count} views", count, len(ORDER))
-        curves[title] = np.array(means)
+        curves[title] = means
     print_table(rows)
     figure, axes = plt.subplots(1, len(SHOWN), figsize=(9, 3.4), layout="constrained")
-    for axis, k, label in zip(axes, range(len(SHOWN)), SHOWN.values(), strict=True):
+    for axis, (name, label) in zip(axes, SHOWN.items(), strict=True):
         for title, means in curves.items():
-            axis.plot(range(1, len(ORDER) + 1), means[:, k], "o-", markersize=3, label=title)
+            axis.plot(range(1, len(ORDER) + 1), [one[name] for one in means], "o-", markersize=3, label=title)
         axis.set(xlabel="views", ylabel=label)
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
