@@ -58,6 +58,9 @@ def trained(
     reconstructor = Reconstructor.from_pretrained(run)
     if seen_cases(reconstructor.weights.info) & set(data.names("validation")):
         raise SystemExit(f"{run} has seen patients that it is to be scored on: give another folder to -o")
+    begun_with = reconstructor.weights.info["training"].get("begun_with", {}).get("sha256")
+    if begun_with != (begin_with and begin_with.info["sha256"]):
+        raise SystemExit(f"{run} began with other weights: give another folder to -o")
     return reconstructor
 
 

@@ -15,6 +15,7 @@ from helpers import Known, describe_tiny, known_weights, random_weights
 from raylift import alignment
 from raylift.drr.projector import project_volume
 from raylift.errors import BadInput, WrongUsage
+from raylift.familiarity import Familiarity
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.reconstruction import Reconstruction, Reconstructor, reproject
 from raylift.volumes import Volume, hu_to_unit, unit_to_hu
@@ -226,10 +227,24 @@ def test_wrong_unit(images: np.ndarray, wrong: Geometry) -> None:
         known(0.5)(xray_set(images, geometry=wrong))
 
 
+def test_a_unit_in_centimetres(images: np.ndarray) -> None:
+    info = describe_tiny()
+    info["recipe"]["data"] |= {"any_geometry": 0.1}
+    chosen = Reconstructor(known_weights(Known(0.5), info), "cpu")
+    assert chosen(xray_set(images, geometry=Geometry.preset("x2ct", 64))).volume.array.mean() == pytest.approx(0)
+    with pytest.raises(BadInput, match="the source stands in the volume; give it in mm"):
+        chosen(xray_set(images, geometry=Geometry(160.0, 180.0, 43.0, 64)))
+
+
+def test_no_files() -> None:
+    with pytest.raises(BadInput, match="X-rays: none; give at least one"):
+        known(0.5)([], views=[])
+
+
 def test_arrays_that_are_no_xrays(images: np.ndarray) -> None:
     holed = images.copy()
     holed[0, 3, 3] = np.nan
-    for wrong in (images[0], images[:, :, :60], holed):
+    for wrong in (images[0], images[:, :, :60], holed, images[:, :0, :0]):
         with pytest.raises(BadInput, match="X-rays"):
             known(0.5)(wrong)
 
@@ -321,6 +336,20 @@ def test_a_picture_is_hung_for_reading_whatever_its_angle(tmp_path: Path, views:
     frontal, lateral = known(0.0, 0.3, 0.0)(files, views).volume.array, known(0.0, 0.0, 0.3)(files, views).volume.array
     assert (np.diff(frontal[32, 32, 4:-4]) > 0).all()
     assert (np.diff(lateral[32, 4:-4, 32]) > 0).all()
+
+
+def test_strange_xrays_are_flagged(images: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    patients = np.concatenate([images + rng.normal(0, 0.1, images.shape).astype(np.float32) for _ in range(8)])
+    familiarity = Familiarity.fit(patients, VIEWS * 8, [k // 2 for k in range(16)])
+    chosen = Reconstructor(replace(known_weights(Known(0.1)), familiarity=familiarity), "cpu")
+    alike, other = chosen(xray_set(images)), chosen(xray_set(images[:, ::-1].copy()))
+    assert alike.strangeness is not None
+    assert other.strangeness is not None
+    assert alike.strangeness < 1 < other.strangeness
+    assert not any("do not trust" in note for note in alike.notes)
+    assert any("do not trust" in note for note in other.notes)
+    assert f"{other.strangeness:.1f} times as far from the training" in other.trust
 
 
 def test_refining_and_aligning_are_what_they_say(images: np.ndarray) -> None:

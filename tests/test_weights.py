@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from helpers import describe_tiny, random_weights
 from raylift.errors import BadInput, WrongUsage
+from raylift.familiarity import Familiarity
 from raylift.geometry import Geometry, View
 from raylift.networks.registry import NETWORKS, available
 from raylift.weights import (
@@ -200,6 +202,16 @@ def test_devices_that_do_not_compute_here(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(b"damaged")], ids=["missing", "other"])
+def test_what_xrays_looked_like_belongs_to_the_weights(tmp_path: Path, damage: Callable[[Path], Any]) -> None:
+    info, patients = describe_tiny(), np.random.default_rng(0).uniform(0, 6, (4, 64, 64)).astype(np.float32)
+    familiarity = Familiarity.fit(patients, [View(0.0), View(90.0)] * 2, [0, 0, 1, 1])
+    save_weights(build_mapping(info), info, tmp_path, familiarity)
+    assert load_weights(tmp_path).familiarity is not None
+    damage(tmp_path / "familiarity.safetensors")
+    assert "missing, or not the one of weights.safetensors" in refused(tmp_path)
+
+
 class TestEnsemble:
     def test_answers_with_the_mean(self, tmp_path: Path) -> None:
         each = [load_weights(random_weights(tmp_path / "one"))]
@@ -214,11 +226,44 @@ class TestEnsemble:
         assert float((a - b).abs().mean()) > 0.01
         assert torch.allclose(mean, (a + b) / 2, atol=2e-3)  # half precision
 
-    def test_of_other_recipes(self, saved: Path, folder: Path) -> None:
-        edit(folder, lambda info: info["recipe"].update(views=[0.0, 45.0]))
+    def test_answers_together_in_each_pass(self, tmp_path: Path) -> None:
+        info = describe_tiny()
+        info["recipe"]["network"] |= {"name": "unet", "feature_size": 4, "passes": 2, "doubt": True}
+        each = []
+        for seed in (0, 1):
+            torch.manual_seed(seed)
+            save_weights(build_mapping(info), info, tmp_path / str(seed))
+            each.append(load_weights(tmp_path / str(seed)))
+        combine_weights(each, tmp_path / "both")
+        both, xrays = load_weights(tmp_path / "both"), torch.rand(1, 2, 64, 64)
+
+        def mean(lifted: torch.Tensor) -> torch.Tensor:
+            return (each[0].mapping.network(lifted) + each[1].mapping.network(lifted)) / 2
+
+        with torch.no_grad():
+            expected = each[0].mapping.translate(mean, xrays, None, None, 2)
+            assert torch.allclose(both.mapping(xrays), expected, atol=0.02)
+            assert not torch.allclose(both.mapping(xrays), each[0].mapping(xrays), atol=0.2)
+
+    @pytest.mark.parametrize(
+        "change", [{"views": [0.0, 45.0]}, {"data": {"opposite_views": False}}], ids=["views", "data"]
+    )
+    def test_of_other_recipes(self, saved: Path, folder: Path, change: dict[str, Any]) -> None:
+        edit(folder, lambda info: info["recipe"].update(change))
         with pytest.raises(BadInput, match="something else"):
             combine_weights([load_weights(saved), load_weights(folder)], folder.parent / "both")
         assert not (folder.parent / "both").exists()
+
+    def test_of_recipes_that_say_the_same_otherwise(self, saved: Path, folder: Path) -> None:
+        edit(folder, lambda info: info["recipe"].update(views=["ap", "lateral-right"]))
+        edit(folder, lambda info: info["recipe"]["network"].pop("passes"))
+        combine_weights([load_weights(saved), load_weights(folder)], folder.parent / "both")
+        assert load_weights(folder.parent / "both").info["members"] == 2
+
+    def test_in_place_of_a_member(self, saved: Path, folder: Path) -> None:
+        with pytest.raises(WrongUsage, match="already"):
+            combine_weights([load_weights(saved), load_weights(folder)], folder)
+        assert "members" not in load_weights(folder).info
 
     def test_of_one(self, saved: Path) -> None:
         with pytest.raises(WrongUsage, match="two"):

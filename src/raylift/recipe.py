@@ -239,8 +239,9 @@ class Recipe(Part):
         said = self.network.passes > 1 or self.network.doubt or self.aggregation != "concatenate"
         if takes == "images" and said:
             raise ValueError(f"passes, doubt and aggregation are not for {self.network.name}, which takes images")
-        if self.network.doubt and not isinstance(self.objective, PairedObjectivePart):
-            raise ValueError("doubt needs the objective paired")
+        paired = self.objective if isinstance(self.objective, PairedObjectivePart) else None
+        if self.network.doubt and not (paired and paired.doubt):
+            raise ValueError("network.doubt is learned by the objective paired, with a weight of doubt")
         if (self.data.any_views or self.data.any_geometry) and self.data.pairs == "offline":
             raise ValueError("any_views and any_geometry need pairs that are made online")
         if self.data.any_views and self.aggregation == "concatenate":

@@ -200,7 +200,12 @@ class Reconstructor:
         given = self.mapping.views if views is None else _parse_views(views)
         if isinstance(xrays, np.ndarray):
             images = np.ascontiguousarray(xrays, np.float32)
-            if images.ndim != 3 or images.shape[1] != images.shape[2] or not np.isfinite(images).all():
+            if (
+                images.ndim != 3
+                or not images.size
+                or images.shape[1] != images.shape[2]
+                or not np.isfinite(images).all()
+            ):
                 raise BadInput("X-rays", f"an array {images.shape}", "give finite numbers (N, rows, rows)")
             if len(images) != len(given):
                 raise BadInput(f"{len(images)} X-rays", f"{len(given)} views given", "give one view per X-ray")
@@ -224,6 +229,9 @@ class Reconstructor:
                 f"taken with {_unit_text(unit)}, the weights are for {_unit_text(ours)}",
                 "use other weights",
             )
+        cube = self.mapping.grid
+        if not unit.parallel and unit.sad <= cube.shape[0] * cube.spacing[0] / 2**0.5:
+            raise BadInput("X-rays", f"taken with {_unit_text(unit)}: the source stands in the volume", "give it in mm")
         order = list(range(len(xrays.views))) if data.get("any_views") else self._ordered(xrays.views, data)
         images, pixels = xrays.images[order], self.geometry.pixels
         if unit.pixels > pixels:

@@ -70,8 +70,8 @@ def refine(
     x₀ + s z, clipped to the window. A projects, y are the X-rays with the mean ȳ, σ is `NOISE`, s is `ALIKE` times the
     `doubt` or, where that is not given, the `uncertainty` of the start x₀, and |∇x| is smoothed below `EDGE`; sums
     count as over `PIXELS` pixels and voxels of `VOXEL_MM`. It ends after `ITERATIONS`, where X-rays are explained but
-    for noise, or at the time limit. If the X-rays agree no better with the result, or it is not finite, the volume is
-    returned as it was given, clipped.
+    for noise, at the time limit, or where an iteration ends further from the X-rays than the start, or not finite: then
+    the one before it counts, and before the first the volume as it was given, clipped.
 
     Args:
         volume: Hounsfield units (z, y, x) on a cube centred on the isocentre, or on the origin where it is not known.
@@ -114,7 +114,7 @@ def refine(
             return float(residual(box()).abs().mean())
 
     before = after = error()
-    best, iterations = volume.array, 0
+    last, iterations = volume.array, 0
     optimiser = torch.optim.LBFGS([z], max_iter=1, history_size=8, line_search_fn="strong_wolfe",
                                   tolerance_grad=0, tolerance_change=0)  # fmt: skip
     for done in range(1, ITERATIONS + 1):
@@ -125,9 +125,9 @@ def refine(
         if not reached <= before:  # or not a number
             break
         after, iterations = reached, done
-        best = unit_to_hu(box().detach().numpy()[system.inside])
+        last = unit_to_hu(box().detach().numpy()[system.inside])
         progress(f"error {after:.1%}", done, ITERATIONS)
-    return Refined(Volume(best, volume.grid), before, after, iterations)
+    return Refined(Volume(last, volume.grid), before, after, iterations)
 
 
 def surround(volume: Volume, system: System) -> np.ndarray:

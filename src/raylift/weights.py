@@ -22,7 +22,8 @@ from raylift.geometry import Geometry, View
 from raylift.networks.ensemble import Ensemble
 from raylift.networks.exported import SUFFIXES, Exported, check_ending, export
 from raylift.networks.mapping import XRAY_SCALE, Mapping
-from raylift.volumes import WATER_MU, WINDOW, replacing, replacing_together, write_json
+from raylift.recipe import Recipe
+from raylift.volumes import WATER_MU, WINDOW, replacing_together, write_json
 
 EMBEDDED = Path(__file__).parent / "pretrained"  # a folder for each set of weights that comes with Raylift
 DEFAULT = "chest-64"
@@ -91,13 +92,13 @@ def save_weights(mapping: Mapping, info: dict[str, Any], folder: Path, familiari
         The safetensors file.
     """
     path = folder / "weights.safetensors"
-    with replacing(path) as temporary:
-        save_model(mapping.network, str(temporary))  # a tensor that the network holds twice is written once
-    info = {**info, "sha256": _digest(path)}
-    if familiarity is not None:
-        familiarity.save(folder / FAMILIARITY)
-        info["familiarity_sha256"] = _digest(folder / FAMILIARITY)
-    write_json(info, folder / "weights.json")
+    with replacing_together(folder) as temporary:
+        save_model(mapping.network, str(temporary / path.name))  # a tensor that the network holds twice is written once
+        info = {**info, "sha256": _digest(temporary / path.name)}
+        if familiarity is not None:
+            familiarity.save(temporary / FAMILIARITY)
+            info["familiarity_sha256"] = _digest(temporary / FAMILIARITY)
+        write_json(info, temporary / "weights.json")
     return path
 
 
@@ -115,10 +116,12 @@ def combine_weights(several: Sequence[Weights], folder: Path) -> Path:
 
     Raises:
         BadInput: they differ in more than that, or are ensembles or exported already.
-        WrongUsage: there are not two.
+        WrongUsage: there are not two, or the folder holds weights or a run already.
     """
     if len(several) < 2:
         raise WrongUsage("an ensemble has at least two members: give several weights")
+    if (folder / "weights.safetensors").exists() or (folder / "recipe.yaml").exists():
+        raise WrongUsage(f"{folder} holds weights or a run already: name another folder")
     first, same = several[0], ("geometry", "voxels", "cube_mm", "normalisation")
     for one in several:
         if isinstance(one.mapping.network, (Exported, Ensemble)):
@@ -137,9 +140,18 @@ def combine_weights(several: Sequence[Weights], folder: Path) -> Path:
 
 
 def _kind(weights: Weights) -> dict[str, Any]:
-    """What of a recipe decides which network it trains, and what that takes."""
-    recipe = weights.info["recipe"]
-    return {key: recipe.get(key) for key in ("views", "lift", "aggregation", "network")}
+    """What of a recipe decides which network it trains, and which X-rays that takes."""
+    try:
+        recipe = Recipe.model_validate(weights.info["recipe"])
+    except ValueError:
+        raise BadInput(weights.path, "its recipe is not one of this version", "train it anew") from None
+    data = recipe.data
+    return {
+        "views": recipe.view_list,
+        **recipe.model_dump(include={"lift", "aggregation"}),
+        "network": recipe.network.model_dump(exclude={"checkpointing"}),
+        "takes": (data.pairs, data.opposite_views, data.any_views > 0, data.any_geometry > 0),
+    }
 
 
 def export_weights(weights: Weights, path: Path) -> float:

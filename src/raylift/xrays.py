@@ -123,6 +123,8 @@ def read_radiographs(files: Sequence[str | Path], views: Sequence[View], geometr
     Raises:
         BadInput: a file is unusable or not of the view given, or files and views differ in number.
     """
+    if not files:
+        raise BadInput("X-rays", "none", "give at least one")
     if len(files) != len(views):
         raise BadInput(f"{len(files)} X-rays", f"{len(views)} views given", "give one view per X-ray with --views")
     images, taken, notes = [], [], []

@@ -249,6 +249,7 @@ COMMANDS = {
     "reconstruct": ("none",),
     "train": (RECIPE, "--data", "none"),
     "evaluate": ("none", "--data", "none"),
+    "ensemble": ("none", "none"),
     "data": ("prepare", "none"),
 }
 

@@ -18,7 +18,10 @@ from raylift.recipe import AugmentationPart, DataPart, XrayAugmentationPart
 
 CPU = torch.device("cpu")
 VIEWS = (View(0.0), View(90.0))
-WILD = AugmentationPart(rotation=12, scaling=0.1, shift=25, elastic=5, intensity=0.1, truncation=0.2)
+WILD = AugmentationPart(
+    rotation=12, scaling=0.1, shift=25, elastic=5, intensity=0.1, truncation=0.2,
+    lung=90, soft_tissue=25, bone=0.25, opacities=1,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -52,6 +52,17 @@ def test_half_an_opacity_replaces_half_of_the_air() -> None:
     assert changed.max().item() == pytest.approx((LUNG + 900) / 2, abs=0.1)
 
 
+def test_an_opacity_fills_lung_that_is_thinned_too() -> None:
+    """Lungs vary from voxel to voxel, and what the curve makes as thin as air is filled all the same."""
+    lung = 150 + 40 * torch.randn(GRID.shape, generator=torch.Generator().manual_seed(0))
+    changed = Tissue(_curve(-90.0, 0.0, 0.0), (ball(),)).change(lung.clone(), GRID)
+    inside = torch.from_numpy(
+        np.linalg.norm((GRID.points() - (20.0, -15.0, 12.0)) / (12.0, 20.0, 24.0), axis=-1) < 0.98
+    )
+    assert (changed[inside] > 800).float().mean() > 0.97
+    assert changed[~inside].mean() < 100
+
+
 @pytest.mark.parametrize("density", [0.0, WATER, 1800.0])
 def test_what_is_not_lung_stays(density: float) -> None:
     changed = Tissue(None, (ball(),)).change(torch.full(GRID.shape, density), GRID)

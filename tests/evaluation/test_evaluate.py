@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,18 @@ def test_what_does_not_fit(dataset: PreparedDataset, tmp_path: Path) -> None:
     with pytest.raises(WrongUsage, match="paper"):
         evaluate(constant(0.25), dataset, "validation", "papre", tmp_path / "report")
     assert not (tmp_path / "report").exists()
+
+
+def test_a_damaged_case_leaves_the_report_of_before(dataset: PreparedDataset, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(dataset.folder, damaged)
+    evaluate(constant(0.25), PreparedDataset(damaged), "train", "hu", tmp_path / "report")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "report").iterdir()}
+    second = PreparedDataset(damaged).names("train")[1]
+    (damaged / "cases" / second / "xrays.mha").write_bytes(b"damaged")
+    with pytest.raises(BadInput, match="xrays"):
+        evaluate(constant(0.5), PreparedDataset(damaged), "train", "hu", tmp_path / "report")
+    assert {file.name: file.read_bytes() for file in (tmp_path / "report").iterdir()} == before
 
 
 def test_refined_volumes_agree_with_their_xrays(dataset: PreparedDataset, tmp_path: Path) -> None:

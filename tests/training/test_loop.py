@@ -31,7 +31,7 @@ from raylift.recipe_files import load_recipe, parse_recipe
 from raylift.training.checkpoint import Checkpoints
 from raylift.training.loop import Run, learning_rate, train
 from raylift.volumes import hu_to_unit
-from raylift.weights import load_weights, seen_cases
+from raylift.weights import load_weights, seen_cases, store_calibration
 
 HERE = Path(__file__).parent
 PAPER = {"name": "paper", "g_updates": 2}
@@ -178,7 +178,7 @@ def test_one_process_at_a_time(tiny: Path, tmp_path: Path) -> None:
     files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     lock = FileLock(folder / "checkpoints" / ".lock-0")
     with lock, pytest.raises(WrongUsage, match="another process trains"):
-        train(recipe(steps=1), tiny, folder, resume=True)
+        train(recipe(steps=2), tiny, folder, resume=True)
     assert files == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     train(recipe(steps=2), tiny, folder, resume=True)
 
@@ -347,6 +347,11 @@ def test_views_the_dataset_does_not_hold(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="45"):
         train(chosen, tiny, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    with pytest.raises(BadInput, match="45"):
+        train(
+            chosen, tiny, tmp_path / "run", begin_with=load_weights(train(recipe(steps=1), tiny, tmp_path / "a").folder)
+        )
+    assert not (tmp_path / "run").exists()
 
 
 class TestResume:
@@ -378,9 +383,12 @@ class TestResume:
 
     def test_of_a_finished_run_changes_nothing(self, tiny: Path, tmp_path: Path) -> None:
         train(recipe(), tiny, tmp_path)
-        before = outcome(tmp_path)
+        store_calibration(load_weights(tmp_path), {"factor": 0.5})
+        before, described = outcome(tmp_path), (tmp_path / "weights.json").read_text()
         train(recipe(), tiny, tmp_path, resume=True)
-        assert outcome(tmp_path) == before
+        assert (outcome(tmp_path), (tmp_path / "weights.json").read_text()) == (before, described)
+        assert train(recipe(steps=7), tiny, tmp_path, resume=True).step == 7
+        assert "doubt" not in load_weights(tmp_path).info
 
     def test_of_nothing_starts(self, tiny: Path, tmp_path: Path) -> None:
         train(recipe(), tiny, tmp_path / "straight")

@@ -171,6 +171,8 @@ def reconstruct(
             write_volume(made.doubt, folder / doubted.name)
         montage(None, made.volume, named + again, folder / preview.name, stem)
         write_json(report, folder / account.name)
+    if made.doubt is None:  # one of an earlier volume here would be taken for this one's
+        doubted.unlink(missing_ok=True)
     if as_json:
         print_json(report)
         return
@@ -276,6 +278,7 @@ def calibrate(
 
     Example: raylift calibrate runs/any-views --data prepared --split validation
     """
+    from raylift.cli.parsing import check_output
     from raylift.data.dataset import PreparedDataset
     from raylift.evaluation.doubt import LEVELS
     from raylift.evaluation.doubt import calibrate as run
@@ -283,6 +286,7 @@ def calibrate(
     from raylift.weights import store_calibration
 
     reconstructor = Reconstructor.from_pretrained(weights, device)
+    check_output(reconstructor.weights.path)
     with progress_bar("calibrating") as bar:
         found = run(reconstructor, PreparedDataset(data), split, bar)
     store_calibration(reconstructor.weights, found)
@@ -298,7 +302,7 @@ def ensemble(
     weights: Annotated[list[Path], typer.Argument(help="Two or more weights of one recipe: runs, folders or files.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the weights.")],
 ) -> None:
-    """Let several trainings of one recipe answer together: one set of weights, whose volume is the mean of theirs.
+    """Let several trainings of one recipe answer together, by the mean in each pass, as one set of weights.
 
     Seeds, or patients, may differ between them. Doubt is to be calibrated anew.
 

@@ -94,10 +94,10 @@ class Tissue:
         Returns:
             The like, in new memory or in that of `density`.
         """
+        for opacity in self.opacities:  # before the curve, which may make thin lung as thin as free air
+            _paint(opacity, density, grid)
         if self.curve is not None:
             density = self.curve.to(density.device)[density.round().clamp_(0, DENSEST - 1).long()]
-        for opacity in self.opacities:
-            _paint(opacity, density, grid)
         return density
 
 

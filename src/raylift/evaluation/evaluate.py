@@ -11,10 +11,11 @@ from raylift.data.dataset import PreparedDataset
 from raylift.evaluation.doubt import coverage, draw_reliability, offsets
 from raylift.evaluation.figures import montage
 from raylift.evaluation.methods import check_cubes, clinical_case, mean_volume, score_case, stored_xrays
+from raylift.evaluation.protocols import find_protocol
 from raylift.evaluation.report import CaseResult, write_report
 from raylift.geometry import View
 from raylift.reconstruction import Reconstructor
-from raylift.volumes import Volume, unit_to_hu
+from raylift.volumes import Volume, replacing_together, unit_to_hu
 from raylift.weights import seen_cases
 
 BASELINE = "mean volume"
@@ -51,42 +52,44 @@ def evaluate(
     Raises:
         BadInput: the dataset's cubes, views or unit are not those of the weights.
     """
+    find_protocol(protocol)
     check_cubes(dataset, reconstructor)
     baseline = mean_volume(dataset) if len(dataset.splits.get("train", [])) > 1 else None
     results, images, errors = [], [], list[tuple[np.ndarray, np.ndarray]]()
-    widths = reconstructor.weights.info.get("doubt", {}).get("widths")
-    cases = dataset.cases(split)
-    for done, case in enumerate(cases, 1):
-        xrays = stored_xrays(dataset, case, views or reconstructor.mapping.views)
-        made = reconstructor(xrays, refine=refine)
-        extra = {"reprojection_error": made.reprojection_error, **clinical_case(made.volume, case)}
-        if made.refined is not None:
-            extra["error_with_surroundings"] = made.refined.error_after
-        if made.strangeness is not None:
-            extra["strangeness"] = made.strangeness
-        if made.doubt is not None:
-            errors.append(offsets(made.volume, made.doubt, case.truth))
-            extra |= coverage(*errors[-1], widths)
-        results.append(CaseResult(case.name, score_case(made.volume, case, protocol), extra=extra))
-        if baseline is not None:
-            mean = Volume(unit_to_hu(baseline(case)), case.truth.grid)
-            metrics = score_case(mean, case, protocol)
-            results.append(CaseResult(case.name, metrics, BASELINE, clinical_case(mean, case)))
-        named = [(view.name, image) for view, image in zip(xrays.views, xrays.images, strict=True)]
-        images.append(montage(case.truth, made.volume, named, folder / f"{case.name}.png", case.name))
-        progress(case.name, done, len(cases))
-    refined = " Volumes were refined." if refine else ""
-    notes = [f"Weights {reconstructor.weights.info['sha256'][:12]}, split {split} of {dataset.folder.name}.{refined}"]
     info = reconstructor.weights.info
-    names = {case.name for case in cases}
-    if seen := seen_cases(info) & names:
-        notes.append(f"The weights were trained on {len(seen)} of these cases: their scores say nothing of new ones.")
-    if errors and (fitted := set(info.get("doubt", {}).get("cases", ())) & names):
-        notes.append(f"The doubt was calibrated on {len(fitted)} of these cases, so their coverage had to be right.")
-    if errors and refine:
-        notes.append("The doubt is that of the network's volumes, before refinement, beside the errors after it.")
-    if errors:
-        error, deviation = (np.concatenate(parts) for parts in zip(*errors, strict=True))
-        images.insert(0, draw_reliability(error, deviation, folder / "reliability.png", f"doubt, {split}"))
-    write_report(results, protocol, folder, f"Evaluation on {split}", notes, images)
+    widths = info.get("doubt", {}).get("widths")
+    cases = dataset.cases(split)
+    with replacing_together(folder) as parts:
+        for done, case in enumerate(cases, 1):
+            xrays = stored_xrays(dataset, case, views or reconstructor.mapping.views)
+            made = reconstructor(xrays, refine=refine)
+            extra = {"reprojection_error": made.reprojection_error, **clinical_case(made.volume, case)}
+            if made.refined is not None:
+                extra["error_with_surroundings"] = made.refined.error_after
+            if made.strangeness is not None:
+                extra["strangeness"] = made.strangeness
+            if made.doubt is not None:
+                errors.append(offsets(made.volume, made.doubt, case.truth))
+                extra |= coverage(*errors[-1], widths)
+            results.append(CaseResult(case.name, score_case(made.volume, case, protocol), extra=extra))
+            if baseline is not None:
+                mean = Volume(unit_to_hu(baseline(case)), case.truth.grid)
+                metrics = score_case(mean, case, protocol)
+                results.append(CaseResult(case.name, metrics, BASELINE, clinical_case(mean, case)))
+            named = [(view.name, image) for view, image in zip(xrays.views, xrays.images, strict=True)]
+            images.append(montage(case.truth, made.volume, named, parts / f"{case.name}.png", case.name))
+            progress(case.name, done, len(cases))
+        refined = " Volumes were refined." if refine else ""
+        notes = [f"Weights {info['sha256'][:12]}, split {split} of {dataset.folder.name}.{refined}"]
+        names = {case.name for case in cases}
+        if seen := len(seen_cases(info) & names):
+            notes.append(f"The weights were trained on {seen} of these cases: their scores say nothing of new ones.")
+        if errors and (fitted := len(set(info.get("doubt", {}).get("cases", ())) & names)):
+            notes.append(f"The doubt was calibrated on {fitted} of these cases, so their coverage had to be right.")
+        if errors and refine:
+            notes.append("The doubt is that of the network's volumes, before refinement, beside the errors after it.")
+        if errors:
+            error, deviation = (np.concatenate(each) for each in zip(*errors, strict=True))
+            images.insert(0, draw_reliability(error, deviation, parts / "reliability.png", f"doubt, {split}"))
+        write_report(results, protocol, parts, f"Evaluation on {split}", notes, images)
     return results

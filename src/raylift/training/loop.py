@@ -141,29 +141,30 @@ class Run:
         self.means = Means()  # of what was measured since the last row of metrics.csv
         if resume:
             self._resume()
-        if self.fabric.is_global_zero:
-            with replacing(folder / "recipe.yaml") as temporary:
-                temporary.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
 
     def _begin(self, weights: Weights | None) -> dict[str, Any] | None:
-        """Take weights over, and note in the folder which; a run that is resumed says what it began with."""
-        noted = self.folder / BEGUN_WITH
-        if noted.exists():
+        """Take weights over; a run that is resumed says what it began with."""
+        begun, noted = (self.folder / "recipe.yaml").exists(), self.folder / BEGUN_WITH
+        if begun and noted.exists():
             known: dict[str, Any] = json.loads(noted.read_text())
             if weights is None or weights.info["sha256"] != known["sha256"]:
                 raise WrongUsage(f"--resume: {self.folder} began with other weights: name them with --begin-with")
-        elif weights is not None and (self.folder / "recipe.yaml").exists():
+        elif begun and weights is not None:
             raise WrongUsage(f"--resume: {self.folder} began without other weights: leave --begin-with out")
-        if weights is None:
-            return None
-        begun = take_over(self.mapping.network, weights)
-        if self.fabric.is_global_zero:
-            write_json(begun, noted)
-        return begun
+        return None if weights is None else take_over(self.mapping.network, weights)
+
+    def _note(self) -> None:
+        """Say in the folder what is trained there."""
+        if self.begun_with is not None:
+            write_json(self.begun_with, self.folder / BEGUN_WITH)
+        with replacing(self.folder / "recipe.yaml") as temporary:
+            temporary.write_text(yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False))
 
     def train(self, progress: Progress = lambda step, steps, numbers: None) -> None:
         """Train to the recipe's last step, then write the averaged weights."""
         train = self.recipe.train
+        if self.fabric.is_global_zero:
+            self._note()
         table = Table(self.folder / "metrics.csv", self.step)
         timing = Table(self.folder / "timing.csv", self.step)
         board = SummaryWriter(str(self.folder), purge_step=self.step + 1) if self.fabric.is_global_zero else None
@@ -205,7 +206,8 @@ class Run:
                 previewed = time.monotonic()
         if board is not None:
             board.close()
-            self.write_weights()
+            if not self._written():
+                self.write_weights()
 
     def _update_g(self) -> dict[str, float]:
         """One update of g on fresh minibatches, d frozen."""
@@ -362,6 +364,11 @@ class Run:
         torch.set_rng_state(tensors["random"])
         self.step, self.batches, self.seconds = state["step"], state["batches"], state["seconds"]
         self.means.values = state["means"]
+
+    def _written(self) -> bool:
+        """Whether the folder holds the weights of this step, and perhaps their calibration, from an earlier call."""
+        described = self.folder / "weights.json"
+        return described.exists() and bool(json.loads(described.read_text())["training"]["steps"] == self.step)
 
     def write_weights(self) -> Path:
         """The averaged weights with their description, and what the X-rays looked like."""
