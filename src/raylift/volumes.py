@@ -9,7 +9,7 @@ import tempfile
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -279,12 +279,22 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_together(folder: Path) -> Iterator[Path]:
-    """A temporary folder whose files go to `folder`, in place of those of the same names, when the block ends well."""
+    """A temporary folder whose files go to `folder`, in place of those of the same names, when the block ends well.
+
+    A folder that is made for them is gone again where it does not.
+    """
+    new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=".partial") as name:
-        yield Path(name)
-        for file in sorted(Path(name).iterdir()):
-            os.replace(file, folder / file.name)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=".partial") as name:
+            yield Path(name)
+            for file in sorted(Path(name).iterdir()):
+                os.replace(file, folder / file.name)
+    except BaseException:
+        if new:
+            with suppress(OSError):  # others may have written there
+                folder.rmdir()
+        raise
 
 
 def check_writable(path: str | Path) -> Path:

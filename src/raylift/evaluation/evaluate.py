@@ -54,7 +54,6 @@ def evaluate(
     """
     find_protocol(protocol)
     check_cubes(dataset, reconstructor)
-    dataset.view_indices(views or reconstructor.mapping.views)
     baseline = mean_volume(dataset) if len(dataset.splits.get("train", [])) > 1 else None
     results, images, errors = [], [], list[tuple[np.ndarray, np.ndarray]]()
     info = reconstructor.weights.info
