@@ -69,7 +69,7 @@ class DataPart(Part):
     xray_pixels: Count = 128  # the network's X-rays; finer ones are averaged down to it
     projection_spacing: Positive = 4.0  # mm, of the warped scan that is projected
     opposite_views: bool = True  # each view is taken from its own side or the opposite one, at random
-    any_views: Probability = 0.0  # of a batch to have 1 to 8 views at any angles, else the recipe's
+    any_views: Probability = 0.0  # of a batch to have some of the recipe's views or 1 to 8 at any angles
     any_geometry: Probability = 0.0  # of a batch to be taken by any unit of `geometry.PRESETS`, else the dataset's
     augmentation: AugmentationPart = AugmentationPart()
     xray_augmentation: XrayAugmentationPart = XrayAugmentationPart()

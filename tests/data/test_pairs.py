@@ -92,8 +92,10 @@ def test_any_views_of_any_unit(marker: PreparedDataset) -> None:
 
 def test_only_some_batches_have_any_views(dataset: PreparedDataset) -> None:
     pairs = online(dataset, any_views=0.5, projection_spacing=20.0, opposite_views=False)
-    own = [pairs.batch(number, 1).views == VIEWS for number in range(12)]
-    assert 0 < sum(own) < 12
+    drawn = [pairs.batch(number, 1).views for number in range(16)]
+    assert 4 < sum(views == VIEWS for views in drawn) < 12
+    assert {views for views in drawn if len(views) == 1} >= {VIEWS[:1], VIEWS[1:]}  # each of the recipe's own, alone
+    assert any(len(views) > 1 and views != VIEWS for views in drawn)
 
 
 def test_augmented_xrays_belong_to_their_truth(dataset: PreparedDataset) -> None:

@@ -103,17 +103,25 @@ class OnlinePairs(Pairs):
         return Batch(xrays, torch.stack(truths), views, geometry, tuple(chosen))
 
     def _draw_views(self, generator: torch.Generator) -> tuple[View, ...]:
-        """The recipe's views or, with probability `any_views`, 1 to `MOST_VIEWS` at any angles."""
+        """The recipe's views or, with probability `any_views`, others.
+
+        These are half of the time some of the recipe's, a frontal one alone say, else 1 to `MOST_VIEWS` at any angles.
+        """
         settings = self.settings
-        if settings.any_views and float(torch.rand(1, generator=generator)) < settings.any_views:
+        other = settings.any_views > 0 and float(torch.rand(1, generator=generator)) < settings.any_views
+        if other and float(torch.rand(1, generator=generator)) < 0.5:
             count = int(torch.randint(1, MOST_VIEWS + 1, (1,), generator=generator))
             angles = torch.randperm(360 // ANGLE_STEP, generator=generator)[:count] * ANGLE_STEP
             return tuple(View(float(angle)) for angle in angles)
         turned = torch.rand(len(self.views), generator=generator) < 0.5
-        return tuple(
+        own = [
             view.opposite if settings.opposite_views and turn else view
             for view, turn in zip(self.views, turned.tolist(), strict=True)
-        )
+        ]
+        if not other:
+            return tuple(own)
+        count = int(torch.randint(1, max(2, len(own)), (1,), generator=generator))
+        return tuple(own[k] for k in torch.randperm(len(own), generator=generator)[:count].tolist())
 
     def _draw_geometry(self, generator: torch.Generator) -> Geometry:
         """The dataset's unit or, with probability `any_geometry`, one of the presets."""
