@@ -143,14 +143,14 @@ class TestPaired:
 
     def test_absent_where_the_weight_is_0(self) -> None:
         assert set(paired().g_terms(made(constant(0.4), constant(0.3), VIEWS))) == {"l1"}
-        every = {"l1", "l2", "ssim", "features", "projection", "transport"}
+        every = {"l1", "l2", "ssim", "features", "projection", "transport", "patches"}
         terms = paired(**dict.fromkeys(every, 1.0)).g_terms(made(constant(0.4), constant(0.3), VIEWS))
         assert set(terms) == every
 
     def test_equal_volumes_cost_nothing(self) -> None:
-        every = dict.fromkeys(("l1", "l2", "ssim", "features", "projection", "transport"), 1.0)
+        every = dict.fromkeys(("l1", "l2", "ssim", "features", "projection", "transport", "patches"), 1.0)
         terms = paired(**every).g_terms(made(volumes(1, 1), volumes(1, 1), VIEWS))
-        assert [float(term) for term in terms.values()] == pytest.approx([0] * 6, abs=2e-5)
+        assert [float(term) for term in terms.values()] == pytest.approx([0] * 7, abs=2e-5)
 
     @pytest.mark.parametrize("offset", [0.1, -0.1])
     def test_projection_of_a_constant_offset(self, offset: float) -> None:
@@ -189,7 +189,7 @@ class TestPaired:
         assert len(set(draws(1))) > 1
 
     def test_gradients_are_finite_and_downhill(self) -> None:
-        every = dict.fromkeys(("l1", "l2", "ssim", "features", "projection", "transport"), 1.0)
+        every = dict.fromkeys(("l1", "l2", "ssim", "features", "projection", "transport", "patches"), 1.0)
         objective = paired(**every)
         fake, real = volumes(2, 1).requires_grad_(), volumes(2, 2)
         torch.manual_seed(0)

@@ -2,12 +2,15 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import correlate, gaussian_filter
+from scipy.stats import wasserstein_distance
 from torch import Tensor
 
 from raylift.networks.features import FeatureExtractor
-from raylift.transport import feature_divergence, mass_divergence
+from raylift.transport import feature_divergence, mass_divergence, patch_divergence, random_filters
 
 BLUR = 0.05
 
@@ -123,3 +126,39 @@ def test_mass_gradient_pulls_towards_the_right_place() -> None:
     assert fake.grad.isfinite().all()
     price = torch.nn.functional.avg_pool3d(fake.grad, 4)[0, 0, 4, 4]
     assert price[6] < price[5] < price[4] < price[3]
+
+
+class TestPatches:
+    def test_is_the_mean_wasserstein_distance_of_the_blocks(self) -> None:
+        """By SciPy: each block's projected patches, in one dimension."""
+        fake, real = volumes(2, 1), volumes(2, 2)
+        torch.manual_seed(0)
+        filters = random_filters(3)
+        distances = [
+            wasserstein_distance(*(
+                correlate(volume[0].numpy(), direction[0].numpy(), mode="constant")[z:z + 8, y:y + 8, x:x + 8].ravel()
+                for volume in pair
+            ))
+            for pair in zip(fake, real, strict=True)
+            for direction in filters
+            for z, y, x in itertools.product((0, 8), repeat=3)
+        ]  # fmt: skip
+        assert float(patch_divergence(fake, real, filters)) == pytest.approx(np.mean(distances), rel=1e-4)
+
+    def test_a_steep_edge_in_the_next_place_is_better_than_a_blurred_one(self) -> None:
+        """Mean errors say the opposite."""
+        edge = np.zeros((16, 16, 16), np.float32)
+        edge[:, :, 4:] = 0.5
+        moved, blurred = np.roll(edge, 1, axis=2), gaussian_filter(edge, (0, 0, 1), mode="nearest")
+        moved[:, :, 0] = 0
+        real, moved_, blurred_ = (torch.from_numpy(array)[None, None] for array in (edge, moved, blurred))
+        torch.manual_seed(0)
+        filters = random_filters(16)
+        assert patch_divergence(moved_, real, filters) < 0.8 * patch_divergence(blurred_, real, filters)
+        assert (moved_ - real).abs().mean() > 1.1 * (blurred_ - real).abs().mean()
+
+    def test_directions_have_unit_length_and_no_mean(self) -> None:
+        filters = random_filters(5)
+        assert filters.shape == (5, 1, 5, 5, 5)
+        assert torch.allclose(filters.flatten(1).norm(dim=1), torch.ones(5))
+        assert torch.allclose(filters.mean((2, 3, 4)), torch.zeros(5, 1), atol=1e-6)

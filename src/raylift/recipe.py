@@ -137,6 +137,7 @@ class PairedObjectivePart(Part):
     features: NotNegative = 0.0
     projection: NotNegative = 0.0
     transport: NotNegative = 0.0
+    patches: NotNegative = 0.0
     doubt: NotNegative = 0.1  # where the network says its own
 
     @model_validator(mode="after")

@@ -13,9 +13,10 @@ from raylift.networks.features import FeatureExtractor, unit_length
 from raylift.objectives.ssim import structural_similarity
 from raylift.objectives.translation import Translation
 from raylift.recipe import PairedObjectivePart
-from raylift.transport import mass_divergence
+from raylift.transport import mass_divergence, patch_divergence, random_filters
 from raylift.volumes import WATER_MU
 
+DIRECTIONS = 8  # along which patches are compared
 KEPT = 64  # projectors of so many views and units stay in memory
 
 
@@ -28,6 +29,7 @@ class PairedObjective(nn.Module):
     - projection: mean absolute difference of the line integrals through both cubes, in the batch's own views and
       one at a random angle, in units of 100 mm of water.
     - transport: `transport.mass_divergence`.
+    - patches: `transport.patch_divergence` along random directions, drawn anew each time.
     - doubt: the negative log-likelihood of the voxels' differences, which it does not change, under Laplace
       distributions as wide as g expects; only where g says so.
 
@@ -62,6 +64,8 @@ class PairedObjective(nn.Module):
             terms["projection"] = weights.projection * self._projection(fake - real, made.views, made.geometry)
         if weights.transport:
             terms["transport"] = weights.transport * mass_divergence(fake, real)
+        if weights.patches:
+            terms["patches"] = weights.patches * patch_divergence(fake, real, random_filters(DIRECTIONS))
         if weights.doubt and made.spread is not None:
             off = (fake - real).detach().abs()
             terms["doubt"] = weights.doubt * (made.spread.log() + off / made.spread).mean()
