@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,16 @@ from raylift.errors import BadInput, WrongUsage
 from raylift.networks.exported import Exported
 from raylift.reconstruction import Reconstructor
 from raylift.volumes import Volume, read_volume, write_volume
-from raylift.weights import DIFFERENT, Weights, build_mapping, export_weights, load_weights, save_weights
+from raylift.weights import Weights, build_mapping, export_weights, load_weights, save_weights
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_threads() -> Iterator[None]:
+    """OpenVINO's sums over a volume are three times less exact on one thread, which tests side by side have."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +60,12 @@ def test_swin_unetr(tmp_path: Path) -> None:
 
 
 def test_openvinos_own_form(unet: Weights, tmp_path: Path) -> None:
-    assert export_weights(unet, tmp_path / "model.xml") < DIFFERENT
+    assert export_weights(unet, tmp_path / "model.xml") < 1e-4
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.bin", "model.xml", "model.xml.json"]
     lifted = torch.rand(1, 2, 64, 64, 64)
     with torch.no_grad():
         expected, found = (w.mapping.network(lifted) for w in (unet, load_weights(tmp_path / "model.xml")))
-    assert (found - expected).abs().max() < DIFFERENT
+    assert (found - expected).abs().max() < 1e-4
     (tmp_path / "model.bin").unlink()
     with pytest.raises(BadInput, match=r"model\.bin"):
         load_weights(tmp_path / "model.xml")

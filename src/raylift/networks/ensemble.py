@@ -22,5 +22,5 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
 
     def forward(self, lifted: Tensor) -> Tensor:
-        """As each of the members."""
+        """(B, channels, D, H, W) → (B, out channels, D, H, W), z, y, x, in the units of the members' outputs."""
         return torch.stack([member(lifted) for member in self.members]).mean(0)
