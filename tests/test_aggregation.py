@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from raylift.aggregation import CHANNELS, harmonic_channels, harmonics
+from raylift.aggregation import CHANNELS, arcs, harmonic_channels, harmonics
 from raylift.geometry import View
 
 
@@ -54,6 +54,25 @@ def test_the_opposite_side_counts_alike(angle: float) -> None:
 def test_a_view_twice_counts_once() -> None:
     given = lifted(1)
     assert torch.allclose(harmonics(given.repeat(1, 2, 1, 1, 1), views(30, 30)), harmonics(given, views(30)), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("angles", "degrees"),
+    [
+        ((77,), [180]),
+        ((0, 90), [90, 90]),
+        ((0, 90, 45), [67.5, 67.5, 45]),  # halfway to the next view on each side
+        ((350, 20, 200, 100), [50, 27.5, 27.5, 75]),  # 20 and 200 share the 55 degrees around them
+    ],
+)
+def test_a_view_stands_for_what_is_nearest_to_it(angles: tuple[float, ...], degrees: list[float]) -> None:
+    assert arcs(views(*angles)).tolist() == pytest.approx([each / 180 for each in degrees])
+
+
+def test_a_direction_that_is_shown_twice_weighs_no_more() -> None:
+    given = lifted(3)
+    twice = torch.cat([given, given[:, :1]], 1)
+    assert torch.allclose(harmonics(twice, views(0, 90, 45, 180)), harmonics(given, views(0, 90, 45)), atol=1e-6)
 
 
 def test_what_misses_the_detector_says_nothing_of_air() -> None:

@@ -17,11 +17,24 @@ from raylift.geometry import View
 ORDERS = 2  # five numbers of a direction tell four views from each other: 0°, 45°, 90° and 135°
 
 
-def harmonics(lifted: Tensor, views: Sequence[View], orders: int = ORDERS) -> Tensor:
-    """Means over the views of vₙ, of vₙ cos 2mθₙ and of vₙ sin 2mθₙ for m = 1 ... orders.
+def arcs(views: Sequence[View]) -> Tensor:
+    """The share of the half-turn to which each view is the nearest: (N,), positive, of sum 1.
 
-    Opposite views show the same, so the angles count modulo 180°. One frontal and one lateral view can be told from
-    the mean and the first cosine: they are their sum and difference.
+    The weights of a sum over unevenly spaced projections, as in filtered back-projection: without them, a third view
+    beside a frontal and a lateral one, or one that shows a direction twice, would turn the mean towards itself.
+    Opposite views show the same, so angles count modulo 180°; views of the same direction share its arc.
+    """
+    angles = torch.tensor([view.angle for view in views], dtype=torch.float64)
+    after = (angles[None] - angles[:, None]) % 180
+    same = (after < 1e-6) | (after > 180 - 1e-6)
+    gaps = after.masked_fill(same, 180).amin(1) + (180 - after).masked_fill(same, 180).amin(1)
+    return gaps / 360 / same.sum(1)
+
+
+def harmonics(lifted: Tensor, views: Sequence[View], orders: int = ORDERS) -> Tensor:
+    """Means over the views, by their `arcs`, of vₙ, of vₙ cos 2mθₙ and of vₙ sin 2mθₙ for m = 1 ... orders.
+
+    One frontal and one lateral view can be told from the mean and the first cosine: they are their sum and difference.
 
     Args:
         lifted: views (B, N, D, H, W).
@@ -34,7 +47,7 @@ def harmonics(lifted: Tensor, views: Sequence[View], orders: int = ORDERS) -> Te
     angles = torch.tensor([math.radians(view.angle) for view in views], dtype=torch.float64)
     multiples = 2 * torch.arange(1, orders + 1)[:, None] * angles
     waves = torch.stack([multiples.cos(), multiples.sin()], 1).flatten(0, 1)  # (2 orders, N)
-    weights = torch.cat([torch.ones_like(angles)[None], waves]) / len(views)
+    weights = torch.cat([torch.ones_like(angles)[None], waves]) * arcs(views)
     return torch.einsum("hn,bndef->bhdef", weights.to(lifted), lifted)
 
 
