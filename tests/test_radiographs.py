@@ -22,7 +22,9 @@ from pydicom.uid import (
 )
 
 from raylift.errors import BadInput
-from raylift.radiographs import FRONTAL, LATERAL, PERCENTILES, read_radiograph
+from raylift.geometry import View
+from raylift.radiographs import read_radiograph
+from raylift.radiographs.grey import FRONTAL, LATERAL, PERCENTILES
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -237,6 +239,10 @@ def test_dicom_spacing(tmp_path: Path) -> None:
     assert pixel_mm(PixelSpacing=[0.15, 0.15]) == pytest.approx(0.2)  # the detector's, not the patient's
     assert pixel_mm(ImagerPixelSpacing=None, PixelSpacing=[0.15, 0.15]) == pytest.approx(0.15)
     assert pixel_mm(ImagerPixelSpacing=None) is None
+    in_patient = {"ImagerPixelSpacing": None, "PixelSpacing": [0.15, 0.15], "PixelSpacingCalibrationType": "GEOMETRY"}
+    assert pixel_mm(**in_patient, EstimatedRadiographicMagnificationFactor=1.2) == pytest.approx(0.18)
+    distances = {"DistanceSourceToPatient": 1600, "DistanceSourceToDetector": 1800}
+    assert pixel_mm(**in_patient, **distances) == pytest.approx(0.15 * 1800 / 1600)
     with pytest.raises(BadInput, match=r"0\.2 × 0\.3 mm"):
         pixel_mm(ImagerPixelSpacing=[0.2, 0.3])
 
@@ -247,8 +253,28 @@ def test_dicom_view(tmp_path: Path, view: str | None, kind: str) -> None:
     note = read_radiograph(path).note
     assert kind in note
     assert (f"DICOM view {view}" in note) == (view is not None)
-    assert read_radiograph(path).position == (view or "")
+    assert read_radiograph(path).view == {"PA": View(180, True), "LL": View(270, True)}.get(view or "")
     assert "lateral" in read_radiograph(path, lateral=True).note
+
+
+@pytest.mark.parametrize(
+    ("source", "detector", "found"),
+    [(1600, 1800, (1600, 1800)), (1800, 1600, None), (None, 1800, None), (1600, None, None), (10, 1800, None)],
+)
+def test_dicom_distances(tmp_path: Path, source: float | None, detector: float | None, found: tuple | None) -> None:
+    told = {"DistanceSourceToPatient": source, "DistanceSourceToDetector": detector}
+    assert read_radiograph(write_dicom(tmp_path / "unit.dcm", grey(16) // 16, **told)).distances == found
+
+
+def test_raw_dicom_is_the_logarithm(tmp_path: Path) -> None:
+    raw = np.rint(4000 * np.exp(-chest() * 0.8)).astype(np.uint16)
+    linear = {"PresentationIntentType": "FOR PROCESSING", "PixelIntensityRelationship": "LIN"}
+    found = read_radiograph(
+        write_dicom(tmp_path / "raw.dcm", raw, ViewPosition="PA", PixelIntensityRelationshipSign=1, **linear)
+    )
+    assert found.hung
+    assert "raw detector values" in found.note
+    np.testing.assert_allclose(found.image, chest() * 0.8, atol=0.02)
 
 
 @pytest.mark.parametrize(

@@ -5,22 +5,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from raylift._version import __version__
+from raylift.dicom import Study, digital_xray, new_uid
 from raylift.errors import BadInput
 from raylift.geometry import Geometry, Point, View
-from raylift.radiographs import (
-    FRONTAL_POSITIONS,
-    LATERAL_POSITIONS,
-    MAX_PIXELS,
-    MIN_EDGE,
-    read_radiograph,
-)
+from raylift.radiographs import Radiograph, read_radiograph
+from raylift.radiographs.checks import MAX_PIXELS, MIN_EDGE
 from raylift.volumes import replacing, write_json
 
 SIDECAR = "xrays.json"
@@ -50,8 +46,14 @@ class XraySet:
             raise ValueError(f"X-rays {self.images.shape} are not {len(self.views)} views of {pixels}×{pixels} pixels")
 
 
-def write_xrays(xrays: XraySet, folder: Path, engine: str) -> list[Path]:
-    """Write one .mha per view, with the pixel spacing on the detector, and `xrays.json`.
+def write_xrays(xrays: XraySet, folder: Path, engine: str, *, dicom: bool = False) -> list[Path]:
+    """Write one file per view, with the pixel spacing on the detector, and `xrays.json`.
+
+    Args:
+        xrays: to be written.
+        folder: for them; made if missing.
+        engine: that projected them.
+        dicom: digital radiographs (.dcm) instead of .mha.
 
     Returns:
         The images' paths.
@@ -59,12 +61,16 @@ def write_xrays(xrays: XraySet, folder: Path, engine: str) -> list[Path]:
     # An older sidecar would vouch for a mixture of old and new images, were this interrupted.
     (folder / SIDECAR).unlink(missing_ok=True)
     paths = []
-    for image, view in zip(xrays.images, xrays.views, strict=True):
-        picture = sitk.GetImageFromArray(image.astype(np.float32))
-        picture.SetSpacing((xrays.geometry.pitch,) * 2)
-        path = folder / f"{view.name}.mha"
+    study, series = Study(), new_uid()
+    for index, (image, view) in enumerate(zip(xrays.images, xrays.views, strict=True), 1):
+        path = folder / f"{view.name}.{'dcm' if dicom else 'mha'}"
         with replacing(path) as temporary:
-            sitk.WriteImage(picture, str(temporary), useCompression=True)
+            if dicom:
+                digital_xray(image, view, xrays.geometry, study, series, index).save_as(temporary, overwrite=True)
+            else:
+                picture = sitk.GetImageFromArray(image.astype(np.float32))
+                picture.SetSpacing((xrays.geometry.pitch,) * 2)
+                sitk.WriteImage(picture, str(temporary), useCompression=True)
         paths.append(path)
     sidecar = {
         "format": 1,
@@ -108,7 +114,9 @@ def read_xrays(folder: str | Path) -> XraySet:
     return XraySet(np.stack(images), views, geometry, isocentre)
 
 
-def read_radiographs(files: Sequence[str | Path], views: Sequence[View], geometry: Geometry) -> XraySet:
+def read_radiographs(
+    files: Sequence[str | Path], views: Sequence[View] | None, geometry: Geometry, *, any_unit: bool = False
+) -> XraySet:
     """Read radiographs taken with a known or assumed unit onto its detector.
 
     A file that says its pixel spacing is cropped or padded to the detector's size about its centre; any other is
@@ -117,22 +125,21 @@ def read_radiographs(files: Sequence[str | Path], views: Sequence[View], geometr
 
     Args:
         files: X-ray images, as `read_radiograph` takes them.
-        views: one per file.
-        geometry: X-ray unit; its pixels are not used.
+        views: one per file; by default what the files say.
+        geometry: X-ray unit that is assumed; its pixels are not used.
+        any_unit: take the source's distances from the files instead, where they all say the same.
 
     Raises:
-        BadInput: a file is unusable or not of the view given, or files and views differ in number.
+        BadInput: a file is unusable, not of the view given, or without one, or files and views differ in number.
     """
     if not files:
         raise BadInput("X-rays", "none", "give at least one")
-    if len(files) != len(views):
+    if views is not None and len(files) != len(views):
         raise BadInput(f"{len(files)} X-rays", f"{len(views)} views given", "give one view per X-ray with --views")
-    images, taken, notes = [], [], []
-    for file, view in zip(files, views, strict=True):
-        radiograph = read_radiograph(file, lateral=_is_lateral(view))
-        if radiograph.position in (FRONTAL_POSITIONS if _is_lateral(view) else LATERAL_POSITIONS):
-            problem = f"DICOM says it is of view {radiograph.position}, not {view.name}"
-            raise BadInput(file, problem, "give --views in the order of the files")
+    images, taken, notes, distances = [], [], [], []
+    for file, given in zip(files, [None] * len(files) if views is None else views, strict=True):
+        radiograph = read_radiograph(file, lateral=None if given is None else _is_lateral(given))
+        view = _checked(file, given, radiograph)
         image = radiograph.image
         if radiograph.pixel_mm is not None:
             wanted = round(geometry.detector_mm / radiograph.pixel_mm)
@@ -142,10 +149,38 @@ def read_radiographs(files: Sequence[str | Path], views: Sequence[View], geometr
             image = _crop_or_pad(image, wanted)
         images.append(image)
         taken.append(_hung(view) if radiograph.hung else view)
-        notes.append(f"{Path(file).name}: {radiograph.note}")
+        distances.append(radiograph.distances)
+        facts = [] if given else [f"view {view.name}, as the file says"]
+        facts += [] if radiograph.pixel_mm else [f"taken to be {geometry.detector_mm:g} mm wide"]
+        notes.append(", ".join([f"{Path(file).name}: {radiograph.note}", *facts]))
+    told = set(distances) if any_unit and not geometry.parallel else {None}
+    if len(told) == 1 and (told_by_all := told.pop()) is not None:
+        geometry = replace(geometry, sad=told_by_all[0], sdd=told_by_all[1])
+        notes.append(f"the files say the unit: {describe_unit(geometry)}")
+    else:
+        notes.append(f"the unit is taken to be that of the weights: {describe_unit(geometry)}")
     pixels = max(image.shape[0] for image in images)
     same = [_resized(image, pixels) for image in images]
     return XraySet(np.stack(same), tuple(taken), geometry.with_pixels(pixels), None, tuple(notes))
+
+
+def describe_unit(geometry: Geometry) -> str:
+    """In words."""
+    beam = "a parallel beam" if geometry.parallel else f"SAD {geometry.sad:g} and SDD {geometry.sdd:g} mm"
+    return f"{beam}, detector {geometry.detector_mm:g} mm"
+
+
+def _checked(file: str | Path, given: View | None, radiograph: Radiograph) -> View:
+    """The view of a file: the one given, unless the file says that it is of another kind. Raises BadInput."""
+    told = radiograph.view
+    if given is None and told is None:
+        raise BadInput(file, "does not say its view", "say it with --views, like pa,lateral-left")
+    if given is not None and told is not None and radiograph.hung and _is_lateral(given) != _is_lateral(told):
+        problem = f"DICOM says it is of view {told.name}, not {given.name}"
+        raise BadInput(file, problem, "give --views in the order of the files")
+    found = given or told
+    assert found is not None
+    return found
 
 
 def _is_lateral(view: View) -> bool:
