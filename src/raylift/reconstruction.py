@@ -125,8 +125,8 @@ class Reconstructor:
         Args:
             xrays: a set of X-rays; or a folder that `raylift drr` wrote; or image files; or line integrals
                 (N, rows, columns) that show the weights' detector from edge to edge, row 0 superior.
-            views: one angle or name per file or image, in their order; by default what files say themselves, and
-                for line integrals those of the weights. A set and a folder say theirs themselves.
+            views: one angle or name per file or image, in their order; by default what files say or look like,
+                and for arrays those of the weights. A set and a folder say theirs themselves.
             refine: bring the volume into agreement with the X-rays (`raylift.refinement.refine`).
             align: find small displacements of the views first (`raylift.alignment.align`), and ask the network again.
             seconds: time limit of the refinement.
@@ -212,7 +212,7 @@ class Reconstructor:
                 raise BadInput(f"{len(images)} X-rays", f"{len(given)} views given", "give one view per X-ray")
             return XraySet(images, given, self.geometry.with_pixels(images.shape[1]))
         any_unit = bool(self.weights.info["recipe"]["data"].get("any_geometry"))
-        return read_radiographs(xrays, given, self.geometry, any_unit=any_unit)
+        return read_radiographs(xrays, given, self.geometry, any_unit=any_unit, familiarity=self.weights.familiarity)
 
     def matched(self, xrays: XraySet) -> XraySet:
         """The X-rays in the order of the weights' views, averaged to their pixels where finer.

@@ -14,12 +14,15 @@ import SimpleITK as sitk
 from raylift._version import __version__
 from raylift.dicom import Study, digital_xray, new_uid
 from raylift.errors import BadInput
+from raylift.familiarity import Familiarity
 from raylift.geometry import Geometry, Point, View
-from raylift.radiographs import Radiograph, read_radiograph
+from raylift.hanging import guess
+from raylift.radiographs import Hanging, Radiograph, decode, read_radiograph
 from raylift.radiographs.checks import MAX_PIXELS, MIN_EDGE
 from raylift.volumes import replacing, write_json
 
 SIDECAR = "xrays.json"
+SAY_VIEW = "say it with --views, like pa,lateral-left"
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,12 @@ def read_xrays(folder: str | Path) -> XraySet:
 
 
 def read_radiographs(
-    files: Sequence[str | Path], views: Sequence[View] | None, geometry: Geometry, *, any_unit: bool = False
+    files: Sequence[str | Path],
+    views: Sequence[View] | None,
+    geometry: Geometry,
+    *,
+    any_unit: bool = False,
+    familiarity: Familiarity | None = None,
 ) -> XraySet:
     """Read radiographs taken with a known or assumed unit onto its detector.
 
@@ -125,12 +133,14 @@ def read_radiographs(
 
     Args:
         files: X-ray images, as `read_radiograph` takes them.
-        views: one per file; by default what the files say.
+        views: one per file; by default what the files say, or look like.
         geometry: X-ray unit that is assumed; its pixels are not used.
         any_unit: take the source's distances from the files instead, where they all say the same.
+        familiarity: what X-rays look like: by it pictures are found to have dark bones, and their views guessed.
 
     Raises:
-        BadInput: a file is unusable, not of the view given, or without one, or files and views differ in number.
+        BadInput: a file is unusable, not of the view given, or its view is not known, or files and views differ in
+            number.
     """
     if not files:
         raise BadInput("X-rays", "none", "give at least one")
@@ -138,8 +148,7 @@ def read_radiographs(
         raise BadInput(f"{len(files)} X-rays", f"{len(views)} views given", "give one view per X-ray with --views")
     images, taken, notes, distances = [], [], [], []
     for file, given in zip(files, [None] * len(files) if views is None else views, strict=True):
-        radiograph = read_radiograph(file, lateral=None if given is None else _is_lateral(given))
-        view = _checked(file, given, radiograph)
+        radiograph, view, facts = _understood(Path(file), given, familiarity)
         image = radiograph.image
         if radiograph.pixel_mm is not None:
             wanted = round(geometry.detector_mm / radiograph.pixel_mm)
@@ -147,11 +156,11 @@ def read_radiographs(
                 problem = f"pixels of {radiograph.pixel_mm:g} mm on a detector of {geometry.detector_mm:g} mm"
                 raise BadInput(file, problem, "correct the file's pixel spacing")
             image = _crop_or_pad(image, wanted)
+        else:
+            facts = [*facts, f"taken to be {geometry.detector_mm:g} mm wide"]
         images.append(image)
-        taken.append(_hung(view) if radiograph.hung else view)
+        taken.append(view.hung if radiograph.hung else view)
         distances.append(radiograph.distances)
-        facts = [] if given else [f"view {view.name}, as the file says"]
-        facts += [] if radiograph.pixel_mm else [f"taken to be {geometry.detector_mm:g} mm wide"]
         notes.append(", ".join([f"{Path(file).name}: {radiograph.note}", *facts]))
     told = set(distances) if any_unit and not geometry.parallel else {None}
     if len(told) == 1 and (told_by_all := told.pop()) is not None:
@@ -170,28 +179,40 @@ def describe_unit(geometry: Geometry) -> str:
     return f"{beam}, detector {geometry.detector_mm:g} mm"
 
 
-def _checked(file: str | Path, given: View | None, radiograph: Radiograph) -> View:
-    """The view of a file: the one given, unless the file says that it is of another kind. Raises BadInput."""
-    told = radiograph.view
+def _understood(file: Path, given: View | None, familiarity: Familiarity | None) -> tuple[Radiograph, View, list[str]]:
+    """A file's line integrals, its view, and what was assumed of that. Raises BadInput where that is in doubt."""
+    decoded = decode(file)
+    told = decoded.view
+    if isinstance(decoded, Radiograph):
+        view, facts = _known_view(file, given, told if decoded.hung or given is None else None)
+        return decoded, view, facts
+    guessed = guess(decoded, familiarity) if familiarity else None
+    if given is None and told is None and guessed is not None:
+        view = guessed.view
+        if not guessed.sure:
+            raise BadInput(file, f"does not say its view; it may be {view.name}", SAY_VIEW)
+        decoded, facts = decoded.hung(guessed.hanging), [f"view {view.name} by its looks"]
+    else:
+        view, facts = _known_view(file, given, told)
+        hanging = Hanging() if guessed is None else guessed.hanging
+        if hanging.quarter_turns and guessed is not None and guessed.sure:
+            facts.append(f"but it looks as it should when it is {hanging}")
+        elif hanging.inverted:
+            decoded = decoded.hung(Hanging(inverted=True))
+    return decoded.line_integrals(view.lateral), view, facts
+
+
+def _known_view(file: Path, given: View | None, told: View | None) -> tuple[View, list[str]]:
+    """The view given, or told by the file, and what to say of it. Raises BadInput if there is none, or they differ."""
     if given is None and told is None:
-        raise BadInput(file, "does not say its view", "say it with --views, like pa,lateral-left")
-    if given is not None and told is not None and radiograph.hung and _is_lateral(given) != _is_lateral(told):
+        raise BadInput(file, "does not say its view", SAY_VIEW)
+    if given is not None and told is not None and given.lateral != told.lateral:
         problem = f"DICOM says it is of view {told.name}, not {given.name}"
         raise BadInput(file, problem, "give --views in the order of the files")
-    found = given or told
-    assert found is not None
-    return found
-
-
-def _is_lateral(view: View) -> bool:
-    """Nearer a lateral than a frontal view; 45° are lateral."""
-    return abs(math.sin(math.radians(view.angle))) > 0.7
-
-
-def _hung(view: View) -> View:
-    """The view of its angle whose columns run to the patient's left, or to the back in a lateral."""
-    plain = View(view.angle)
-    return plain if plain.u[1 if _is_lateral(view) else 0] > 0 else View(view.angle, mirrored=True)
+    if given is not None:
+        return given, []
+    assert told is not None
+    return told, [f"view {told.name} as the file says"]
 
 
 def _crop_or_pad(image: np.ndarray, pixels: int) -> np.ndarray:

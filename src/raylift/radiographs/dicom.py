@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from raylift.dicom import LINE_INTEGRALS, view_at
 from raylift.errors import BadInput
 from raylift.geometry import View
 from raylift.radiographs.checks import check_line_integrals, check_size, damaged, square_pixel
-from raylift.radiographs.grey import from_grey
+from raylift.radiographs.grey import Grey
 from raylift.radiographs.radiograph import Radiograph, square
 
 # DICOM's ViewPosition; other values, and files without, say nothing. A lateral whose side is not said is a left one.
@@ -35,8 +34,8 @@ OPEN = 99.5  # percentile of raw values that the open field has
 LEAST = 1e-4  # of the open field: what raw values below are taken for
 
 
-def read_dicom(path: Path, lateral: bool | None) -> Radiograph:
-    """The radiograph of a DICOM file; see `raylift.radiographs.read_radiograph`."""
+def read_dicom(path: Path) -> Radiograph | Grey:
+    """The line integrals or grey levels of a DICOM file; see `raylift.radiographs.read_radiograph`."""
     try:
         dataset = pydicom.dcmread(path)
         _check(path, dataset)
@@ -63,14 +62,12 @@ def read_dicom(path: Path, lateral: bool | None) -> Radiograph:
     except Exception as error:  # decoders fail on damaged files in more ways than they document
         raise damaged(path, error) from None
     view = View.parse(POSITIONS[position]) if position in POSITIONS else None
-    if raw:
-        check_line_integrals(path, grey)
-        note = "line integrals: the logarithm of raw detector values, below that of the open field"
-        made = Radiograph(square(grey), pixel_mm, ", ".join([note, *(fact for fact in (*facts, turned) if fact)]), True)
-    else:
-        lateral = (position.startswith("LAT") or position in ("LL", "RL")) if lateral is None else lateral
-        made = from_grey(path, grey, pixel_mm, lateral, *facts, turned)
-    return replace(made, view=view, distances=distances)
+    facts = [fact for fact in (*facts, turned) if fact]
+    if not raw:
+        return Grey(path, grey, pixel_mm, tuple(facts), view, distances, polarity_known=True)
+    check_line_integrals(path, grey)
+    note = "line integrals: the logarithm of raw detector values, below that of the open field"
+    return Radiograph(square(grey), pixel_mm, ", ".join([note, *facts]), True, view, distances)
 
 
 def _check(path: Path, dataset: Dataset) -> None:

@@ -13,7 +13,7 @@ from pydicom.misc import is_dicom
 from raylift.errors import BadInput
 from raylift.radiographs.checks import MAX_PIXELS, check_line_integrals, check_size, damaged, square_pixel
 from raylift.radiographs.dicom import read_dicom
-from raylift.radiographs.grey import from_grey
+from raylift.radiographs.grey import Grey
 from raylift.radiographs.radiograph import Radiograph, square
 from raylift.volumes import READABLE as LINE_INTEGRALS
 from raylift.volumes import suffix_of
@@ -54,15 +54,24 @@ def read_radiograph(path: str | Path, *, lateral: bool | None = None) -> Radiogr
         >>> radiograph.image.shape, radiograph.pixel_mm
         ((2500, 2500), 0.139)
     """
+    decoded = decode(path)
+    if isinstance(decoded, Radiograph):
+        return decoded
+    told = decoded.view is not None and decoded.view.lateral
+    return decoded.line_integrals(told if lateral is None else lateral)
+
+
+def decode(path: str | Path) -> Radiograph | Grey:
+    """An X-ray image's line integrals where the file has them, or else its grey levels; see `read_radiograph`."""
     path = Path(path)
     if not path.is_file():
         raise BadInput(path, "no such file", "check the path")
     if suffix_of(path) in LINE_INTEGRALS:
         return _read_line_integrals(path)
     if suffix_of(path) in PICTURES:
-        return from_grey(path, _read_picture(path), None, lateral or False, "bone assumed to be bright")
+        return Grey(path, _read_picture(path), facts=("bone taken to be bright",))
     if is_dicom(path):
-        return read_dicom(path, lateral)
+        return read_dicom(path)
     if suffix_of(path) == ".dcm":
         raise BadInput(path, "not a DICOM file", "copy or export it again")
     known = ", ".join((*LINE_INTEGRALS, *PICTURES))
