@@ -15,6 +15,7 @@ from raylift.drr import Projector
 from raylift.errors import BadInput, WrongUsage
 from raylift.familiarity import STRANGE
 from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.radiographs import Hanging
 from raylift.volumes import WINDOW, Volume, hu_to_mu, unit_to_hu
 from raylift.weights import Weights, device_of, load_weights
 from raylift.xrays import SIDECAR, XraySet, describe_unit, read_radiographs, read_xrays
@@ -211,8 +212,24 @@ class Reconstructor:
             if len(images) != len(given):
                 raise BadInput(f"{len(images)} X-rays", f"{len(given)} views given", "give one view per X-ray")
             return XraySet(images, given, self.geometry.with_pixels(images.shape[1]))
-        any_unit = bool(self.weights.info["recipe"]["data"].get("any_geometry"))
-        return read_radiographs(xrays, given, self.geometry, any_unit=any_unit, familiarity=self.weights.familiarity)
+        return self.read(xrays, given)
+
+    def read(
+        self,
+        files: Sequence[str | Path],
+        views: Sequence[View | None] | None = None,
+        hangings: Sequence[Hanging | None] | None = None,
+    ) -> XraySet:
+        """Radiographs as X-rays of the weights' unit; see `raylift.xrays.read_radiographs`."""
+        data = self.weights.info["recipe"]["data"]
+        return read_radiographs(
+            files,
+            views,
+            self.geometry,
+            any_unit=bool(data.get("any_geometry")),
+            familiarity=self.weights.familiarity,
+            hangings=hangings,
+        )
 
     def matched(self, xrays: XraySet) -> XraySet:
         """The X-rays in the order of the weights' views, averaged to their pixels where finer.

@@ -119,11 +119,12 @@ def read_xrays(folder: str | Path) -> XraySet:
 
 def read_radiographs(
     files: Sequence[str | Path],
-    views: Sequence[View] | None,
+    views: Sequence[View | None] | None,
     geometry: Geometry,
     *,
     any_unit: bool = False,
     familiarity: Familiarity | None = None,
+    hangings: Sequence[Hanging | None] | None = None,
 ) -> XraySet:
     """Read radiographs taken with a known or assumed unit onto its detector.
 
@@ -133,10 +134,11 @@ def read_radiographs(
 
     Args:
         files: X-ray images, as `read_radiograph` takes them.
-        views: one per file; by default what the files say, or look like.
+        views: one per file; where there is none, what the file says, or looks like.
         geometry: X-ray unit that is assumed; its pixels are not used.
         any_unit: take the source's distances from the files instead, where they all say the same.
         familiarity: what X-rays look like: by it pictures are found to have dark bones, and their views guessed.
+        hangings: one per file, that makes it hang for reading; None to leave that to its looks.
 
     Raises:
         BadInput: a file is unusable, not of the view given, or its view is not known, or files and views differ in
@@ -147,8 +149,9 @@ def read_radiographs(
     if views is not None and len(files) != len(views):
         raise BadInput(f"{len(files)} X-rays", f"{len(views)} views given", "give one view per X-ray with --views")
     images, taken, notes, distances = [], [], [], []
-    for file, given in zip(files, [None] * len(files) if views is None else views, strict=True):
-        radiograph, view, facts = _understood(Path(file), given, familiarity)
+    nothing = [None] * len(files)
+    for file, given, hanging in zip(files, views or nothing, hangings or nothing, strict=True):
+        radiograph, view, facts = _understood(Path(file), given, familiarity, hanging)
         image = radiograph.image
         if radiograph.pixel_mm is not None:
             wanted = round(geometry.detector_mm / radiograph.pixel_mm)
@@ -179,13 +182,18 @@ def describe_unit(geometry: Geometry) -> str:
     return f"{beam}, detector {geometry.detector_mm:g} mm"
 
 
-def _understood(file: Path, given: View | None, familiarity: Familiarity | None) -> tuple[Radiograph, View, list[str]]:
+def _understood(
+    file: Path, given: View | None, familiarity: Familiarity | None, hanging: Hanging | None
+) -> tuple[Radiograph, View, list[str]]:
     """A file's line integrals, its view, and what was assumed of that. Raises BadInput where that is in doubt."""
     decoded = decode(file)
     told = decoded.view
     if isinstance(decoded, Radiograph):
         view, facts = _known_view(file, given, told if decoded.hung or given is None else None)
         return decoded, view, facts
+    if hanging is not None:
+        view, facts = _known_view(file, given, told)
+        return decoded.hung(hanging).line_integrals(view.lateral), view, facts
     guessed = guess(decoded, familiarity) if familiarity else None
     if given is None and told is None and guessed is not None:
         view = guessed.view
@@ -194,10 +202,10 @@ def _understood(file: Path, given: View | None, familiarity: Familiarity | None)
         decoded, facts = decoded.hung(guessed.hanging), [f"view {view.name} by its looks"]
     else:
         view, facts = _known_view(file, given, told)
-        hanging = Hanging() if guessed is None else guessed.hanging
-        if hanging.quarter_turns and guessed is not None and guessed.sure:
-            facts.append(f"but it looks as it should when it is {hanging}")
-        elif hanging.inverted:
+        looks = Hanging() if guessed is None else guessed.hanging
+        if looks.quarter_turns and guessed is not None and guessed.sure:
+            facts.append(f"but it looks as it should when it is {looks}")
+        elif looks.inverted:
             decoded = decoded.hung(Hanging(inverted=True))
     return decoded.line_integrals(view.lateral), view, facts
 

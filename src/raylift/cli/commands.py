@@ -314,6 +314,41 @@ def export(
 
 
 @app.command()
+def serve(
+    folder: Annotated[Path, typer.Option("--folder", help="For jobs and their results.")] = Path("raylift-server"),
+    host: Annotated[str, typer.Option(help="Address to listen at; others than this machine's own need --token.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at.")] = 8000,
+    token: Annotated[
+        str | None, typer.Option(envvar="RAYLIFT_TOKEN", help="That every request has to bring.", show_default=False)
+    ] = None,
+    weights: Weights = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that reconstruct.")] = 1,
+    waiting: Annotated[int, typer.Option(min=1, help="How many jobs may wait.")] = 50,
+    seconds: Annotated[float, typer.Option(min=1, help="That a job may take.")] = 600.0,
+) -> None:
+    """Serve reconstructions over HTTP, and a web page for them. Needs pip install 'raylift[server]'.
+
+    Jobs and results lie in the folder, and outlive the server.
+
+    Example: raylift serve --port 8000
+    """
+    from raylift.cli.parsing import check_output
+    from raylift.server.settings import Settings
+    from raylift.weights import load_weights
+
+    check_output(folder, folder=True)
+    settings = Settings(
+        folder.resolve(), host, port, token, None if weights is None else str(weights), workers, waiting, seconds
+    )
+    load_weights(weights)
+    from raylift.server.run import run
+
+    run(settings, say)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Print versions, devices, threads, engines and the state of the embedded weights.
 
