@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote
 
 from fastapi import Depends, FastAPI, File, Form, HTTPException, Request, Response, UploadFile
 from fastapi import Path as InPath
@@ -310,7 +311,7 @@ def _guard(settings: Settings) -> Any:
             raise HTTPException(403, "a request of another page")
         if settings.token is not None:
             scheme, _, brought = request.headers.get("authorization", "").partition(" ")
-            brought = brought if scheme.lower() == "bearer" else request.cookies.get(COOKIE, "")
+            brought = brought if scheme.lower() == "bearer" else unquote(request.cookies.get(COOKIE, ""))
             if not hmac.compare_digest(brought.encode(), settings.token.encode()):
                 raise HTTPException(401, "bring the server's token", {"WWW-Authenticate": "Bearer"})
 

@@ -28,6 +28,7 @@ RESULTS = {
     "doubt.mha": "application/octet-stream",
     "doubt.nrrd": "application/octet-stream",
     "preview.png": "image/png",
+    "agreement.png": "image/png",
     "report.html": "text/html; charset=utf-8",
     "report.json": "application/json",
 }
@@ -79,6 +80,7 @@ def work(job: Job, jobs: Jobs, settings: Settings) -> None:
 
 def _reconstruct(job: Job, jobs: Jobs, settings: Settings, folder: Path) -> None:
     from raylift.dicom import Study, write_ct
+    from raylift.evaluation.figures import agreement
     from raylift.results.files import CT_WINDOWS, DOUBT_WINDOWS, Names, write_results
     from raylift.volumes import write_json, write_volume
 
@@ -105,6 +107,8 @@ def _reconstruct(job: Job, jobs: Jobs, settings: Settings, folder: Path) -> None
     for here, there in ((named.doubt, "doubt.nii.gz"), (named.preview, "preview.png"), (named.page, "report.html")):
         if here.exists():
             here.rename(folder / there)
+    shown = [view.name for view in made.xrays.views]
+    agreement(shown, made.xrays.images, made.reprojected, folder / "agreement.png")
     doubt = None if made.doubt is None else "doubt.nii.gz"
     study = Study()
     with tempfile.TemporaryDirectory() as series:
