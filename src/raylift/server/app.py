@@ -35,6 +35,7 @@ PAGE = Path(__file__).parent / "static"
 COOKIE = "raylift_token"
 LOOK = 0.3  # seconds between two looks at a job that is followed
 LISTED = 100
+UPLOADS = "uploads"  # of X-rays that are only looked at
 
 JobId = Annotated[str, InPath(pattern="^[0-9a-f]{32}$", description="As the job's answer said.")]
 Files = Annotated[
@@ -106,6 +107,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
+        shutil.rmtree(settings.folder / UPLOADS, ignore_errors=True)  # of requests that died with an earlier server
         workers = Workers(settings, jobs)
         workers.start()
         yield
@@ -225,11 +227,13 @@ def create_app(settings: Settings) -> FastAPI:
             files=files,
         )
 
-    def found(job_id: str) -> Job:
-        job = jobs.get(job_id)
-        if job is None:
+    def existing(job_id: JobId) -> Job:
+        found = jobs.get(job_id)
+        if found is None:
             raise HTTPException(404, "no such job")
-        return job
+        return found
+
+    Existing = Annotated[Job, Depends(existing)]
 
     @app.get("/api/jobs")
     def listed() -> list[JobState]:
@@ -237,15 +241,15 @@ def create_app(settings: Settings) -> FastAPI:
         return [_state(job) for job in jobs.newest(LISTED)]
 
     @app.get("/api/jobs/{job_id}", responses=missing)
-    def job(job_id: JobId) -> JobState:
+    def job(one: Existing) -> JobState:
         """One job."""
-        return _state(found(job_id))
+        return _state(one)
 
     @app.get("/api/jobs/{job_id}/events", response_class=EventSourceResponse, responses=missing)
-    async def follow(job_id: JobId) -> AsyncIterator[ServerSentEvent]:
+    async def follow(one: Existing) -> AsyncIterator[ServerSentEvent]:
         """The job whenever it changes, until it has ended: server-sent events named `job`."""
         last = None
-        while (now := await run_in_threadpool(jobs.get, job_id)) is not None:
+        while (now := await run_in_threadpool(jobs.get, one.id)) is not None:
             state = await run_in_threadpool(_state, now)
             if state != last:
                 yield ServerSentEvent(event="job", data=state)
@@ -253,21 +257,17 @@ def create_app(settings: Settings) -> FastAPI:
             if now.state in ENDED:
                 return
             await asyncio.sleep(LOOK)
-        if last is None:
-            raise HTTPException(404, "no such job")
 
     @app.delete("/api/jobs/{job_id}", status_code=204, responses=missing)
-    def cancel(job_id: JobId) -> None:
+    def cancel(one: Existing) -> None:
         """Cancel a job that has not ended; remove one that has, with its files."""
-        found(job_id)
-        if not jobs.cancel(job_id) and jobs.remove(job_id):
-            shutil.rmtree(settings.job(job_id), ignore_errors=True)
+        if not jobs.cancel(one.id) and jobs.remove(one.id):
+            shutil.rmtree(settings.job(one.id), ignore_errors=True)
 
     @app.get("/api/jobs/{job_id}/files/{name}", response_class=FileResponse, responses=missing)
-    def fetch(job_id: JobId, name: Literal[tuple(RESULTS)], download: bool = False) -> FileResponse:  # type: ignore[valid-type]
+    def fetch(one: Existing, name: Literal[tuple(RESULTS)], download: bool = False) -> FileResponse:  # type: ignore[valid-type]
         """A result, to be shown, or to be saved with `download`."""
-        one = found(job_id)
-        path = settings.job(job_id) / (one.claim or "none") / name
+        path = settings.job(one.id) / (one.claim or "none") / name
         if one.state != "done" or not path.is_file():
             raise HTTPException(404, "no such file: the job has not made it")
         return FileResponse(path, media_type=RESULTS[name], filename=f"raylift-{name}" if download else None)
@@ -322,7 +322,7 @@ class _temporary:
     """A folder for one request's uploads."""
 
     def __init__(self, parent: Path) -> None:
-        self.folder = parent / "uploads" / secrets.token_hex(16)
+        self.folder = parent / UPLOADS / secrets.token_hex(16)
 
     def __enter__(self) -> Path:
         self.folder.mkdir(parents=True)

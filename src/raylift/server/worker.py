@@ -62,6 +62,9 @@ def work(job: Job, jobs: Jobs, settings: Settings) -> None:
     assert job.claim is not None
     folder = settings.job(job.id)
     error = None
+    for left in folder.iterdir():  # by a worker that died
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=".partial") as partial:
         try:
             _reconstruct(job, jobs, settings, Path(partial))
