@@ -34,7 +34,7 @@ def client(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator[
 class Server:
     """`raylift serve` as a user starts it."""
 
-    def __init__(self, folder: Path, weights: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, weights: Path | None, *arguments: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -42,7 +42,7 @@ class Server:
         command = [sys.executable, "-m", "raylift", "serve", "--folder", folder, "--port", self.port]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            [*map(str, command), "--weights", str(weights), *arguments],
+            [*map(str, command), *(() if weights is None else ("--weights", str(weights))), *arguments],
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -78,10 +78,11 @@ class Server:
 
 @pytest.fixture
 def serve(weights: Path) -> Callable[..., object]:
-    """Starts a server, and stops it at the end."""
+    """Starts a server with random weights, unless others are named, and stops it at the end."""
+    random = weights
 
     @contextmanager
-    def started(folder: Path, *arguments: str) -> Iterator[Server]:
+    def started(folder: Path, *arguments: str, weights: Path | None = random) -> Iterator[Server]:
         server = Server(folder, weights, *arguments)
         try:
             yield server

@@ -1,7 +1,5 @@
 """The HTTP interface: jobs are handed in, followed, fetched and cancelled; and the page that does it with a mouse."""
 
-from __future__ import annotations
-
 import asyncio
 import hmac
 import secrets
