@@ -131,7 +131,7 @@ def test_reconstruct_lands_on_the_thorax(
     assert report["weights_sha256"] == load_weights(weights).info["sha256"]
     assert "not a medical device" in report["purpose"]
     picture(tmp_path / "volume-preview.png")
-    names = {"volume.nii.gz", "volume-report.json", "volume-preview.png"}
+    names = {"volume.nii.gz", "volume-report.json", "volume-report.html", "volume-preview.png"}
     assert {path.name for path in tmp_path.iterdir()} == names
 
 

@@ -1,4 +1,4 @@
-"""The web page in a real browser: from a dropped radiograph to a visible volume and a saved file, with the keyboard too."""
+"""The web page in a real browser: from a radiograph to a visible volume and a saved file, with the keyboard too."""
 
 import shutil
 from collections.abc import Callable, Iterator
