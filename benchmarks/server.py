@@ -2,7 +2,7 @@
 
 python benchmarks/server.py
 
-Prints how many were taken, done, and refused with which status, the memory of the server's processes before and at their
+Prints how many were taken, done, and refused with which status, the memory of the server's processes before and at the
 most, and how long the page takes meanwhile.
 """
 

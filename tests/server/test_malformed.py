@@ -6,7 +6,7 @@ import json
 import random
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -104,8 +104,11 @@ KINDS: dict[str, Callable[[Path, random.Random], Made]] = {
         chance.choice(("../../a.png", "/etc/passwd", "a\0.png", "..\\..\\a.dcm", "CON", "a" * 5000, "%2e%2e%2f", "")),
         chance.randbytes(200),
     ),
-    "noise": lambda folder, chance: (f"a{chance.choice(('.png', '.dcm', '.tif', '.jpg', '.mha', '.nii'))}", chance.randbytes(5000)),
-}  # fmt: skip
+    "noise": lambda folder, chance: (
+        "a" + chance.choice((".png", ".dcm", ".tif", ".jpg", ".mha", ".nii")),
+        chance.randbytes(5000),
+    ),
+}
 
 
 def deflated(folder: Path, chance: random.Random) -> bytes:
@@ -119,9 +122,9 @@ def deflated(folder: Path, chance: random.Random) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def uploads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[str, Made]]]:
+def uploads(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Made]]:
     folder, chance = tmp_path_factory.mktemp("made"), random.Random(0)
-    yield [(kind, make(folder, chance)) for kind, make in KINDS.items() for _ in range(EACH)]
+    return [(kind, make(folder, chance)) for kind, make in KINDS.items() for _ in range(EACH)]
 
 
 def test_each_is_refused_in_a_sentence(client: TestClient, uploads: list[tuple[str, Made]], tmp_path: Path) -> None:
@@ -135,7 +138,7 @@ def test_each_is_refused_in_a_sentence(client: TestClient, uploads: list[tuple[s
             data={"options": json.dumps({"xrays": [{"view": "pa"}]})},
         )
         detail = answer.json().get("detail")
-        if answer.status_code not in (413, 422) or not (isinstance(detail, (str, list)) and len(str(detail)) < 600):
+        if answer.status_code not in range(400, 500) or not isinstance(detail, str) or len(detail) > 500:
             taken.append((kind, name[:40], answer.status_code, answer.text[:200]))
     assert taken == []
     assert client.get("/api/jobs").json() == before

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from fastapi import Depends, FastAPI, File, Form, HTTPException, Request, Response, UploadFile
 from fastapi import Path as InPath
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.staticfiles import StaticFiles
@@ -176,7 +177,10 @@ def create_app(settings: Settings) -> FastAPI:
         422: {"model": Problem, "description": "The X-rays or the options cannot be used."},
         503: {"model": Problem, "description": "Too many uploads at once."},
     }
-    missing: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "No such job or file."}}
+    missing: dict[int | str, dict[str, Any]] = {
+        404: {"model": Problem, "description": "No such job or file."},
+        422: {"model": Problem, "description": "No job can be called so."},
+    }
 
     @app.post("/api/inspect", responses=refusals)
     async def inspect(xrays: Files, options: OptionsText = "{}") -> Inspection:
@@ -282,10 +286,13 @@ def create_app(settings: Settings) -> FastAPI:
         )
 
     @app.exception_handler(ValidationError)
-    async def invalid(request: Request, problem: ValidationError) -> JSONResponse:
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, problem: Exception) -> JSONResponse:
+        assert isinstance(problem, (ValidationError, RequestValidationError))
         first = problem.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        return JSONResponse({"detail": f"options: {place}: {first['msg']}"[:500]}, 422)
+        start = ("options",) if isinstance(problem, ValidationError) else ()
+        place = ".".join(str(part) for part in (*start, *first["loc"]))
+        return JSONResponse({"detail": f"{place}: {first['msg']}"[:400]}, 422)
 
     if PAGE.is_dir():
         app.mount("/", StaticFiles(directory=PAGE, html=True))
