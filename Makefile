@@ -23,6 +23,7 @@ lint: $(VENV)/.installed-dev  ## check rules, format and types
 	$(BIN)/mypy
 
 docs: $(VENV)/.installed-docs  ## render the documentation, into site/
+	$(BIN)/python -m typer raylift.cli utils docs --name raylift --output docs/commands.md >/dev/null
 	$(BIN)/sphinx-build --fail-on-warning --quiet docs site
 
 web: src/raylift/server/static/app.js  ## build the web page of raylift serve (needs Node.js 20)
@@ -33,7 +34,7 @@ src/raylift/server/static/app.js: web/app.js web/index.html web/style.css web/co
 	@cd web && npm ci --silent --no-audit --no-fund && npm run --silent build
 
 clean:  ## remove everything that make made
-	rm -rf $(VENV) web/node_modules src/raylift/server/static demo-output site build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) docs/commands.md web/node_modules src/raylift/server/static demo-output site build dist .pytest_cache .mypy_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
