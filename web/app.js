@@ -74,6 +74,7 @@ async function add(files) {
 
 async function change(card, index, what) {
   const before = { view: card.view, hang: { ...card.hang } };
+  by("cards").setAttribute("aria-busy", "true");
   try {
     what(card);
     await inspect(card);
@@ -82,6 +83,8 @@ async function change(card, index, what) {
   } catch (problem) {
     Object.assign(card, before);
     say(problem.message);
+  } finally {
+    by("cards").removeAttribute("aria-busy");
   }
   const label = document.activeElement?.getAttribute("aria-label");
   showCards();
