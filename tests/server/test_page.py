@@ -20,8 +20,17 @@ pytestmark = [
     pytest.mark.skipif(not (PAGE / "app.js").exists(), reason="needs `make web`"),
 ]
 # WebGL without a graphics card, and no talk with the browser's maker.
-FLAGS = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox", "--disable-quic",
-         "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
+FLAGS = [
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--no-sandbox",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-quic",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(scope="module")
