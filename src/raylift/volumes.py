@@ -289,6 +289,8 @@ def replacing_together(folder: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=".partial") as name:
             yield Path(name)
             for file in sorted(Path(name).iterdir()):
+                if file.is_file():
+                    file.chmod(0o644)
                 os.replace(file, folder / file.name)
     except BaseException:
         if new:
