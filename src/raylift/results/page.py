@@ -40,7 +40,7 @@ def write_page(
     text = environment.get_template("page.html").render(
         report=report,
         weights=weights,
-        inputs=list(inputs) if len(inputs) == len(views) else [""] * len(views),
+        inputs=list(inputs) if len(inputs) == len(views) else [],
         views=made.xrays.views,
         unit=made.xrays.geometry,
         agreement=_embedded(lambda file: agreement(views, made.xrays.images, made.reprojected, file)),
