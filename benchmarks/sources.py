@@ -150,7 +150,12 @@ def report_doubt(
         covered.append(coverage(error, factor * deviation, widths))
         errors.append(error)
         deviations.append(factor * deviation)
-    print_table([{name: f"{np.mean([one[name] for one in covered]):.3f}" for name in covered[0]}])
+    print_table(
+        [
+            {"patients": title} | {name: f"{of([one[name] for one in covered]):.3f}" for name in covered[0]}
+            for title, of in (("mean", np.mean), ("least", np.min), ("most", np.max))
+        ]
+    )
     picture = draw_reliability(np.concatenate(errors), np.concatenate(deviations), folder / "reliability.png",
                                "doubt, patients not seen")  # fmt: skip
     factor, widths = fit(*(np.concatenate(parts) for parts in zip(*doubts, strict=True)))

@@ -22,7 +22,15 @@ ON_VOLUMES = [name for name, entry in NETWORKS.items() if entry.takes == "volume
 ON_IMAGES = [name for name, entry in NETWORKS.items() if entry.takes == "images"]
 SMALL = {"swin_unetr": 12, "monai_swin_unetr": 12, "segresnet": 8}  # feature sizes; 4 for the others
 # Until one pair is learned; 60 for the others.
-STEPS = {"swin_unetr": 40, "monai_swin_unetr": 40, "unet": 120, "residual_unet": 100, "unetr": 90, "dynunet": 200}
+STEPS = {
+    "swin_unetr": 40,
+    "monai_swin_unetr": 40,
+    "unet": 120,
+    "residual_unet": 100,
+    "fine_residual_unet": 100,
+    "unetr": 90,
+    "dynunet": 200,
+}
 
 
 @pytest.mark.parametrize("name", ON_VOLUMES)

@@ -32,6 +32,9 @@ NETWORKS: dict[str, Entry] = {
     "swin_unetr": Entry("raylift.networks.swin_unetr:SwinUNETR", options=("window_size", "checkpointing"), multiple=12),
     "monai_swin_unetr": Entry("raylift.networks.monai_swin_unetr:SwinUNETR", options=("window_size",), multiple=12),
     "residual_unet": Entry("raylift.networks.residual_unet:ResidualUNet", options=("voxels",), multiple=2),
+    "fine_residual_unet": Entry(
+        "raylift.networks.fine_residual_unet:FineResidualUNet", options=("voxels",), multiple=2
+    ),
     "unet": Entry("raylift.networks.unets:unet"),
     "attention_unet": Entry("raylift.networks.unets:attention_unet"),
     "unetr": Entry("raylift.networks.unets:unetr", options=("voxels",)),
