@@ -16,8 +16,8 @@ class FineResidualUNet(ResidualUNet):
     """(B, in, D, H, W) → (B, out, D, H, W), any real value.
 
     The coarse network is `ResidualUNet` of `voxels` / 2, with its names, so that it can begin with what that has
-    learned; it sees means over 2³ voxels. Its volume is interpolated, and two blocks at half resolution and a convolution
-    at full one, which see it beside the input, add to it: nothing, at first.
+    learned; it sees means over 2³ voxels. Its volume is interpolated, and two blocks at half resolution and a
+    convolution at full one, which see it beside the input, add to it: nothing, at first.
 
     Args:
         in_channels: channels of the lifted views.
