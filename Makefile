@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test lint docs web clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -23,10 +23,18 @@ lint: $(VENV)/.installed-dev  ## check rules, format and types
 	$(BIN)/mypy
 
 docs: $(VENV)/.installed-docs  ## render the documentation, into site/
+	$(BIN)/python -m typer raylift.cli utils docs --name raylift --output docs/commands.md >/dev/null
 	$(BIN)/sphinx-build --fail-on-warning --quiet docs site
 
+web: src/raylift/server/static/app.js  ## build the web page of raylift serve (needs Node.js 20)
+
+src/raylift/server/static/app.js: web/app.js web/index.html web/style.css web/copy.js web/package-lock.json
+	@echo "building the web page ..."
+	@mkdir -p $(@D)
+	@cd web && npm ci --silent --no-audit --no-fund && npm run --silent build
+
 clean:  ## remove everything that make made
-	rm -rf $(VENV) demo-output site build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) docs/commands.md web/node_modules src/raylift/server/static demo-output site build dist .pytest_cache .mypy_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -163,6 +163,17 @@ class View:
         return named.get((self.angle, self.mirrored), f"{self.angle:g}" + ("m" if self.mirrored else ""))
 
     @property
+    def lateral(self) -> bool:
+        """Nearer a lateral than a frontal view; 45° are lateral."""
+        return abs(math.sin(math.radians(self.angle))) > 0.7
+
+    @property
+    def hung(self) -> View:
+        """The view of this angle whose columns run to the patient's left, or to the back in a lateral."""
+        plain = View(self.angle)
+        return plain if plain.u[1 if self.lateral else 0] > 0 else View(self.angle, mirrored=True)
+
+    @property
     def opposite(self) -> View:
         """The view from the other side, hung to read alike: columns keep their direction in the patient."""
         return replace(self, angle=(self.angle + 180) % 360, mirrored=not self.mirrored)

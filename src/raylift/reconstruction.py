@@ -15,9 +15,10 @@ from raylift.drr import Projector
 from raylift.errors import BadInput, WrongUsage
 from raylift.familiarity import STRANGE
 from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.radiographs import Hanging
 from raylift.volumes import WINDOW, Volume, hu_to_mu, unit_to_hu
 from raylift.weights import Weights, device_of, load_weights
-from raylift.xrays import SIDECAR, XraySet, read_radiographs, read_xrays
+from raylift.xrays import SIDECAR, XraySet, describe_unit, read_radiographs, read_xrays
 
 if TYPE_CHECKING:
     from raylift.refinement import Refined
@@ -125,8 +126,8 @@ class Reconstructor:
         Args:
             xrays: a set of X-rays; or a folder that `raylift drr` wrote; or image files; or line integrals
                 (N, rows, columns) that show the weights' detector from edge to edge, row 0 superior.
-            views: one angle or name per file or image, in their order; by default those of the weights. A set and a
-                folder say theirs themselves.
+            views: one angle or name per file or image, in their order; by default what files say or look like,
+                and for arrays those of the weights. A set and a folder say theirs themselves.
             refine: bring the volume into agreement with the X-rays (`raylift.refinement.refine`).
             align: find small displacements of the views first (`raylift.alignment.align`), and ask the network again.
             seconds: time limit of the refinement.
@@ -197,8 +198,9 @@ class Reconstructor:
             if folder:
                 return read_xrays(xrays)
             xrays = [xrays]
-        given = self.mapping.views if views is None else _parse_views(views)
+        given = None if views is None else _parse_views(views)
         if isinstance(xrays, np.ndarray):
+            given = self.mapping.views if given is None else given
             images = np.ascontiguousarray(xrays, np.float32)
             if (
                 images.ndim != 3
@@ -210,7 +212,24 @@ class Reconstructor:
             if len(images) != len(given):
                 raise BadInput(f"{len(images)} X-rays", f"{len(given)} views given", "give one view per X-ray")
             return XraySet(images, given, self.geometry.with_pixels(images.shape[1]))
-        return read_radiographs(xrays, given, self.geometry)
+        return self.read(xrays, given)
+
+    def read(
+        self,
+        files: Sequence[str | Path],
+        views: Sequence[View | None] | None = None,
+        hangings: Sequence[Hanging | None] | None = None,
+    ) -> XraySet:
+        """Radiographs as X-rays of the weights' unit; see `raylift.xrays.read_radiographs`."""
+        data = self.weights.info["recipe"]["data"]
+        return read_radiographs(
+            files,
+            views,
+            self.geometry,
+            any_unit=bool(data.get("any_geometry")),
+            familiarity=self.weights.familiarity,
+            hangings=hangings,
+        )
 
     def matched(self, xrays: XraySet) -> XraySet:
         """The X-rays in the order of the weights' views, averaged to their pixels where finer.
@@ -226,12 +245,14 @@ class Reconstructor:
         if not (same or data.get("any_geometry")):
             raise BadInput(
                 "X-rays",
-                f"taken with {_unit_text(unit)}, the weights are for {_unit_text(ours)}",
+                f"taken with {describe_unit(unit)}, the weights are for {describe_unit(ours)}",
                 "use other weights",
             )
         cube = self.mapping.grid
         if not unit.parallel and unit.sad <= cube.shape[0] * cube.spacing[0] / 2**0.5:
-            raise BadInput("X-rays", f"taken with {_unit_text(unit)}: the source stands in the volume", "give it in mm")
+            raise BadInput(
+                "X-rays", f"taken with {describe_unit(unit)}: the source stands in the volume", "give it in mm"
+            )
         order = list(range(len(xrays.views))) if data.get("any_views") else self._ordered(xrays.views, data)
         images, pixels = xrays.images[order], self.geometry.pixels
         if unit.pixels > pixels:
@@ -281,8 +302,3 @@ def _parse_views(views: Sequence[str | float | View]) -> tuple[View, ...]:
 
 def _near(angle: float, other: float) -> bool:
     return abs((angle - other + 180) % 360 - 180) <= ANGLE_TOLERANCE
-
-
-def _unit_text(geometry: Geometry) -> str:
-    beam = "a parallel beam" if geometry.parallel else f"SAD {geometry.sad:g} and SDD {geometry.sdd:g} mm"
-    return f"{beam}, detector {geometry.detector_mm:g} mm"

@@ -5,25 +5,24 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from raylift._version import __version__
+from raylift.dicom import Study, digital_xray, new_uid
 from raylift.errors import BadInput
+from raylift.familiarity import Familiarity
 from raylift.geometry import Geometry, Point, View
-from raylift.radiographs import (
-    FRONTAL_POSITIONS,
-    LATERAL_POSITIONS,
-    MAX_PIXELS,
-    MIN_EDGE,
-    read_radiograph,
-)
+from raylift.hanging import guess
+from raylift.radiographs import Hanging, Radiograph, decode, read_radiograph
+from raylift.radiographs.checks import MAX_PIXELS, MIN_EDGE
 from raylift.volumes import replacing, write_json
 
 SIDECAR = "xrays.json"
+SAY_VIEW = "say it with --views, like pa,lateral-left"
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,14 @@ class XraySet:
             raise ValueError(f"X-rays {self.images.shape} are not {len(self.views)} views of {pixels}×{pixels} pixels")
 
 
-def write_xrays(xrays: XraySet, folder: Path, engine: str) -> list[Path]:
-    """Write one .mha per view, with the pixel spacing on the detector, and `xrays.json`.
+def write_xrays(xrays: XraySet, folder: Path, engine: str, *, dicom: bool = False) -> list[Path]:
+    """Write one file per view, with the pixel spacing on the detector, and `xrays.json`.
+
+    Args:
+        xrays: to be written.
+        folder: for them; made if missing.
+        engine: that projected them.
+        dicom: digital radiographs (.dcm) instead of .mha.
 
     Returns:
         The images' paths.
@@ -59,12 +64,16 @@ def write_xrays(xrays: XraySet, folder: Path, engine: str) -> list[Path]:
     # An older sidecar would vouch for a mixture of old and new images, were this interrupted.
     (folder / SIDECAR).unlink(missing_ok=True)
     paths = []
-    for image, view in zip(xrays.images, xrays.views, strict=True):
-        picture = sitk.GetImageFromArray(image.astype(np.float32))
-        picture.SetSpacing((xrays.geometry.pitch,) * 2)
-        path = folder / f"{view.name}.mha"
+    study, series = Study(), new_uid()
+    for index, (image, view) in enumerate(zip(xrays.images, xrays.views, strict=True), 1):
+        path = folder / f"{view.name}.{'dcm' if dicom else 'mha'}"
         with replacing(path) as temporary:
-            sitk.WriteImage(picture, str(temporary), useCompression=True)
+            if dicom:
+                digital_xray(image, view, xrays.geometry, study, series, index).save_as(temporary, overwrite=True)
+            else:
+                picture = sitk.GetImageFromArray(image.astype(np.float32))
+                picture.SetSpacing((xrays.geometry.pitch,) * 2)
+                sitk.WriteImage(picture, str(temporary), useCompression=True)
         paths.append(path)
     sidecar = {
         "format": 1,
@@ -108,7 +117,15 @@ def read_xrays(folder: str | Path) -> XraySet:
     return XraySet(np.stack(images), views, geometry, isocentre)
 
 
-def read_radiographs(files: Sequence[str | Path], views: Sequence[View], geometry: Geometry) -> XraySet:
+def read_radiographs(
+    files: Sequence[str | Path],
+    views: Sequence[View | None] | None,
+    geometry: Geometry,
+    *,
+    any_unit: bool = False,
+    familiarity: Familiarity | None = None,
+    hangings: Sequence[Hanging | None] | None = None,
+) -> XraySet:
     """Read radiographs taken with a known or assumed unit onto its detector.
 
     A file that says its pixel spacing is cropped or padded to the detector's size about its centre; any other is
@@ -117,22 +134,24 @@ def read_radiographs(files: Sequence[str | Path], views: Sequence[View], geometr
 
     Args:
         files: X-ray images, as `read_radiograph` takes them.
-        views: one per file.
-        geometry: X-ray unit; its pixels are not used.
+        views: one per file; where there is none, what the file says, or looks like.
+        geometry: X-ray unit that is assumed; its pixels are not used.
+        any_unit: take the source's distances from the files instead, where they all say the same.
+        familiarity: what X-rays look like: by it pictures are found to have dark bones, and their views guessed.
+        hangings: one per file, that makes it hang for reading; None to leave that to its looks.
 
     Raises:
-        BadInput: a file is unusable or not of the view given, or files and views differ in number.
+        BadInput: a file is unusable, not of the view given, or its view is not known, or files and views differ in
+            number.
     """
     if not files:
         raise BadInput("X-rays", "none", "give at least one")
-    if len(files) != len(views):
+    if views is not None and len(files) != len(views):
         raise BadInput(f"{len(files)} X-rays", f"{len(views)} views given", "give one view per X-ray with --views")
-    images, taken, notes = [], [], []
-    for file, view in zip(files, views, strict=True):
-        radiograph = read_radiograph(file, lateral=_is_lateral(view))
-        if radiograph.position in (FRONTAL_POSITIONS if _is_lateral(view) else LATERAL_POSITIONS):
-            problem = f"DICOM says it is of view {radiograph.position}, not {view.name}"
-            raise BadInput(file, problem, "give --views in the order of the files")
+    images, taken, notes, distances = [], [], [], []
+    nothing = [None] * len(files)
+    for file, given, hanging in zip(files, views or nothing, hangings or nothing, strict=True):
+        radiograph, view, facts = _understood(Path(file), given, familiarity, hanging)
         image = radiograph.image
         if radiograph.pixel_mm is not None:
             wanted = round(geometry.detector_mm / radiograph.pixel_mm)
@@ -140,23 +159,68 @@ def read_radiographs(files: Sequence[str | Path], views: Sequence[View], geometr
                 problem = f"pixels of {radiograph.pixel_mm:g} mm on a detector of {geometry.detector_mm:g} mm"
                 raise BadInput(file, problem, "correct the file's pixel spacing")
             image = _crop_or_pad(image, wanted)
+        else:
+            facts = [*facts, f"taken to be {geometry.detector_mm:g} mm wide"]
         images.append(image)
-        taken.append(_hung(view) if radiograph.hung else view)
-        notes.append(f"{Path(file).name}: {radiograph.note}")
+        taken.append(view.hung if radiograph.hung else view)
+        distances.append(radiograph.distances)
+        notes.append(", ".join([f"{Path(file).name}: {radiograph.note}", *facts]))
+    told = set(distances) if any_unit and not geometry.parallel else {None}
+    if len(told) == 1 and (told_by_all := told.pop()) is not None:
+        geometry = replace(geometry, sad=told_by_all[0], sdd=told_by_all[1])
+        notes.append(f"the files say the unit: {describe_unit(geometry)}")
+    else:
+        notes.append(f"the unit is taken to be that of the weights: {describe_unit(geometry)}")
     pixels = max(image.shape[0] for image in images)
     same = [_resized(image, pixels) for image in images]
     return XraySet(np.stack(same), tuple(taken), geometry.with_pixels(pixels), None, tuple(notes))
 
 
-def _is_lateral(view: View) -> bool:
-    """Nearer a lateral than a frontal view; 45° are lateral."""
-    return abs(math.sin(math.radians(view.angle))) > 0.7
+def describe_unit(geometry: Geometry) -> str:
+    """In words."""
+    beam = "a parallel beam" if geometry.parallel else f"SAD {geometry.sad:g} and SDD {geometry.sdd:g} mm"
+    return f"{beam}, detector {geometry.detector_mm:g} mm"
 
 
-def _hung(view: View) -> View:
-    """The view of its angle whose columns run to the patient's left, or to the back in a lateral."""
-    plain = View(view.angle)
-    return plain if plain.u[1 if _is_lateral(view) else 0] > 0 else View(view.angle, mirrored=True)
+def _understood(
+    file: Path, given: View | None, familiarity: Familiarity | None, hanging: Hanging | None
+) -> tuple[Radiograph, View, list[str]]:
+    """A file's line integrals, its view, and what was assumed of that. Raises BadInput where that is in doubt."""
+    decoded = decode(file)
+    told = decoded.view
+    if isinstance(decoded, Radiograph):
+        view, facts = _known_view(file, given, told if decoded.hung or given is None else None)
+        return decoded, view, facts
+    if hanging is not None:
+        view, facts = _known_view(file, given, told)
+        return decoded.hung(hanging).line_integrals(view.lateral), view, facts
+    guessed = guess(decoded, familiarity) if familiarity else None
+    if given is None and told is None and guessed is not None:
+        view = guessed.view
+        if not guessed.sure:
+            raise BadInput(file, f"does not say its view; it may be {view.name}", SAY_VIEW)
+        decoded, facts = decoded.hung(guessed.hanging), [f"view {view.name} by its looks"]
+    else:
+        view, facts = _known_view(file, given, told)
+        looks = Hanging() if guessed is None else guessed.hanging
+        if looks.quarter_turns and guessed is not None and guessed.sure:
+            facts.append(f"but it looks as it should when it is {looks}")
+        elif looks.inverted:
+            decoded = decoded.hung(Hanging(inverted=True))
+    return decoded.line_integrals(view.lateral), view, facts
+
+
+def _known_view(file: Path, given: View | None, told: View | None) -> tuple[View, list[str]]:
+    """The view given, or told by the file, and what to say of it. Raises BadInput if there is none, or they differ."""
+    if given is None and told is None:
+        raise BadInput(file, "does not say its view", SAY_VIEW)
+    if given is not None and told is not None and given.lateral != told.lateral:
+        problem = f"DICOM says it is of view {told.name}, not {given.name}"
+        raise BadInput(file, problem, "give --views in the order of the files")
+    if given is not None:
+        return given, []
+    assert told is not None
+    return told, [f"view {told.name} as the file says"]
 
 
 def _crop_or_pad(image: np.ndarray, pixels: int) -> np.ndarray:

@@ -220,8 +220,15 @@ class TestXrays:
         outcome = raylift("reconstruct", "a.png", "b.png", "--views", "0", "-o", f"{output}.mha", "--weights", weights)
         expect(outcome, output, "2 X-rays", "1 views given")
 
-    def test_without_views(self, raylift, output: Path) -> None:
-        expect(raylift("reconstruct", "a.png", "-o", f"{output}.mha"), output, "a.png", "--views")
+    def test_without_views(self, raylift, tmp_path: Path, output: Path, weights: Path) -> None:
+        picture = tmp_path / "a.png"
+        sitk.WriteImage(sitk.GetImageFromArray(np.arange(64**2, dtype=np.uint16).reshape(64, 64)), str(picture))
+        outcome = raylift("reconstruct", picture, "-o", f"{output}.mha", "--weights", weights)
+        expect(outcome, output, picture, "does not say its view", "--views")
+
+    def test_identity_of_a_picture(self, raylift, output: Path) -> None:
+        outcome = raylift("reconstruct", "a.png", "--views", "pa", "--keep-identity", "-o", output)
+        expect(outcome, output, "--keep-identity", "none of the X-rays is a DICOM file", code=2)
 
     def test_damaged_sidecar(self, raylift, tmp_path: Path, output: Path, weights: Path) -> None:
         (tmp_path / "xrays").mkdir()
@@ -230,7 +237,7 @@ class TestXrays:
         expect(outcome, output, tmp_path / "xrays" / "xrays.json", "damaged")
 
 
-@pytest.mark.parametrize("ending", [".stl", ".dcm", "", ".gz"])
+@pytest.mark.parametrize("ending", [".stl", ".dcm", ".gz"])
 def test_output_that_cannot_be_written(raylift, tmp_path: Path, output: Path, ending: str) -> None:
     expect(raylift("reconstruct", tmp_path, "-o", f"{output}{ending}"), output, f"output{ending}", ".mha, .nii.gz")
 
@@ -295,14 +302,14 @@ class TestReconstructionIsWrittenAsAWhole:
         return tmp_path / "x"
 
     @pytest.mark.parametrize("ending", [".mha", ".npy"])
-    @pytest.mark.parametrize("step", ["evaluation.figures.montage", "volumes.write_json", "volumes.write_volume"])
+    @pytest.mark.parametrize("step", ["montage", "write_json", "write_page", "write_volume"])
     def test_or_not_at_all(
         self, raylift, xrays: Path, output: Path, weights: Path, ending: str, step: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def full(*args: object) -> None:
             raise OSError("no space left on device")
 
-        monkeypatch.setattr(f"raylift.{step}", full)
+        monkeypatch.setattr(f"raylift.results.files.{step}", full)
         outcome = raylift("reconstruct", xrays, "-o", f"{output}{ending}", "--weights", weights)
         expect(outcome, output, "no space left", code=1)
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -131,7 +132,7 @@ def test_reconstruct_lands_on_the_thorax(
     assert report["weights_sha256"] == load_weights(weights).info["sha256"]
     assert "not a medical device" in report["purpose"]
     picture(tmp_path / "volume-preview.png")
-    names = {"volume.nii.gz", "volume-report.json", "volume-preview.png"}
+    names = {"volume.nii.gz", "volume-report.json", "volume-report.html", "volume-preview.png"}
     assert {path.name for path in tmp_path.iterdir()} == names
 
 
@@ -219,6 +220,31 @@ def test_evaluate_agrees_with_an_independent_scorer(
     assert ours["ssim"] == pytest.approx(theirs["ssim"], abs=0.01)
     assert ours["psnr"] == pytest.approx(theirs["psnr"], abs=0.2)
     assert ours["mae_hu"] == pytest.approx(theirs["mae_hu"], rel=0.03)
+
+
+def test_through_dicom_and_back(prepared: Path, weights: Path, tmp_path: Path) -> None:
+    """Prepared case, DICOM radiographs, DICOM series, NIfTI by another's tool: the same volume, and the same scores."""
+    scan = next((prepared / "cases").glob("*/ct.nii.gz"))
+    for name, dicom in (("direct", ()), ("dicom", ("--dicom",))):
+        raylift("drr", scan, "--pixels", 64, *dicom, "-o", tmp_path / f"{name}-xrays")
+    raylift("reconstruct", tmp_path / "direct-xrays", "-o", tmp_path / "direct.nii.gz", "--weights", weights)
+    raylift("reconstruct", tmp_path / "dicom-xrays", "-o", tmp_path / "series", "--weights", weights)
+    direct, series = read_volume(tmp_path / "direct.nii.gz"), read_volume(tmp_path / "series")
+    assert np.abs(series.array.astype(int) - direct.array).max() <= 1
+    np.testing.assert_allclose(series.grid.index_to_world, direct.grid.index_to_world, atol=1e-4)
+    if shutil.which("dcm2niix") is None or not SCORER.exists():
+        return
+    command = ["dcm2niix", "-z", "y", "-f", "back", "-o", tmp_path, tmp_path / "series"]
+    subprocess.run(command, capture_output=True, check=True)
+    scores = [
+        json.loads(
+            subprocess.run(
+                [sys.executable, SCORER, scan, tmp_path / name, "--json"], capture_output=True, text=True, check=True
+            ).stdout
+        )
+        for name in ("direct.nii.gz", "back.nii.gz")
+    ]
+    assert scores[1] == pytest.approx(scores[0], rel=1e-3)
 
 
 def test_train_evaluate_reconstruct(prepared: Path, xrays: tuple[Path, Any], tmp_path: Path) -> None:

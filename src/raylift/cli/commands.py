@@ -11,7 +11,7 @@ import typer
 
 from raylift.cli import app
 from raylift.cli.console import print_json, progress_bar, say
-from raylift.errors import BadInput, WrongUsage
+from raylift.errors import WrongUsage
 
 Weights = Annotated[
     Path | None,
@@ -53,6 +53,7 @@ def drr(
     ] = "chest-stand",
     pixels: Annotated[int, typer.Option(min=32, max=4096, help="Edge of the detector in pixels.")] = 256,
     engine: Annotated[str, typer.Option(help="torch or plastimatch.")] = "torch",
+    dicom: Annotated[bool, typer.Option("--dicom", help="Write digital radiographs (DICOM DX), not .mha.")] = False,
     isocentre: Annotated[str, typer.Option(help="World point x,y,z in mm (LPS); the thorax is found by default.")] = "",
     as_json: Json = False,
 ) -> None:
@@ -82,7 +83,7 @@ def drr(
         images = ENGINES[engine](
             volume, unit, chosen, centre, lambda done: bar(chosen[done - 1].name, done, len(chosen))
         )
-    paths = write_xrays(XraySet(images, chosen, unit, centre), output, engine)
+    paths = write_xrays(XraySet(images, chosen, unit, centre), output, engine, dicom=dicom)
     if as_json:
         print_json({"xrays": [str(path) for path in paths], "isocentre_lps_mm": list(centre)})
     else:
@@ -92,43 +93,48 @@ def drr(
 @app.command()
 def reconstruct(
     xrays: Annotated[list[Path], typer.Argument(help="A folder of raylift drr, or X-ray images with --views.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Volume: .mha, .nii.gz, .nrrd or .npy.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Volume: .mha, .nii.gz, .nrrd, .npy, or a folder for a DICOM series.")
+    ],
     views: Annotated[
         str,
-        typer.Option(help="View of each image, in order: angles, or ap, pa, lateral-left, lateral-right."),
+        typer.Option(
+            help="View of each image, in order: angles, or ap, pa, lateral-left, lateral-right. DICOM says it."
+        ),
     ] = "",
     weights: Weights = None,
     refine: Annotated[bool, typer.Option("--refine", help="Bring the volume into agreement with the X-rays.")] = False,
     refine_seconds: Annotated[float, typer.Option(min=0, help="Time limit of --refine.")] = 20.0,
     align: Annotated[bool, typer.Option("--align", help="Find small displacements of the views first.")] = False,
+    keep_identity: Annotated[
+        bool, typer.Option("--keep-identity", help="Carry patient and study of DICOM X-rays into a DICOM series.")
+    ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Lift X-rays into a volume; a preview picture and a report are written beside it.
+    """Lift X-rays into a volume; a preview picture and a report (HTML and JSON) are written beside it.
 
-    Where the weights tell it, the standard deviation of each voxel's error in HU is written as NAME-doubt.
+    Where the weights tell it, the standard deviation of each voxel's error in HU is written as NAME-doubt. A
+    name without an ending is a folder for a DICOM CT series; it knows nothing of the patient without --keep-identity.
 
     Example: raylift reconstruct pa.png lateral.dcm --views pa,lateral-left -o volume.mha
     """
     from raylift.cli.parsing import check_output, parse_views
-    from raylift.evaluation.figures import montage
+    from raylift.dicom import Study
     from raylift.reconstruction import Reconstructor
-    from raylift.volumes import check_writable, replacing_together, stem_of, write_json, write_volume
+    from raylift.results.files import Names, write_results
     from raylift.xrays import SIDECAR
 
-    stem = stem_of(check_writable(output))
-    preview, account = output.with_name(f"{stem}-preview.png"), output.with_name(f"{stem}-report.json")
-    doubted = output.with_name(f"{stem}-doubt{output.name.removeprefix(stem)}")
-    for path in (output, preview, account, doubted):
+    names = Names(output)
+    for path in (names.volume, names.doubt):
+        check_output(path, folder=names.dicom)
+    for path in (names.preview, names.report, names.page):
         check_output(path)
+    study = Study.of(xrays) if keep_identity else None
     one = xrays[0] if len(xrays) == 1 else None
     as_set = one is not None and (one.is_dir() or one.name == SIDECAR)
     if views and as_set:
         raise WrongUsage(f"--views: {one} says its views itself in {SIDECAR}")
-    if not views and not as_set:
-        raise BadInput(
-            ", ".join(map(str, xrays)), "X-rays without views", "say them with --views, like pa,lateral-left"
-        )
     reconstructor = Reconstructor.from_pretrained(weights, device)
     given, taken = xrays[0] if as_set else xrays, parse_views(views) if views else None
     if align:
@@ -138,41 +144,9 @@ def reconstruct(
             made = reconstructor(given, taken, refine=True, align=align, seconds=refine_seconds, progress=bar)
     else:
         made = reconstructor(given, taken, align=align)
-    named = [(view.name, image) for view, image in zip(made.xrays.views, made.xrays.images, strict=True)]
-    again = [(f"{view.name}, re-projected", image)
-             for view, image in zip(made.xrays.views, made.reprojected, strict=True)]  # fmt: skip
+    inputs = [] if as_set else [path.name for path in xrays]
+    report = write_results(made, names, reconstructor.weights.info, aligned=align, study=study, inputs=inputs)
     refined = made.refined
-    report = {
-        "volume": str(output),
-        "preview": str(preview),
-        "grid": made.volume.grid.to_dict(),
-        "views": [view.name for view in made.xrays.views],
-        "reprojection_error": made.reprojection_error,
-        "trust": made.trust,
-        "refinement": None
-        if refined is None
-        else {
-            "iterations": refined.iterations,
-            "error_with_surroundings_before": refined.error_before,
-            "error_with_surroundings_after": refined.error_after,
-        },
-        "aligned_views": [view.to_dict() for view in made.xrays.views] if align else None,
-        "weights_sha256": reconstructor.weights.info["sha256"],
-        "notes": list(made.notes),
-        "purpose": "research only; not a medical device",
-    }
-    if made.strangeness is not None:
-        report["strangeness"] = made.strangeness
-    if made.doubt is not None:
-        report |= {"doubt": str(doubted), "mean_doubt_hu": float(made.doubt.array.mean())}
-    with replacing_together(output.parent) as folder:
-        write_volume(made.volume, folder / output.name)
-        if made.doubt is not None:
-            write_volume(made.doubt, folder / doubted.name)
-        montage(None, made.volume, named + again, folder / preview.name, stem)
-        write_json(report, folder / account.name)
-    if made.doubt is None:  # one of an earlier volume here would be taken for this one's
-        doubted.unlink(missing_ok=True)
     if as_json:
         print_json(report)
         return
@@ -185,7 +159,7 @@ def reconstruct(
     if refined is not None:
         say(f"refined: the X-rays' error, with what surrounds the volume, fell from {refined.error_before:.1%} "
             f"to {refined.error_after:.1%} in {refined.iterations} iterations")  # fmt: skip
-    say(f"{output} and {preview.name}: {made.trust}")
+    say(f"{output} and {names.page.name}: {made.trust}")
 
 
 @app.command()
@@ -337,6 +311,41 @@ def export(
     say("exporting: some ten seconds")
     difference = export_weights(load_weights(weights), output)
     say(f"{output}; on random X-rays it differs by {2000 * difference:.2g} HU at most")
+
+
+@app.command()
+def serve(
+    folder: Annotated[Path, typer.Option("--folder", help="For jobs and their results.")] = Path("raylift-server"),
+    host: Annotated[str, typer.Option(help="Address to listen at; others than this machine's own need --token.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at.")] = 8000,
+    token: Annotated[
+        str | None, typer.Option(envvar="RAYLIFT_TOKEN", help="That every request has to bring.", show_default=False)
+    ] = None,
+    weights: Weights = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that reconstruct.")] = 1,
+    waiting: Annotated[int, typer.Option(min=1, help="How many jobs may wait.")] = 50,
+    seconds: Annotated[float, typer.Option(min=1, help="That a job may take.")] = 600.0,
+) -> None:
+    """Serve reconstructions over HTTP, and a web page for them. Needs pip install 'raylift[server]'.
+
+    Jobs and results lie in the folder, and outlive the server.
+
+    Example: raylift serve --port 8000
+    """
+    from raylift.cli.parsing import check_output
+    from raylift.server.settings import Settings
+    from raylift.weights import load_weights
+
+    check_output(folder, folder=True)
+    settings = Settings(
+        folder.resolve(), host, port, token, None if weights is None else str(weights), workers, waiting, seconds
+    )
+    load_weights(weights)
+    from raylift.server.run import run
+
+    run(settings, say)
 
 
 @app.command()

@@ -23,6 +23,7 @@ from raylift.volumes import WINDOW, Volume, replacing
 PROJECTION = (-1000.0, 200.0)
 DIFFERENCE = (-500.0, 500.0)
 PROJECTED_DIFFERENCE = (-200.0, 200.0)
+DOUBTFUL = 400.0  # HU; a border whose place is not known
 ROWS_PER_SHEET = 20
 DPI = 110
 
@@ -165,6 +166,59 @@ def gallery(volumes: dict[str, Volume], path: str | Path, title: str = "") -> Pa
     for row, (label, volume) in zip(grid, volumes.items(), strict=True):
         _show_volume(row, _clipped(volume.axis_aligned()), _wrap(label), WINDOW, PROJECTION, "gray")
     _colour_bars(figure, grid, "HU")
+    return save_figure(figure, path)
+
+
+def agreement(names: Sequence[str], xrays: np.ndarray, reprojected: np.ndarray, path: str | Path) -> Path:
+    """Write a picture of X-rays beside the projections of the volume made from them, a row for each view.
+
+    Args:
+        names: of the views (see `xray_picture`).
+        xrays: line integrals (N, rows, columns) that were given.
+        reprojected: those through the volume.
+        path: of the PNG or SVG; its folder is made if missing.
+
+    Returns:
+        The path written.
+    """
+    figure = Figure(figsize=(9.6, 3.3 * len(names)), layout="constrained", facecolor="white")
+    grid = figure.subplots(len(names), 3, squeeze=False)
+    for row, name, given, again in zip(grid, names, xrays, reprojected, strict=True):
+        low, high = (float(q) for q in np.quantile(given, [0.0, 0.998]))
+        high = max(high, low + 1e-6)
+        for axes, image, label in zip(row, (given, again), ("given", "of the volume"), strict=False):
+            _show(axes, xray_picture(image, name), (low, high))
+            axes.set_title(f"{name}, {label}", fontsize=10)
+        _show(row[2], xray_picture(again - given, name), (-(high - low) / 2, (high - low) / 2), "RdBu_r")
+        row[2].set_title("difference", fontsize=10)
+        for image, columns, label in ((row[1], row[:2], "∫μ dl"), (row[2], row[2:], "of the volume − given")):
+            figure.colorbar(
+                image.images[0], ax=columns, location="bottom", shrink=0.7, aspect=40, pad=0.02, label=label
+            )
+    return save_figure(figure, path)
+
+
+def doubtful_planes(volume: Volume, doubt: Volume | None, path: str | Path) -> Path:
+    """Write a picture of a volume's middle planes, and those of its doubt below them.
+
+    Args:
+        volume: in HU.
+        doubt: standard deviation of each voxel in HU, on the volume's grid; None where it is not told.
+        path: of the PNG or SVG; its folder is made if missing.
+
+    Returns:
+        The path written.
+    """
+    figure = Figure(figsize=(9.6, 3.6 * (1 + (doubt is not None))), layout="constrained", facecolor="white")
+    grid = figure.subplots(1 + (doubt is not None), 3, squeeze=False)
+    shown = [(_clipped(volume.axis_aligned()), WINDOW, "gray", "HU")]
+    if doubt is not None:
+        shown.append((doubt.axis_aligned(), (0.0, DOUBTFUL), "inferno", "standard deviation, HU"))
+    for row, (each, window, colours, label) in zip(grid, shown, strict=True):
+        for axes, (name, picture) in zip(row, planes(each).items(), strict=True):
+            _show(axes, picture, window, colours)
+            axes.set_title(name, fontsize=10)
+        figure.colorbar(row[0].images[0], ax=row, location="bottom", shrink=0.5, aspect=50, pad=0.02, label=label)
     return save_figure(figure, path)
 
 

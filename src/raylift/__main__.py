@@ -1,0 +1,5 @@
+"""`python -m raylift` is `raylift`."""
+
+from raylift.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""What is written of a reconstruction, and how a person reads it."""

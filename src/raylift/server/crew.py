@@ -1,0 +1,113 @@
+"""The processes that serve a server: workers that reconstruct, and one that reads uploads; the dead are replaced."""
+
+from __future__ import annotations
+
+import multiprocessing
+import secrets
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+from raylift.server import reading, worker
+from raylift.server.jobs import Jobs
+from raylift.server.settings import Settings
+
+LOOK = 0.5  # seconds between two looks at the workers
+READING_SECONDS = 60.0  # that reading one request's X-rays may take
+READERS_WAITING = 16  # requests that may wait for being read
+SPAWN = multiprocessing.get_context("spawn")  # a fork of a server with threads could hang
+
+
+class Busy(Exception):
+    """Too many uploads wait for being read."""
+
+
+class Unreadable(Exception):
+    """Reading killed its process, or took too long."""
+
+
+class Workers:
+    """Keeps as many workers as there are to be, and takes time-outs and cancelled jobs from them."""
+
+    def __init__(self, settings: Settings, jobs: Jobs) -> None:
+        self.settings, self.jobs = settings, jobs
+        self.processes: dict[str, SpawnProcess] = {}
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+
+    def start(self) -> None:
+        """Take up what an earlier server left, and begin."""
+        self.jobs.give_back()
+        self.thread.start()
+
+    def stop(self) -> None:
+        """End the workers; what they are at waits for the next server."""
+        self.stopped.set()
+        self.thread.join()
+        for process in self.processes.values():
+            process.kill()
+            process.join()
+        self.jobs.give_back()
+
+    def _watch(self) -> None:
+        while not self.stopped.is_set():
+            for name, process in list(self.processes.items()):
+                if not process.is_alive():
+                    del self.processes[name]
+                    self.jobs.give_back(name)
+            for job in self.jobs.running():
+                if job.started is not None and time.time() - job.started > self.settings.seconds:
+                    self.jobs.end(job, "failed", f"took longer than {self.settings.seconds:g} s")
+                    self._kill(job.claim)
+            while len(self.processes) < self.settings.workers:
+                name = secrets.token_hex(4)
+                process = SPAWN.Process(target=worker.main, args=(self.settings, name), daemon=True)
+                process.start()
+                self.processes[name] = process
+            self.stopped.wait(LOOK)
+
+    def _kill(self, claim: str | None) -> None:
+        process = self.processes.get((claim or "").partition("-")[0])
+        if process is not None:
+            process.kill()
+
+
+class Reader:
+    """Reads uploads in another process, one request at a time."""
+
+    def __init__(self) -> None:
+        self.lock, self.waiting = threading.Lock(), threading.Semaphore(READERS_WAITING)
+        self.pool: ProcessPoolExecutor | None = None
+
+    def understand(self, ask: reading.Ask, whole: bool) -> dict[str, Any]:
+        """See `raylift.server.reading.understand`. Raises Busy or Unreadable."""
+        if not self.waiting.acquire(blocking=False):
+            raise Busy
+        try:
+            with self.lock:
+                if self.pool is None:
+                    self.pool = ProcessPoolExecutor(1, SPAWN, reading.begin)
+                try:
+                    return self.pool.submit(reading.understand, ask, whole).result(READING_SECONDS)
+                except (BrokenProcessPool, TimeoutError):
+                    self.stop()
+                    raise Unreadable from None
+        finally:
+            self.waiting.release()
+
+    def stop(self) -> None:
+        """End the process."""
+        if self.pool is not None:
+            self.pool.kill_workers() if hasattr(self.pool, "kill_workers") else _kill(self.pool)
+            self.pool = None
+
+
+def _kill(pool: ProcessPoolExecutor) -> None:
+    """What Python 3.14 calls `kill_workers`."""
+    processes = list((pool._processes or {}).values())
+    for process in processes:
+        process.kill()
+    pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,93 @@
+"""A server in this process, and real ones as processes of their own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from helpers import random_weights
+from raylift.server.app import create_app
+from raylift.server.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator[TestClient]:
+    settings = Settings(tmp_path_factory.mktemp("server"), weights=str(weights), upload_bytes=8 * 2**20)
+    with TestClient(create_app(settings), base_url="http://localhost") as client:
+        yield client
+
+
+class Server:
+    """`raylift serve` as a user starts it."""
+
+    def __init__(self, folder: Path, weights: Path | None, *arguments: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        command = [sys.executable, "-m", "raylift", "serve", "--folder", folder, "--port", self.port]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [*map(str, command), *(() if weights is None else ("--weights", str(weights))), *arguments],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self.until(lambda: httpx.get(f"{self.url}/api/about").status_code in (200, 401))
+
+    def until(self, happened: Callable[[], object], seconds: float = 90) -> None:
+        """Wait for something to happen."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            try:
+                if happened():
+                    return
+            except httpx.TransportError:
+                pass
+            assert self.process.poll() is None, "the server ended"
+            time.sleep(0.2)
+        raise AssertionError("it did not happen in time")
+
+    def kill(self) -> None:
+        """As `kill -9` does."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        """As Ctrl+C does."""
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
+@pytest.fixture
+def serve(weights: Path) -> Callable[..., object]:
+    """Starts a server with random weights, unless others are named, and stops it at the end."""
+    random = weights
+
+    @contextmanager
+    def started(folder: Path, *arguments: str, weights: Path | None = random) -> Iterator[Server]:
+        server = Server(folder, weights, *arguments)
+        try:
+            yield server
+        finally:
+            if server.process.poll() is None:
+                server.stop()
+
+    return started

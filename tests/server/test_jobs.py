@@ -1,0 +1,109 @@
+"""The list of jobs: nothing is lost, nothing ends twice, whatever dies."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from raylift.server.jobs import ATTEMPTS, Full, Jobs
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Jobs:
+    return Jobs(tmp_path / "jobs.sqlite", waiting=3)
+
+
+def ids(jobs: Jobs) -> list[str]:
+    return [job.id for job in jobs.newest(10)]
+
+
+def test_first_come_first_served(jobs: Jobs) -> None:
+    for name in "abc":
+        jobs.add(name, {"title": name})
+    assert [jobs.place(job) for job in jobs.newest(3)] == [2, 1, 0]
+    claimed = [jobs.claim("w") for _ in range(4)]
+    assert [job and job.id for job in claimed] == ["a", "b", "c", None]
+    assert claimed[0] is not None
+    assert (claimed[0].state, claimed[0].options, claimed[0].attempts) == ("running", {"title": "a"}, 1)
+
+
+def test_no_more_wait_than_may(jobs: Jobs) -> None:
+    for name in "abc":
+        jobs.add(name, {})
+    with pytest.raises(Full):
+        jobs.add("d", {})
+    assert ids(jobs) == ["c", "b", "a"]
+    jobs.claim("w")
+    jobs.add("d", {})
+
+
+def test_a_job_given_back_ends_once(jobs: Jobs) -> None:
+    jobs.add("a", {})
+    first = jobs.claim("w")
+    assert first is not None
+    jobs.give_back()
+    second = jobs.claim("v")
+    assert second is not None
+    assert second.id == first.id
+    assert not jobs.report(first, "late", 0.5)
+    assert not jobs.end(first, "done")
+    assert jobs.report(second, "in time", 0.5)
+    assert jobs.end(second, "done")
+    assert not jobs.end(second, "failed", "twice")
+    found = jobs.get("a")
+    assert found is not None
+    assert (found.state, found.claim, found.error) == ("done", second.claim, None)
+
+
+def test_only_the_dead_workers_jobs_are_given_back(jobs: Jobs) -> None:
+    jobs.add("a", {})
+    jobs.add("b", {})
+    jobs.claim("w")
+    jobs.claim("v")
+    jobs.give_back("w")
+    assert [job.state for job in jobs.newest(2)] == ["running", "queued"]
+
+
+def test_what_kills_its_workers_fails_in_the_end(jobs: Jobs) -> None:
+    jobs.add("a", {})
+    for _ in range(ATTEMPTS):
+        assert jobs.claim("w") is not None
+        jobs.give_back("w")
+    found = jobs.get("a")
+    assert found is not None
+    assert found.state == "failed"
+    assert found.error == "the worker died 3 times"
+    assert jobs.claim("w") is None
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_cancel_and_remove(jobs: Jobs, begun: bool) -> None:
+    jobs.add("a", {})
+    claimed = jobs.claim("w") if begun else None
+    assert not jobs.remove("a")
+    assert jobs.cancel("a")
+    assert not jobs.cancel("a")
+    if claimed is not None:
+        assert not jobs.end(claimed, "done")
+    jobs.give_back()
+    assert jobs.claim("w") is None
+    assert jobs.remove("a")
+    assert jobs.get("a") is None
+    assert not jobs.cancel("a")
+
+
+def test_it_outlives_the_process(jobs: Jobs) -> None:
+    jobs.add("a", {"title": "kept"})
+    again = Jobs(jobs.path, 3)
+    found = again.get("a")
+    assert found is not None
+    assert found.options == {"title": "kept"}
+
+
+def test_many_at_once_take_each_job_once(tmp_path: Path) -> None:
+    jobs = Jobs(tmp_path / "jobs.sqlite", waiting=40)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: jobs.add(str(number), {}), range(40)))
+        claimed = list(pool.map(lambda number: jobs.claim(f"w{number % 8}"), range(48)))
+    taken = [job.id for job in claimed if job is not None]
+    assert sorted(taken, key=int) == [str(number) for number in range(40)]

@@ -1,0 +1,70 @@
+"""What the server survives: being killed, workers that die, jobs without end."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+from test_app import TWO_VIEWS, uploads
+
+
+def submit(url: str, **options: Any) -> str:
+    answer = httpx.post(
+        f"{url}/api/jobs",
+        files=uploads("a.png", "b.png"),
+        data={"options": json.dumps(TWO_VIEWS | options)},
+        timeout=60,
+    )
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def states(url: str) -> dict[str, str]:
+    return {job["id"]: job["state"] for job in httpx.get(f"{url}/api/jobs", timeout=30).json()}
+
+
+def results(folder: Path, job_id: str) -> list[Path]:
+    return [path for path in (folder / "jobs" / job_id).iterdir() if path.is_dir()]
+
+
+def test_a_killed_server_loses_nothing_and_does_nothing_twice(tmp_path: Path, serve: Callable[..., Any]) -> None:
+    with serve(tmp_path) as server:
+        ids = [submit(server.url, refine=number == 0) for number in range(4)]
+        server.until(lambda: states(server.url)[ids[0]] == "running")
+        server.kill()
+    with serve(tmp_path) as server:
+        server.until(lambda: set(states(server.url).values()) == {"done"}, 180)
+        assert set(states(server.url)) == set(ids)
+        for job_id in ids:
+            assert len(results(tmp_path, job_id)) == 1
+            assert not list((tmp_path / "jobs" / job_id).glob(".*"))
+
+
+def test_a_stopped_server_goes_on_later(tmp_path: Path, serve: Callable[..., Any]) -> None:
+    with serve(tmp_path) as server:
+        job_id = submit(server.url, refine=True)
+    with serve(tmp_path) as server:
+        server.until(lambda: states(server.url)[job_id] == "done", 120)
+
+
+def test_a_job_without_end_is_ended(tmp_path: Path, serve: Callable[..., Any]) -> None:
+    with serve(tmp_path, "--seconds", "1") as server:
+        slow = submit(server.url, refine=True)
+        server.until(lambda: states(server.url)[slow] == "failed")
+        assert httpx.get(f"{server.url}/api/jobs/{slow}").json()["error"] == "took longer than 1 s"
+
+
+def test_one_folder_one_server(tmp_path: Path, serve: Callable[..., Any], weights: Path) -> None:
+    import subprocess
+    import sys
+
+    with serve(tmp_path):
+        second = subprocess.run(
+            [sys.executable, "-m", "raylift", "serve", "--folder", tmp_path, "--weights", weights],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert second.returncode == 2
+        assert "another server has it" in second.stderr
