@@ -36,8 +36,8 @@ class FineResidualUNet(ResidualUNet):
         self.fine_blocks = nn.Sequential(*(ResidualBlock(feature_size, feature_size) for _ in range(2)))
         self.fine_up = nn.ConvTranspose3d(feature_size, FINE, 2, 2)
         self.fine_out = nn.Conv3d(FINE, out_channels, 3, padding=1)
-        nn.init.zeros_(self.fine_out.weight)
-        nn.init.zeros_(self.fine_out.bias)
+        for parameter in self.fine_out.parameters():
+            nn.init.zeros_(parameter)
         convert_conv3d_weight_memory_format(self, torch.channels_last_3d)
 
     def forward(self, volume: Tensor) -> Tensor:
