@@ -165,7 +165,7 @@ def test_reconstruct_pictures(weights: Path, tmp_path: Path) -> None:
     assert [note.split(":")[0] for note in report["notes"][:2]] == ["front.png", "side.png"]
     assert "approximate" in report["notes"][0]
     assert read_volume(output).grid.centre == pytest.approx((0, 0, 0))
-    names = {"volume.npy", "volume.json", "volume-report.json", "volume-preview.png"}
+    names = {"volume.npy", "volume.json", "volume-report.json", "volume-report.html", "volume-preview.png"}
     assert {path.name for path in output.parent.iterdir()} == names
 
 

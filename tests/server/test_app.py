@@ -141,7 +141,7 @@ def test_what_is_no_xray_is_one_sentence(client: TestClient, name: str, content:
     ("options", "words"),
     [
         ("{", "options"),
-        ('{"refin": true}', "options: refin"),
+        ('{"refin": true}', "options.refin: Extra inputs are not permitted"),
         ('{"xrays": [{"view": "pa"}]}', "2 files, but options for 1 X-rays"),
         ('{"xrays": [{"view": "pa"}, {"view": "front"}]}', "'front' is no view"),
         ('{"xrays": [{"view": "pa"}, {"view": "pa", "hang": {"quarter_turns": 5}}]}', "quarter_turns"),
