@@ -14,7 +14,6 @@ import numpy as np
 from raylift.familiarity import Familiarity
 from raylift.geometry import View
 from raylift.radiographs import Grey, Hanging
-from raylift.radiographs.grey import RANGE
 from raylift.radiographs.radiograph import square
 
 # Found on pictures of twelve patients' frontal and lateral X-rays and of two real ones: frontal ones are 2 to 4 times
@@ -22,6 +21,7 @@ from raylift.radiographs.radiograph import square
 FRONTAL = 1.5  # times stranger as a lateral, from which a picture is a frontal one
 BETTER = 0.9  # strangeness, as a share of that of the picture as it is, below which it is turned, or inverted
 MOST = (5.5, 8.0)  # line integrals of the brightest in a frontal and a lateral picture
+RANGE = (0.1, 99.9)  # percentiles of the grey levels; what is beyond them counts as they do: letters, lead
 SMALL = 128  # pixels along the shorter edge are enough
 SURE = 1.1  # ratio to either of these from which there is no doubt
 
