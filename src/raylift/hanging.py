@@ -53,7 +53,7 @@ def guess(grey: Grey, familiarity: Familiarity) -> Guess:
     """
     step = max(1, min(grey.levels.shape) // SMALL)
     grey = replace(grey, levels=grey.levels[::step, ::step])
-    found: dict[tuple[int, bool], tuple[float, View, Hanging, float]] = {}
+    found: dict[tuple[int, bool], Guess] = {}
     polarities = (False,) if grey.polarity_known else (False, True)
     for turns, inverted in product(range(4), polarities):
         frontal = _strangeness(grey, familiarity, View.parse("pa"), Hanging(turns, False, inverted))
@@ -62,18 +62,17 @@ def guess(grey: Grey, familiarity: Familiarity) -> Guess:
             for side in (False, True)
         )
         ratio = lateral / max(frontal, 1e-9)
+        nearest = min(frontal, lateral)
         if ratio > FRONTAL:
-            found[turns, inverted] = (frontal, View.parse("pa"), Hanging(turns, False, inverted), ratio / FRONTAL)
+            one = Guess(View.parse("pa"), Hanging(turns, False, inverted), nearest, ratio / FRONTAL > SURE)
         else:
-            hanging = Hanging(turns, mirrored, inverted)
-            found[turns, inverted] = (lateral, View.parse("lateral-left"), hanging, FRONTAL / ratio)
-        found[turns, inverted] = (min(frontal, lateral), *found[turns, inverted][1:])
+            one = Guess(View.parse("lateral-left"), Hanging(turns, mirrored, inverted), nearest, FRONTAL / ratio > SURE)
+        found[turns, inverted] = one
     as_it_is = found[0, False]
-    best = min(found.values(), key=lambda one: one[0])
-    chosen = best if best[0] < BETTER * as_it_is[0] else as_it_is
-    others = min(one[0] for one in found.values() if one is not chosen)
-    sure = min(chosen[3], others / max(chosen[0], 1e-9)) > SURE
-    return Guess(chosen[1], chosen[2], chosen[0], sure)
+    best = min(found.values(), key=lambda one: one.strangeness)
+    chosen = best if best.strangeness < BETTER * as_it_is.strangeness else as_it_is
+    others = min(one.strangeness for one in found.values() if one is not chosen)
+    return replace(chosen, sure=chosen.sure and others / max(chosen.strangeness, 1e-9) > SURE)
 
 
 def _strangeness(grey: Grey, familiarity: Familiarity, view: View, hanging: Hanging) -> float:

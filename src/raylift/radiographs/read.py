@@ -24,14 +24,13 @@ PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 def read_radiograph(path: str | Path, *, lateral: bool | None = None) -> Radiograph:
     """Read an X-ray image and bring it to the scale of line integrals.
 
-    Floating point arrays (.mha, .mhd, .nrrd, .nii, .nii.gz, .npy; 2D, or 3D with one slice) are line
-    integrals already and are taken as they are, like DICOM files whose real world values are. Raw detector
-    values (DICOM, for processing, linear) are: their logarithm below that of the open field. The grey
-    levels of pictures (PNG, JPEG, TIFF) and of DICOM
-    radiographs are the product of an unknown exposure, detector curve and display processing: a monotone
-    piecewise linear map ties their percentiles to those of simulated chest radiographs (`FRONTAL`,
-    `LATERAL`), so that absolute values are approximate. Pictures must show bone bright and be
-    hung for reading; DICOM's PhotometricInterpretation and PatientOrientation say how to bring that about.
+    Floating point arrays (.mha, .mhd, .nrrd, .nii, .nii.gz, .npy; 2D, or 3D with one slice) are line integrals and
+    are taken as they are, like DICOM files whose real world values are. Of raw detector values (DICOM, for
+    processing, linear) it is the logarithm below that of the open field. The grey levels of pictures (PNG, JPEG,
+    TIFF) and of DICOM radiographs are the product of an unknown exposure, detector curve and display processing: a
+    monotone piecewise linear map ties their percentiles to those of simulated chest radiographs (`FRONTAL`,
+    `LATERAL`), so that absolute values are approximate. Pictures must show bone bright and be hung for reading;
+    DICOM's PhotometricInterpretation and PatientOrientation say how to bring that about.
 
     Images that are not square are padded to be, evenly on both sides, with their lowest value.
 
