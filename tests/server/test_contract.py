@@ -31,7 +31,10 @@ def test_no_request_is_the_servers_fault(tmp_path: Path, weights: Path, mode: Ge
             @given(case=operation.as_strategy(generation_mode=mode))
             def ask(case: Any) -> None:
                 case.call_and_validate(
-                    base_url="http://localhost", headers={"Host": "localhost"}, checks=(not_a_server_error,)
+                    base_url="http://localhost",
+                    headers={"Host": "localhost"},
+                    checks=(not_a_server_error,),
+                    timeout=120,  # of a busy machine
                 )
 
             ask()

@@ -102,16 +102,17 @@ class About(BaseModel):
 
 def create_app(settings: Settings) -> FastAPI:
     """The application; it starts its workers when it is served, and ends them with it."""
-    jobs, reader = Jobs(settings.database, settings.waiting), Reader()
+    jobs, reader = Jobs(settings.database, settings.waiting), Reader(settings.weights)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         shutil.rmtree(settings.folder / UPLOADS, ignore_errors=True)  # of requests that died with an earlier server
         workers = Workers(settings, jobs)
         workers.start()
+        reader.start()
         yield
         await run_in_threadpool(workers.stop)
-        await run_in_threadpool(reader.stop)
+        reader.stop()
 
     app = FastAPI(
         title="Raylift",
@@ -161,7 +162,7 @@ def create_app(settings: Settings) -> FastAPI:
         try:
             paths, names = await run_in_threadpool(taken_in, files, folder)
             ask = Ask(settings.weights, paths, names, tuple(options.xrays))
-            found = await run_in_threadpool(reader.understand, ask, whole)
+            found = await reader.understand(ask, whole)
         except BadInput as problem:
             raise HTTPException(422, str(problem)) from None
         except Busy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import secrets
 import threading
@@ -17,7 +18,7 @@ from raylift.server.settings import Settings
 
 LOOK = 0.5  # seconds between two looks at the workers
 READING_SECONDS = 60.0  # that reading one request's X-rays may take
-READERS_WAITING = 16  # requests that may wait for being read
+READERS_WAITING = 32  # requests that may wait for being read
 SPAWN = multiprocessing.get_context("spawn")  # a fork of a server with threads could hang
 
 
@@ -76,27 +77,34 @@ class Workers:
 
 
 class Reader:
-    """Reads uploads in another process, one request at a time."""
+    """Reads uploads in another process, one request at a time; the others wait without a thread of the server's."""
 
-    def __init__(self) -> None:
-        self.lock, self.waiting = threading.Lock(), threading.Semaphore(READERS_WAITING)
+    def __init__(self, weights: str | None) -> None:
+        self.weights, self.turn, self.waiting = weights, asyncio.Lock(), 0
         self.pool: ProcessPoolExecutor | None = None
 
-    def understand(self, ask: reading.Ask, whole: bool) -> dict[str, Any]:
+    def start(self) -> ProcessPoolExecutor:
+        """Begin a process, which loads the weights while nothing is asked."""
+        self.pool = ProcessPoolExecutor(1, SPAWN, reading.begin)
+        self.pool.submit(reading.load, self.weights)
+        return self.pool
+
+    async def understand(self, ask: reading.Ask, whole: bool) -> dict[str, Any]:
         """See `raylift.server.reading.understand`. Raises Busy or Unreadable."""
-        if not self.waiting.acquire(blocking=False):
+        if self.waiting >= READERS_WAITING:
             raise Busy
+        self.waiting += 1
         try:
-            with self.lock:
-                if self.pool is None:
-                    self.pool = ProcessPoolExecutor(1, SPAWN, reading.begin)
+            async with self.turn:
                 try:
-                    return self.pool.submit(reading.understand, ask, whole).result(READING_SECONDS)
+                    pool = self.pool or self.start()
+                    found = asyncio.wrap_future(pool.submit(reading.understand, ask, whole))
+                    return await asyncio.wait_for(found, READING_SECONDS)
                 except (BrokenProcessPool, TimeoutError):
                     self.stop()
                     raise Unreadable from None
         finally:
-            self.waiting.release()
+            self.waiting -= 1
 
     def stop(self) -> None:
         """End the process."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import resource
 import signal
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from raylift.xrays import XraySet
 
 MEMORY = 6 * 2**30  # bytes of address space that reading may take
+NICE = 5  # how far reading and reconstructing stand back behind the server, which has to answer at once
 PICTURE = 384  # pixels along an edge of what is shown of an X-ray
 
 
@@ -49,7 +51,8 @@ class Ask:
 
 
 def begin() -> None:
-    """In the new process: bounds, and no part in the server's interrupts."""
+    """In the new process: bounds, the server's answers first, and no part in its interrupts."""
+    os.nice(NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -61,6 +64,11 @@ def reconstructor_of(weights: str | None) -> Reconstructor:
     from raylift.reconstruction import Reconstructor
 
     return Reconstructor.from_pretrained(weights)
+
+
+def load(weights: str | None) -> None:
+    """Have the weights before they are needed."""
+    reconstructor_of(weights)
 
 
 def read(ask: Ask) -> XraySet:

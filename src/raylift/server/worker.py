@@ -13,7 +13,7 @@ from pathlib import Path
 
 from raylift.errors import BadInput, WrongUsage
 from raylift.server.jobs import Job, Jobs
-from raylift.server.reading import Ask, read, reconstructor_of
+from raylift.server.reading import NICE, Ask, read, reconstructor_of
 from raylift.server.requests import Options
 from raylift.server.settings import Settings
 
@@ -45,6 +45,7 @@ def main(settings: Settings, name: str) -> None:
         settings: of the server.
         name: of this worker, under which it claims jobs.
     """
+    os.nice(NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server ends its workers itself
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     jobs = Jobs(settings.database, settings.waiting)
