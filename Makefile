@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: help demo test lint docs web clean
+.PHONY: help demo test lint docs web wheel clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -32,6 +32,9 @@ src/raylift/server/static/app.js: web/app.js web/index.html web/style.css web/co
 	@echo "building the web page ..."
 	@mkdir -p $(@D)
 	@cd web && npm ci --silent --no-audit --no-fund && npm run --silent build
+
+wheel: web | $(BIN)/python  ## build the package with the web page, into dist/
+	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps -w dist .
 
 clean:  ## remove everything that make made
 	rm -rf $(VENV) docs/commands.md web/node_modules src/raylift/server/static demo-output site build dist .pytest_cache .mypy_cache .ruff_cache

@@ -13,14 +13,18 @@ from scipy.ndimage import gaussian_filter
 
 from helpers import Known, describe_tiny, known_weights, random_weights
 from raylift import alignment
+from raylift.data.phantom import thorax_phantom
 from raylift.drr.projector import project_volume
 from raylift.errors import BadInput, WrongUsage
+from raylift.evaluation.clinical import find_lungs
 from raylift.familiarity import Familiarity
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.reconstruction import Reconstruction, Reconstructor, reproject
+from raylift.thorax import find_thorax
 from raylift.volumes import Volume, hu_to_unit, unit_to_hu
 from raylift.xrays import XraySet, write_xrays
 
+SHARED = Path(__file__).parents[2] / "shared" / "data"
 UNIT = Geometry.preset("chest-stand", 64)
 PARALLEL = Geometry.preset("parallel", 64)
 VIEWS = (View(0.0), View(90.0))
@@ -387,3 +391,25 @@ def test_refining_and_aligning_are_what_they_say(images: np.ndarray) -> None:
     assert late.refined is not None
     assert late.refined.iterations == 0
     same(late, plain)
+
+
+@pytest.mark.parametrize("name", ["phantom", "00000001_000.png", "00027426_000.png"])
+def test_one_frontal_picture_with_the_shipped_weights(tmp_path: Path, name: str) -> None:
+    """The volume's projection looks like the picture, and the heart leaves the patient's left lung less room."""
+    path = SHARED / "radiographs" / name
+    if name == "phantom":
+        phantom = thorax_phantom(0)
+        image = project_volume(phantom, UNIT.with_pixels(128), [View.parse("pa")], find_thorax(phantom).centre)[0]
+        path = tmp_path / "pa.png"
+        Image.fromarray((image / image.max() * 255).astype(np.uint8)).save(path)
+    elif not path.exists():
+        pytest.skip("no radiographs here")
+    made = Reconstructor.from_pretrained(device="cpu")([path], ["pa"])
+    given, again = (image[0, 32:-32, 32:-32] for image in (made.xrays.images, made.reprojected))
+    alike = np.corrcoef(given.ravel(), again.ravel())[0, 1]
+    assert alike > 0.97
+    assert np.corrcoef(given[:, ::-1].ravel(), again.ravel())[0, 1] < alike - 0.03
+    lungs = find_lungs(made.volume.array, made.volume.grid.spacing)
+    *_, x = np.nonzero(lungs)  # towards the patient's left
+    middle = (x.min() + x.max()) / 2
+    assert (x > middle).sum() < (x < middle).sum()

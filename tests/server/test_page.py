@@ -11,7 +11,7 @@ from PIL import Image
 
 from raylift.server.app import PAGE
 from raylift.volumes import read_volume
-from test_radiographs import grey
+from test_radiographs import SHARED, grey
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -53,10 +53,14 @@ def shades(page: Any, selector: str, path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("L"), float)
 
 
-@pytest.mark.parametrize("width", [1100, 390])
+@pytest.mark.parametrize(("width", "real"), [(1100, None), (390, None), (1100, "00027426_000.png")])
 def test_from_a_radiograph_to_a_volume(
-    tmp_path: Path, serve: Callable[..., Any], browser: Any, picture: Path, width: int
+    tmp_path: Path, serve: Callable[..., Any], browser: Any, picture: Path, width: int, real: str | None
 ) -> None:
+    if real is not None:
+        picture = SHARED / "radiographs" / real
+        if not picture.exists():
+            pytest.skip("no radiograph here")
     with serve(tmp_path / "server", weights=None) as server:
         page = browser.new_page(viewport={"width": width, "height": 900})
         problems: list[str] = []
