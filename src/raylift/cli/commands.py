@@ -324,7 +324,7 @@ def serve(
         str | None, typer.Option(envvar="RAYLIFT_TOKEN", help="That every request has to bring.", show_default=False)
     ] = None,
     weights: Weights = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that reconstruct.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that reconstruct, which divide cores or GPUs.")] = 1,
     waiting: Annotated[int, typer.Option(min=1, help="How many jobs may wait.")] = 50,
     seconds: Annotated[float, typer.Option(min=1, help="That a job may take.")] = 600.0,
 ) -> None:

@@ -35,7 +35,7 @@ class Workers:
 
     def __init__(self, settings: Settings, jobs: Jobs) -> None:
         self.settings, self.jobs = settings, jobs
-        self.processes: dict[str, SpawnProcess] = {}
+        self.processes: dict[int, tuple[str, SpawnProcess]] = {}  # by number; the name is that of a process's claims
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -48,32 +48,32 @@ class Workers:
         """End the workers; what they are at waits for the next server."""
         self.stopped.set()
         self.thread.join()
-        for process in self.processes.values():
+        for _, process in self.processes.values():
             process.kill()
             process.join()
         self.jobs.give_back()
 
     def _watch(self) -> None:
         while not self.stopped.is_set():
-            for name, process in list(self.processes.items()):
+            for number, (name, process) in list(self.processes.items()):
                 if not process.is_alive():
-                    del self.processes[name]
+                    del self.processes[number]
                     self.jobs.give_back(name)
             for job in self.jobs.running():
                 if job.started is not None and time.time() - job.started > self.settings.seconds:
                     self.jobs.end(job, "failed", f"took longer than {self.settings.seconds:g} s")
                     self._kill(job.claim)
-            while len(self.processes) < self.settings.workers:
+            for number in set(range(self.settings.workers)) - set(self.processes):
                 name = secrets.token_hex(4)
-                process = SPAWN.Process(target=worker.main, args=(self.settings, name), daemon=True)
+                process = SPAWN.Process(target=worker.main, args=(self.settings, name, number), daemon=True)
                 process.start()
-                self.processes[name] = process
+                self.processes[number] = name, process
             self.stopped.wait(LOOK)
 
     def _kill(self, claim: str | None) -> None:
-        process = self.processes.get((claim or "").partition("-")[0])
-        if process is not None:
-            process.kill()
+        for name, process in self.processes.values():
+            if (claim or "").startswith(f"{name}-"):
+                process.kill()
 
 
 class Reader:

@@ -60,10 +60,10 @@ def begin() -> None:
 
 @cache
 def reconstructor_of(weights: str | None) -> Reconstructor:
-    """Loaded once in a process."""
+    """Loaded once in a process; what reading asks of it, a CPU does."""
     from raylift.reconstruction import Reconstructor
 
-    return Reconstructor.from_pretrained(weights)
+    return Reconstructor.from_pretrained(weights, "cpu")
 
 
 def load(weights: str | None) -> None:
@@ -71,13 +71,12 @@ def load(weights: str | None) -> None:
     reconstructor_of(weights)
 
 
-def read(ask: Ask) -> XraySet:
-    """The X-rays, for the weights. Raises BadInput with the files' given names."""
+def read(ask: Ask, reconstructor: Reconstructor) -> XraySet:
+    """The X-rays, as the weights take them. Raises BadInput with the files' given names."""
     from raylift.geometry import View
 
     views = [None if one.view is None else View.parse(one.view) for one in ask.xrays]
     hangings = [None if one.hang is None else one.hang.hanging() for one in ask.xrays]
-    reconstructor = reconstructor_of(ask.weights)
     xrays = reconstructor.matched(reconstructor.read(ask.files, views, hangings))
     return replace(xrays, notes=tuple(ask.renamed(note) for note in xrays.notes))
 
@@ -95,7 +94,7 @@ def understand(ask: Ask, whole: bool) -> dict[str, Any]:
     try:
         found = [_looked_at(ask, index) for index in range(len(ask.files))]
         if whole:
-            read(ask)
+            read(ask, reconstructor_of(ask.weights))
     except (BadInput, WrongUsage, ValueError) as error:
         return {"error": ask.renamed(str(error))}
     except MemoryError:

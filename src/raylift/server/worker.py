@@ -10,12 +10,16 @@ import threading
 import time
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from raylift.errors import BadInput, WrongUsage
 from raylift.server.jobs import Job, Jobs
-from raylift.server.reading import NICE, Ask, read, reconstructor_of
+from raylift.server.reading import NICE, Ask, read
 from raylift.server.requests import Options
 from raylift.server.settings import Settings
+
+if TYPE_CHECKING:
+    from raylift.reconstruction import Reconstructor
 
 REST = 0.2  # seconds between two looks at the list
 # What a job leaves to be fetched: its name there, and the kind of what it holds.
@@ -38,27 +42,30 @@ class TakenAway(Exception):
     """The job was cancelled, or given to another worker."""
 
 
-def main(settings: Settings, name: str) -> None:
+def main(settings: Settings, name: str, number: int) -> None:
     """Work until the server is gone.
 
     Args:
         settings: of the server.
         name: of this worker, under which it claims jobs.
+        number: of this worker among all, from 0: it has a GPU of its own, or its share of the cores.
     """
+    from raylift.reconstruction import Reconstructor
+
     os.nice(NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server ends its workers itself
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     jobs = Jobs(settings.database, settings.waiting)
-    reconstructor_of(settings.weights)
+    reconstructor = Reconstructor.from_pretrained(settings.weights, _device(number, settings.workers))
     while True:
         job = jobs.claim(name)
         if job is None:
             time.sleep(REST)
         else:
-            work(job, jobs, settings)
+            work(job, jobs, settings, reconstructor)
 
 
-def work(job: Job, jobs: Jobs, settings: Settings) -> None:
+def work(job: Job, jobs: Jobs, settings: Settings, reconstructor: Reconstructor) -> None:
     """Do one job; its results count if it is still this worker's when they are there."""
     assert job.claim is not None
     folder = settings.job(job.id)
@@ -68,7 +75,7 @@ def work(job: Job, jobs: Jobs, settings: Settings) -> None:
             shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=".partial") as partial:
         try:
-            _reconstruct(job, jobs, settings, Path(partial))
+            _reconstruct(job, jobs, settings, reconstructor, Path(partial))
             os.rename(partial, folder / job.claim)
             Path(partial).mkdir()  # for TemporaryDirectory to remove
         except TakenAway:
@@ -82,7 +89,7 @@ def work(job: Job, jobs: Jobs, settings: Settings) -> None:
         shutil.rmtree(folder / job.claim, ignore_errors=True)
 
 
-def _reconstruct(job: Job, jobs: Jobs, settings: Settings, folder: Path) -> None:
+def _reconstruct(job: Job, jobs: Jobs, settings: Settings, reconstructor: Reconstructor, folder: Path) -> None:
     from raylift.dicom import Study, write_ct
     from raylift.evaluation.figures import agreement
     from raylift.results.files import CT_WINDOWS, DOUBT_WINDOWS, Names, write_results
@@ -96,9 +103,8 @@ def _reconstruct(job: Job, jobs: Jobs, settings: Settings, folder: Path) -> None
     names = tuple(job.options["names"])
     files = tuple(settings.job(job.id) / file for file in job.options["files"])
     say("reading the X-rays", 0.02)
-    xrays = read(Ask(settings.weights, files, names, tuple(options.xrays)))
+    xrays = read(Ask(settings.weights, files, names, tuple(options.xrays)), reconstructor)
     say("reconstructing", 0.1)
-    reconstructor = reconstructor_of(settings.weights)
     made = reconstructor(
         xrays,
         refine=options.refine,
@@ -127,6 +133,16 @@ def _reconstruct(job: Job, jobs: Jobs, settings: Settings, folder: Path) -> None
     named.report.unlink()
     files_there = {"volume": "volume.nii.gz", "doubt": doubt, "preview": "preview.png", "page": "report.html"}
     write_json(report | files_there, folder / "report.json")
+
+
+def _device(number: int, workers: int) -> str:
+    """The GPU of a worker; without one, the CPU, whose cores the workers divide."""
+    import torch
+
+    if torch.cuda.is_available():
+        return f"cuda:{number % torch.cuda.device_count()}"
+    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+    return "cpu"
 
 
 def _end_with(parent: int) -> None:
