@@ -62,10 +62,23 @@ class Server:
             time.sleep(0.2)
         raise AssertionError("it did not happen in time")
 
+    def children(self) -> list[str]:
+        """The processes that it started."""
+        command = ["ps", "-o", "pid=", "--ppid", str(self.process.pid)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
     def kill(self) -> None:
-        """As `kill -9` does."""
+        """As `kill -9` does; what it started has to end by itself."""
+        children = self.children()
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+        for _ in range(50):
+            command = ["ps", "-o", "stat=", "-p", ",".join(children)]
+            stats = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+            if all(stat.startswith("Z") for stat in stats):
+                return
+            time.sleep(0.2)
+        raise AssertionError("processes outlive their server")
 
     def stop(self) -> None:
         """As Ctrl+C does."""

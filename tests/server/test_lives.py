@@ -32,6 +32,7 @@ def test_a_killed_server_loses_nothing_and_does_nothing_twice(tmp_path: Path, se
     with serve(tmp_path) as server:
         ids = [submit(server.url, refine=number == 0) for number in range(4)]
         server.until(lambda: states(server.url)[ids[0]] == "running")
+        assert len(server.children()) >= 2  # a worker, and the reader
         server.kill()
     with serve(tmp_path) as server:
         server.until(lambda: set(states(server.url).values()) == {"done"}, 180)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import multiprocessing
 import os
 import resource
 import signal
+import threading
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -53,9 +55,22 @@ class Ask:
 def begin() -> None:
     """In the new process: bounds, the server's answers first, and no part in its interrupts."""
     os.nice(NICE)
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def end_with_parent() -> None:
+    """Let this process end when that of the server is gone, however it went."""
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @cache

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import tempfile
-import threading
 import time
 import traceback
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from raylift.errors import BadInput, WrongUsage
 from raylift.server.jobs import Job, Jobs
-from raylift.server.reading import NICE, Ask, read
+from raylift.server.reading import NICE, Ask, end_with_parent, read
 from raylift.server.requests import Options
 from raylift.server.settings import Settings
 
@@ -54,7 +53,7 @@ def main(settings: Settings, name: str, number: int) -> None:
 
     os.nice(NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server ends its workers itself
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    end_with_parent()
     jobs = Jobs(settings.database, settings.waiting)
     reconstructor = Reconstructor.from_pretrained(settings.weights, _device(number, settings.workers))
     while True:
@@ -143,10 +142,3 @@ def _device(number: int, workers: int) -> str:
         return f"cuda:{number % torch.cuda.device_count()}"
     torch.set_num_threads(max(1, torch.get_num_threads() // workers))
     return "cpu"
-
-
-def _end_with(parent: int) -> None:
-    """End this process when its parent has."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
