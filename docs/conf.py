@@ -7,4 +7,6 @@ myst_heading_anchors = 3
 html_theme = "furo"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
 add_module_names = False
+default_role = "literal"  # as Markdown has it

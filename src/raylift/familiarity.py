@@ -34,9 +34,9 @@ class Familiarity:
     """What X-rays of the training look like.
 
     Args:
-        mean: coefficients (5, `EDGE`²) of the harmonics of the angle.
-        directions: orthonormal, (`DIRECTIONS`, `EDGE`²).
-        deviations: standard deviations (`DIRECTIONS`,) along them.
+        mean: coefficients (5, EDGE²) of the harmonics of the angle.
+        directions: orthonormal, (DIRECTIONS, EDGE²).
+        deviations: standard deviations (DIRECTIONS,) along them.
         noise: standard deviation in each of the other directions.
         unit: root mean squared distance per dimension that counts as 1.
     """

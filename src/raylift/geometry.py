@@ -175,7 +175,7 @@ class View:
 
     @property
     def opposite(self) -> View:
-        """The view from the other side, hung to read alike: columns keep their direction in the patient."""
+        """The view from the other side, hung to read alike, so that columns keep their direction in the patient."""
         return replace(self, angle=(self.angle + 180) % 360, mirrored=not self.mirrored)
 
     @property
@@ -192,7 +192,7 @@ class View:
 
     @property
     def v(self) -> np.ndarray:
-        """Unit vector (3,) along increasing detector rows: towards the feet."""
+        """Unit vector (3,) along increasing detector rows, towards the feet."""
         return self._turned(0.0, 0.0, -1.0)
 
     def _turned(self, x: float, y: float, z: float) -> np.ndarray:

@@ -66,9 +66,9 @@ def refine(
 ) -> Refined:
     """Bring a volume into agreement with its X-rays, as far as its uncertainty allows.
 
-    Minimises ½ Σ ((A x − y) / (σ ȳ))² + ½ Σ z² + τ Σ |∇x| over z by L-BFGS (Liu & Nocedal 1989), where the box x is
+    Minimises ½ Σ ((A x − y) / (σ ȳ))² + ½ Σ z² + τ Σ ‖∇x‖ over z by L-BFGS (Liu & Nocedal 1989), where the box x is
     x₀ + s z, clipped to the window. A projects, y are the X-rays with the mean ȳ, σ is `NOISE`, s is `ALIKE` times the
-    `doubt` or, where that is not given, the `uncertainty` of the start x₀, and |∇x| is smoothed below `EDGE`; sums
+    `doubt` or, where that is not given, the `uncertainty` of the start x₀, and ‖∇x‖ is smoothed below `EDGE`; sums
     count as over `PIXELS` pixels and voxels of `VOXEL_MM`. It ends after `ITERATIONS`, where X-rays are explained but
     for noise, at the time limit, or where an iteration ends further from the X-rays than the start, or not finite: then
     the one before it counts, and before the first the volume as it was given, clipped.

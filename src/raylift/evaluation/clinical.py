@@ -87,7 +87,7 @@ def clinical_measures(
 
 
 def dice(mask: np.ndarray, true_mask: np.ndarray) -> float:
-    """Dice's coefficient 2|A ∩ B| / (|A| + |B|) of two masks of one shape, not both empty (Dice, Ecology 1945)."""
+    """Dice's coefficient ``2|A ∩ B| / (|A| + |B|)`` of two masks of one shape, not both empty (Dice, Ecology 1945)."""
     return float(2 * (mask & true_mask).sum() / (mask.sum() + true_mask.sum()))
 
 
