@@ -22,8 +22,9 @@ lint: $(VENV)/.installed-dev  ## check rules, format and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# Typer executes the module anew: raylift.cli would be a second one, whose app has no commands.
 docs: $(VENV)/.installed-docs  ## render the documentation, into site/
-	$(BIN)/python -m typer raylift.cli utils docs --name raylift --output docs/commands.md >/dev/null
+	$(BIN)/python -m typer raylift.cli.commands utils docs --name raylift --output docs/commands.md >/dev/null
 	$(BIN)/sphinx-build --fail-on-warning --quiet docs site
 
 web: src/raylift/server/static/app.js  ## build the web page of raylift serve (needs Node.js 20)

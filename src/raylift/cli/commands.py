@@ -296,7 +296,7 @@ def export(
 ) -> None:
     """Write the network of weights for other runtimes.
 
-    Where weights are given, reconstruct, evaluate and compare take the result. Needs pip install 'raylift[export]'.
+    Where weights are given, reconstruct, evaluate and compare take the result. Needs pip install 'raylift\\[export]'.
     OpenVINO computes a volume in less than half of the time, but takes a second to start: use it where one process
     computes many volumes.
 
@@ -328,7 +328,7 @@ def serve(
     waiting: Annotated[int, typer.Option(min=1, help="How many jobs may wait.")] = 50,
     seconds: Annotated[float, typer.Option(min=1, help="That a job may take.")] = 600.0,
 ) -> None:
-    """Serve reconstructions over HTTP, and a web page for them. Needs pip install 'raylift[server]'.
+    """Serve reconstructions over HTTP, and a web page for them. Needs pip install 'raylift\\[server]'.
 
     Jobs and results lie in the folder, and outlive the server.
 

@@ -23,7 +23,8 @@ def prepare(
     output: Annotated[Path, typer.Option("-o", "--output", help="Dataset folder; finished cases are kept.")],
     voxels: Annotated[int, typer.Option(help="Edge of the 320 mm cube: 64 or 128 voxels; 32 for trials.")] = 64,
     views: Annotated[str, typer.Option(help="Views of the stored X-rays: angles or names.")] = "0,90",
-    geometry: Annotated[str, typer.Option(help="X-ray unit: chest-stand, x2ct or parallel.")] = "chest-stand",
+    geometry: Annotated[str, typer.Option(help="X-ray unit: chest-stand, x2ct, parallel, or SAD/SDD/detector in "
+                                               "mm.")] = "chest-stand",
     pixels: Annotated[int, typer.Option(help="Edge of the stored X-rays in pixels.")] = 256,
     drr_engine: Annotated[str, typer.Option(help="Projector: torch or plastimatch.")] = "torch",
     validation: Annotated[str, typer.Option(help="Names or patterns of the validation cases, comma-separated; by "
