@@ -59,7 +59,7 @@ class Reconstruction:
 
     @property
     def trust(self) -> str:
-        """One sentence on how far to trust the volume, from its X-rays, the training's, and what it says of its error."""
+        """How far to trust the volume, in a sentence on its X-rays, the training's, and what it says of its error."""
         parts = [f"the volume's own projections differ from the X-rays by {self.reprojection_error:.1%}"]
         if self.refined is not None:
             parts.append(f"by {self.refined.error_after:.1%} with what was found around it")
