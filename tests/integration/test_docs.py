@@ -11,11 +11,12 @@ command fails. Besides:
 
 - Collections are fetched from a store on this machine, `Download?` is answered with yes, and scans are prepared in this
   process. Refinement ends after one iteration, a study's trial after three steps; a training's X-rays are learned
-  from 24 sets of them.
+  from 24 sets of them; pictures are small.
 - `pip install` asks for an extra that exists; `make` is asked what it would do (`make -n`), and `raylift demo` runs for
   `make demo`; `git clone` is of this checkout, and the reader stays in the folder, which is laid out like it.
 - `raylift serve` gets a free port, which stands for 8000 in what follows.
-- Where a page trains a second time into a folder, or combines weights there, it is emptied first.
+- Where a page trains a second time into a folder, or combines weights there, it is emptied first. A training to be
+  resumed is begun.
 - A command's bare name, or name and options alone, is a mention: it must exist. So must the options of a synopsis
   (`[--option]`, or DIR), which has to name all that are required.
 - A Python block that begins with `# FILE` is that module, one with `# in NAME of FILE` adds entries to that dictionary.
@@ -48,6 +49,7 @@ import pytest
 import torch
 import typer
 from markdown_it import MarkdownIt
+from matplotlib.figure import Figure
 from PIL import Image
 
 from helpers import describe_tiny
@@ -76,11 +78,13 @@ MEANT = {
     "<this repository>": str(ROOT),
     "$(which raylift)": "raylift-by-path",
     "COMMAND": "train",
+    "COLLECTION": "lidc_idri",
+    "PATIENT": "LIDC-IDRI-0001",
     "RECIPE": "recipes/cpu.yaml",
     "PREPARED": "prepared",
     "PREPARED32": "prepared32",
     "WEIGHTS": "runs/any-views",
-    "RUN": "run",
+    "RUN": "interrupted",
     "CHECKOUT-BEFORE": ".",
     "ROW": "'mean training volume'",
 }
@@ -102,15 +106,15 @@ SMALLER = {
     r"raylift drr ": "--pixels 64",
     r"raylift data prepare .* --voxels 128": "--pixels 64 --voxels 64",
     r"raylift data prepare ": "--pixels 64",
-    r"raylift train .*--resume": f"{TRAIN} --set train.steps=2",
+    r"raylift train (recipes/)?cpu.*--resume": f"{TRAIN} --set network.name=residual_unet --set train.steps=2",
     r"raylift train .* network\.name=": TRAIN,
     r"raylift train (recipes/)?cpu": f"{TRAIN} --set train.steps=1 --set network.name=residual_unet",
     r"raylift train ": f"{TRAIN} --set train.steps=1",
     r"raylift study methods": "--minutes 0.01 --seeds 1 --only 'mean training volume'",
-    r"raylift study lift": "--minutes 0.01 --seeds 1 --only 'repeat, paired'",
-    r"raylift study alignment": "--minutes 0.01 --seeds 1 --only '2 views, coarse'",
-    r"raylift study (views|gradients)": "--minutes 0.01 --seeds 1 --only '2 views'",
-    r"raylift export ": "--weights runs/cpu",
+    r"raylift study lift": "--minutes 0.01 --seeds 1 --set unseen=validation --only 'repeat, paired'",
+    r"raylift study alignment": "--minutes 0.01 --seeds 1 --set unseen=validation --only '2 views, backproject'",
+    r"raylift study (views|gradients)": "--minutes 0.01 --seeds 1 --set unseen=validation --only '2 views'",
+    r"raylift export ": "--weights runs/any-views",
     r"torchrun ": f"{TRAIN} {PAPER} --set train.steps=1",
 }
 ONLY_PARSED = ("all", "alignment", "projector", "reconstruction", "sizes", "sources", "step", "swin_unetr")
@@ -179,7 +183,7 @@ def complete(command: str, job: str | None) -> str:
         if command.startswith(start):
             command = command.replace(" ... ", f" {rest} ").removesuffix(" ...")
     words = [part for word in shlex.split(command) for part in re.split("[/=:]", word)]
-    unknown = [part for part in words if PLACEHOLDER.fullmatch(part)]
+    unknown = [part for part in words if PLACEHOLDER.fullmatch(part) and part not in meant.values()]
     assert not unknown, f"what are {unknown} to be? MEANT and LEFT_OUT say it"
     return command
 
@@ -224,6 +228,8 @@ class Reader:
         if program == "raylift" and self.is_mention(text, words):
             return
         text = complete(text, self.job)
+        if " --resume" in text:
+            self.command(text.replace(" --resume", ""))
         if more := next((more for start, more in SMALLER.items() if re.match(start, text)), None):
             text += f" {more}"
         program, *words = shlex.split(text)
@@ -471,8 +477,8 @@ def workspace(clone: Path) -> Path:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(familiarise, "SETS", 24)
         train(recipe, clone / "prepared", clone / "runs" / "any-views")
-    for run in ("before", "now"):
-        (clone / "runs" / run).symlink_to("any-views")
+    for name in ("runs/before", "runs/now", "run", "sharp"):
+        (clone / name).symlink_to(clone / "runs" / "any-views")
     return clone
 
 
@@ -536,11 +542,21 @@ def reader(
     shutil.copytree(workspace, folder, symlinks=True, ignore=shutil.ignore_patterns("raylift-server-*"))
     monkeypatch.chdir(folder)
     monkeypatch.setattr(preparing, "ProcessPoolExecutor", InThisProcess)
+    monkeypatch.setattr(Figure, "savefig", save_coarsely)
     monkeypatch.setattr(refinement, "ITERATIONS", 1)
     monkeypatch.setattr(familiarise, "SETS", 24)
     monkeypatch.setattr(cells, "TRIAL_STEPS", 3)
     monkeypatch.setattr(cells, "load_recipe", load_small)
     return Reader(folder, monkeypatch, start, demo)
+
+
+SAVE = Figure.savefig
+
+
+def save_coarsely(figure: Figure, *args: Any, **options: Any) -> None:
+    """A picture of few pixels, whose parts are not fitted to one another: it takes a third of the time."""
+    figure.set_layout_engine("none")
+    SAVE(figure, *args, **options | {"dpi": 30})
 
 
 def load_small(place: Path, changes: list[str]) -> Recipe:
