@@ -4,10 +4,10 @@ Taken are the lines of fenced blocks, Python blocks, and inline code that is a w
 a reader's clone, which holds the scans and radiographs that the pages name, so what one command makes the next one
 takes. Files that a comment names, and paths below an output, must be there afterwards; so must paths of the repository.
 
-Tables say how the commands differ from the pages: `MEANT` and `LEFT_OUT` have values for placeholders, `SMALLER` options
-that make them short. The benchmarks all.py, alignment.py, projector.py, reconstruction.py, sizes.py, sources.py, step.py
-and swin_unetr.py measure for minutes: their options are parsed, and nothing more. An unknown placeholder or kind of
-command fails. Besides:
+Tables say how the commands differ from the pages: `MEANT` and `LEFT_OUT` have values for placeholders, `SMALLER` has
+options that make them short. The benchmarks all.py, alignment.py, projector.py, reconstruction.py, sizes.py,
+sources.py, step.py and swin_unetr.py measure for minutes: their options are parsed, and nothing more. An unknown
+placeholder or kind of command fails. Besides:
 
 - Collections are fetched from a store on this machine, `Download?` is answered with yes, and scans are prepared in this
   process. Refinement ends after one iteration, a study's trial after three steps; a training learns what X-rays look
@@ -441,7 +441,8 @@ def clone(phantom_scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     for file, name in zip(write_xrays(films, folder, "torch", dicom=True), ("pa.dcm", "lateral.dcm"), strict=True):
         file.rename(folder / name)
     levels = 255 * (1 - np.exp(-films.images[0] / 3))
-    Image.fromarray(levels.astype(np.uint8)).save(folder / "pa.png")
+    for name in ("pa", "pa-1", "pa-2"):
+        Image.fromarray(levels.astype(np.uint8)).save(folder / f"{name}.png")
 
     info = describe_tiny(cases=["phantom-0", "phantom-1"])
     info["recipe"]["network"] |= {"name": "residual_unet", "feature_size": 4}
