@@ -60,11 +60,17 @@ class Reconstruction:
     @property
     def trust(self) -> str:
         """How far to trust the volume, in a sentence on its X-rays, the training's, and what it says of its error."""
-        parts = [f"the volume's own projections differ from the X-rays by {self.reprojection_error:.1%}"]
+        parts = [
+            f"the volume's own projections differ from the X-rays, which show what is beside it too, by "
+            f"{self.reprojection_error:.1%}"
+        ]
         if self.refined is not None:
             parts.append(f"by {self.refined.error_after:.1%} with what was found around it")
         if self.strangeness is not None:
-            parts.append(f"they are {self.strangeness:.1f} times as far from the training as any patient's there")
+            parts.append(
+                f"the X-rays are {self.strangeness:.1f} times as far from the training as the strangest of patients "
+                "left out of it"
+            )
         if self.doubt is not None:
             body = self.volume.array > AIR
             usual = float(np.sqrt(np.square(self.doubt.array[body]).mean())) if body.any() else 0.0
@@ -158,6 +164,8 @@ class Reconstructor:
         notes = [*chosen.notes]
         if chosen.isocentre is None:
             notes.append("the X-rays carry no isocentre: the volume is centred on the world's origin")
+        if len(chosen.views) == 1:
+            notes.append("one X-ray alone: what lies along its rays is placed where it usually is")
         familiarity, strangeness = self.weights.familiarity, None
         if familiarity is not None:
             strangeness = float(familiarity.distances(chosen.images, chosen.views).max())
