@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from geomloss import SamplesLoss
-from torch import Tensor
+from torch import Tensor, distributed
+from torch.autograd.function import once_differentiable
 
 from raylift.geometry import VolumeGrid
 from raylift.networks.features import FeatureExtractor, unit_length
@@ -28,12 +31,38 @@ def feature_divergence(f: FeatureExtractor, fake: Tensor, real: Tensor, blur: fl
     sinkhorn = SamplesLoss("sinkhorn", p=2, blur=blur, debias=True, backend="tensorized")
     with torch.no_grad():
         real_maps = f(real)
-    return torch.stack([sinkhorn(_sample(a), _sample(b)) for a, b in zip(f(fake), real_maps, strict=True)]).sum()
+    pairs = zip(f(fake), real_maps, strict=True)
+    return torch.stack([sinkhorn(_everywhere(_sample(a)), _everywhere(_sample(b))) for a, b in pairs]).sum()
 
 
 def voxel_divergence(fake: Tensor, real: Tensor, blur: float) -> Tensor:
     """S(fake, real): as `feature_divergence`, of the volumes themselves."""
-    return SamplesLoss("sinkhorn", p=2, blur=blur, debias=True, backend="tensorized")(fake.flatten(1), real.flatten(1))
+    sinkhorn = SamplesLoss("sinkhorn", p=2, blur=blur, debias=True, backend="tensorized")
+    return sinkhorn(_everywhere(fake.flatten(1)), _everywhere(real.flatten(1)))
+
+
+def _everywhere(samples: Tensor) -> Tensor:
+    """The samples (B, K) of all processes that train together, (processes · B, K): the divergence is the whole batch's."""
+    gathered: Tensor = _Gather.apply(samples) if distributed.is_initialized() else samples
+    return gathered
+
+
+class _Gather(torch.autograd.Function):
+    """Each process computes the same loss from all samples. A sample's gradients come back added over the processes, and
+    are divided by their number when those of the parameters are averaged: what results is the one loss's gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        parts = [torch.empty_like(own, memory_format=torch.contiguous_format) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, own.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        total = slope.contiguous()
+        distributed.all_reduce(total)
+        return total.chunk(distributed.get_world_size())[distributed.get_rank()]
 
 
 def _sample(maps: Tensor) -> Tensor:

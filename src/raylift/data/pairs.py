@@ -49,6 +49,8 @@ class Pairs:
         settings: the recipe's data part.
         device: where batches are made.
         seed: of the run; batch k depends on it and k alone.
+        rank: number of this process among those that train together.
+        ranks: how many these are: each makes its share of every batch.
     """
 
     dataset: PreparedDataset
@@ -57,6 +59,12 @@ class Pairs:
     settings: DataPart
     device: torch.device
     seed: int
+    rank: int = 0
+    ranks: int = 1
+
+    def share(self, size: int) -> slice:
+        """Which of a batch's pairs this process makes."""
+        return slice(self.rank * size // self.ranks, (self.rank + 1) * size // self.ranks)
 
 
 @dataclass
@@ -77,15 +85,16 @@ class OnlinePairs(Pairs):
         )
 
     def batch(self, number: int, size: int) -> Batch:
-        """Batch `number` of `size` pairs."""
+        """This process's share of batch `number` of `size` pairs."""
         generator = torch.Generator().manual_seed(_mix(self.seed, number))
         views, geometry = self._draw_views(generator), self._draw_geometry(generator)
+        augmentation = self.settings.augmentation
         truths, contexts = [], []
+        share = self.share(size)
         chosen = torch.randint(len(self.cases), (size,), generator=generator).tolist()
-        for choice in chosen:
+        drawn = [(Warp.draw(augmentation, generator), Tissue.draw(augmentation, generator)) for _ in chosen]
+        for choice, (warp, tissue) in zip(chosen[share], drawn[share], strict=True):
             case = self.cases[choice]
-            warp = Warp.draw(self.settings.augmentation, generator)
-            tissue = Tissue.draw(self.settings.augmentation, generator)
             hu = self._scan(case)
             isocentre = torch.tensor(case.isocentre, dtype=torch.float64)
             fine, context = (
@@ -100,7 +109,7 @@ class OnlinePairs(Pairs):
         mu = torch.stack(contexts).mul_(WATER_MU / 1000)
         with torch.no_grad():
             xrays = torch.cat([self._projector(view, geometry)(mu) for view in views], 1)
-        return Batch(xrays, torch.stack(truths), views, geometry, tuple(chosen))
+        return Batch(xrays, torch.stack(truths), views, geometry, tuple(chosen[share]))
 
     def _draw_views(self, generator: torch.Generator) -> tuple[View, ...]:
         """The recipe's views or, with probability `any_views`, others.
@@ -148,17 +157,18 @@ class OfflinePairs(Pairs):
         self.indices = self.dataset.view_indices(self.views)
 
     def batch(self, number: int, size: int) -> Batch:
-        """Batch `number` of `size` pairs."""
+        """This process's share of batch `number` of `size` pairs."""
         seed = _mix(self.seed, number)
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.randint(len(self.cases), (size,), generator=generator).tolist()
+        share = self.share(size)
         xrays = np.stack([self.cases[k].xrays[self.indices] for k in chosen])
-        truths = np.stack([hu_to_unit(self.cases[k].truth.array.astype(np.float32))[None] for k in chosen])
+        truths = np.stack([hu_to_unit(self.cases[k].truth.array.astype(np.float32))[None] for k in chosen[share]])
         pixels = (self.settings.xray_pixels,) * 2
         images = F.interpolate(torch.from_numpy(xrays).to(self.device), pixels, mode="area")
-        images = augment_xrays(images, self.settings.xray_augmentation, seed)
+        images = augment_xrays(images, self.settings.xray_augmentation, seed)[share]  # of all, for the same draws
         geometry = self.dataset.geometry.with_pixels(self.settings.xray_pixels)
-        return Batch(images, torch.from_numpy(truths).to(self.device), self.views, geometry, tuple(chosen))
+        return Batch(images, torch.from_numpy(truths).to(self.device), self.views, geometry, tuple(chosen[share]))
 
 
 def augment_xrays(xrays: Tensor, settings: XrayAugmentationPart, seed: int) -> Tensor:

@@ -132,7 +132,18 @@ class Run:
             self.d, self.d_optimizer = self.fabric.setup(self.d, self._adamw(self.d, train.d_lr or train.lr))
         pairs = OnlinePairs if recipe.data.pairs == "online" else OfflinePairs
         cases = dataset.cases(recipe.data.split)
-        self.pairs = pairs(dataset, cases, recipe.view_list, recipe.data, self.fabric.device, train.seed)
+        if train.batch_size % self.fabric.world_size:
+            raise WrongUsage(f"{self.fabric.world_size} processes cannot share batches of {train.batch_size} pairs evenly")
+        self.pairs = pairs(
+            dataset,
+            cases,
+            recipe.view_list,
+            recipe.data,
+            self.fabric.device,
+            train.seed,
+            self.fabric.global_rank,
+            self.fabric.world_size,
+        )
         dataset.view_indices(recipe.view_list)  # previews and validation show stored X-rays
         self.validation = self._read_validation()
         self.checkpoints = Checkpoints(folder / "checkpoints", train.keep)
@@ -186,7 +197,7 @@ class Run:
             last = self.step == train.steps
             numbers: dict[str, float] = {}
             if self.step % train.log_every == 0 or last:
-                numbers = self.means.take()
+                numbers = {name: self._over_ranks(value) for name, value in self.means.take().items()}
             validated = self.validation is not None and (self.step % train.validate_every == 0 or last)
             if validated:
                 numbers |= self.validate()
@@ -280,9 +291,12 @@ class Run:
         optimizer.zero_grad()
 
     def _next_batch(self) -> Batch:
-        number = self.batches * self.fabric.world_size + self.fabric.global_rank
         self.batches += 1
-        return self.pairs.batch(number, self.recipe.train.batch_size)
+        return self.pairs.batch(self.batches - 1, self.recipe.train.batch_size)
+
+    def _over_ranks(self, value: float) -> float:
+        """The mean of a number over the processes that train together."""
+        return float(torch.as_tensor(self.fabric.all_reduce(torch.tensor(value, dtype=torch.float64))))
 
     def _optimizers(self) -> list[tuple[Optimizer, float]]:
         train = self.recipe.train
