@@ -180,7 +180,7 @@ class TrainPart(Part):
     """Optimisation and bookkeeping. A step is the objective's updates of g, then those of d where there is one."""
 
     steps: Count
-    batch_size: Count = 2
+    batch_size: Count = 2  # pairs of a minibatch, which processes that train together share evenly
     accumulate: Count = 1  # minibatches per update
     lr: Positive = 5e-4
     d_lr: Positive | None = None  # the potential's; lr where it is not given

@@ -53,7 +53,9 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, own: Tensor) -> Tensor:
-        parts = [torch.empty_like(own, memory_format=torch.contiguous_format) for _ in range(distributed.get_world_size())]
+        parts = [
+            torch.empty_like(own, memory_format=torch.contiguous_format) for _ in range(distributed.get_world_size())
+        ]
         distributed.all_gather(parts, own.contiguous())
         return torch.cat(parts)
 

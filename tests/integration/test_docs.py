@@ -14,7 +14,7 @@ placeholder or kind of command fails. Besides:
   like from 24 sets of them; pictures are blank.
 - `pip install` asks for an extra that exists; `make` is asked what it would do (`make -n`), and `raylift demo` runs for
   `make demo`; `git clone` is of this checkout, and the reader stays in the folder, which is laid out like it.
-- `raylift serve` gets a free port, which stands for 8000 in what follows; `torchrun` starts one process.
+- `raylift serve` gets a free port, which stands for 8000 in what follows; `torchrun` and `srun` start one process.
 - Where a page trains a second time into a folder, or combines weights there, it is emptied first. A training to be
   resumed is begun.
 - A command's bare name, or name and options alone, is a mention: it must exist. So must the options of a synopsis
@@ -107,6 +107,7 @@ SMALLER = {
     r"raylift data prepare ": "--pixels 64",
     r"raylift train (recipes/)?cpu.*--resume": f"{TRAIN} --set network.name=residual_unet --set train.steps=2",
     r"raylift train .* network\.name=": TRAIN,
+    r"raylift train recipes/paper": f"{TRAIN} {PAPER} --set train.steps=1",
     r"raylift train (recipes/)?cpu": f"{TRAIN} --set train.steps=1 --set network.name=residual_unet",
     r"raylift train ": f"{TRAIN} --set train.steps=1",
     r"raylift study methods": "--minutes 0.01 --seeds 1 --only 'mean training volume'",
@@ -160,6 +161,9 @@ def block(language: str, content: str) -> Iterator[Piece]:
         return
     if language == "python":
         yield Piece("python", content)
+        return
+    if language == "bash":  # a job's script
+        yield from (Piece("command", line.removeprefix("srun ")) for line in content.splitlines() if "srun " in line)
         return
     assert language == "", f"a block of {language}"
     lines = iter(re.sub(r"\\\n\s*", "", content).splitlines())

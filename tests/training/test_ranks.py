@@ -25,7 +25,14 @@ def start(processes: int, *arguments: object) -> subprocess.CompletedProcess[str
 
 def write_recipe(folder: Path, kind: str, **train: Any) -> Path:
     path = folder / f"{kind.replace(' ', '-')}-{train.get('steps', STEPS)}.yaml"
-    settings = {"lr": 8e-5, "eps": 1e-3, "steps": STEPS, "log_every": 1, "batch_size": 2, "validate_every": STEPS} | train
+    settings = {
+        "lr": 8e-5,
+        "eps": 1e-3,
+        "steps": STEPS,
+        "log_every": 1,
+        "batch_size": 2,
+        "validate_every": STEPS,
+    } | train
     path.write_text(yaml.safe_dump(content(*KINDS[kind], **settings)))
     return path
 

@@ -99,8 +99,7 @@ class Run:
             raise WrongUsage(f"{folder} holds a run already: go on with --resume, or name another folder")
         if resume:
             check_same(recipe, folder)
-        # One device, unless torchrun says otherwise.
-        devices, nodes = (int(os.environ.get(name, "1")) for name in ("LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE"))
+        devices, nodes = ranks()
         self.fabric = Fabric(devices=devices, num_nodes=nodes, precision=train.precision)
         self.fabric.launch()
         torch.manual_seed(train.seed)
@@ -133,7 +132,9 @@ class Run:
         pairs = OnlinePairs if recipe.data.pairs == "online" else OfflinePairs
         cases = dataset.cases(recipe.data.split)
         if train.batch_size % self.fabric.world_size:
-            raise WrongUsage(f"{self.fabric.world_size} processes cannot share batches of {train.batch_size} pairs evenly")
+            raise WrongUsage(
+                f"{self.fabric.world_size} processes cannot share batches of {train.batch_size} pairs evenly"
+            )
         self.pairs = pairs(
             dataset,
             cases,
@@ -468,6 +469,15 @@ class Table:
         writer.writerows(self.rows)
         with replacing(self.path) as temporary:
             temporary.write_text(text.getvalue())
+
+
+def ranks() -> tuple[int, int]:
+    """Processes on each machine, and machines: as torchrun or srun say; one each by default."""
+    told = os.environ.get
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        return int(os.environ["LOCAL_WORLD_SIZE"]), int(told("GROUP_WORLD_SIZE", "1"))
+    nodes = int(told("SLURM_STEP_NUM_NODES", "1"))
+    return int(told("SLURM_STEP_NUM_TASKS", "1")) // nodes, nodes
 
 
 def take_over(network: nn.Module, weights: Weights) -> dict[str, Any]:
