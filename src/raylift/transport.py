@@ -42,14 +42,17 @@ def voxel_divergence(fake: Tensor, real: Tensor, blur: float) -> Tensor:
 
 
 def _everywhere(samples: Tensor) -> Tensor:
-    """The samples (B, K) of all processes that train together, (processes · B, K): the divergence is the whole batch's."""
+    """The samples (B, K) of all processes that train together, (processes · B, K), so that all of a batch is seen."""
     gathered: Tensor = _Gather.apply(samples) if distributed.is_initialized() else samples
     return gathered
 
 
 class _Gather(torch.autograd.Function):
-    """Each process computes the same loss from all samples. A sample's gradients come back added over the processes, and
-    are divided by their number when those of the parameters are averaged: what results is the one loss's gradient."""
+    """Samples of all processes, each of which computes the same loss from them.
+
+    A sample's gradients come back added over the processes, and are divided by their number when those of the
+    parameters are averaged: what results is the one loss's gradient.
+    """
 
     @staticmethod
     def forward(ctx: Any, own: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ class Run:
             raise WrongUsage(f"{folder} holds a run already: go on with --resume, or name another folder")
         if resume:
             check_same(recipe, folder)
-        devices, nodes = ranks()
+        devices, nodes = processes()
         self.fabric = Fabric(devices=devices, num_nodes=nodes, precision=train.precision)
         self.fabric.launch()
         torch.manual_seed(train.seed)
@@ -471,7 +471,7 @@ class Table:
             temporary.write_text(text.getvalue())
 
 
-def ranks() -> tuple[int, int]:
+def processes() -> tuple[int, int]:
     """Processes on each machine, and machines: as torchrun or srun say; one each by default."""
     told = os.environ.get
     if "LOCAL_WORLD_SIZE" in os.environ:
