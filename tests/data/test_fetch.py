@@ -16,6 +16,7 @@ from object_store import BUCKET, Store, contents, dicom_series, index_of
 from raylift.data import fetch as module
 from raylift.data.fetch import Scan, check_space, fetch, scans_of
 from raylift.data.prepare import Settings, find_scans, prepare
+from raylift.engines import Engine
 from raylift.errors import BadInput
 from raylift.geometry import Geometry
 from raylift.volumes import Volume, read_volume, write_volume
@@ -232,7 +233,7 @@ def test_provenance_arrives_in_the_dataset(
     write_volume(phantom, tmp_path / "scans" / "own.nii.gz")
     settings = Settings(geometry=Geometry.preset("chest-stand", 16))
     for licence, wanted in (("", "CC BY 3.0, CC BY-NC 4.0"), ("as agreed", "as agreed")):  # the second time resumed
-        prepare(tmp_path / "scans", tmp_path / "prepared", settings, licence=licence, processes=1)
+        prepare(tmp_path / "scans", tmp_path / "prepared", settings, licence=licence, engine=Engine(processes=1))
         info = json.loads((tmp_path / "prepared" / "dataset.json").read_text())
         assert {name: case["status"] for name, case in info["cases"].items()} == dict.fromkeys(
             ("P-1", "P-2", "own"), "ok"

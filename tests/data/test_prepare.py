@@ -4,11 +4,11 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pebble
 import pytest
 import SimpleITK as sitk
 from scipy.ndimage import map_coordinates
@@ -16,6 +16,7 @@ from scipy.ndimage import map_coordinates
 from raylift.data import prepare as module
 from raylift.data.prepare import Settings, check_scan, find_scans, prepare, prepare_case
 from raylift.drr import ENGINES, plastimatch
+from raylift.engines import Engine
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.volumes import Volume, read_volume, write_volume
@@ -125,7 +126,7 @@ def test_a_folder_with_bad_scans(phantom_scans: Path, tmp_path: Path) -> None:
     write_volume(water(), scans / "site b" / "no lungs.mha")
     (scans / "site b" / "notes.nii.gz").write_text("not a scan")
     seen: list[tuple[str, int, int]] = []
-    records = prepare(scans, out, SETTINGS, processes=1, progress=lambda *step: seen.append(step))
+    records = prepare(scans, out, SETTINGS, engine=Engine(processes=1), progress=lambda *step: seen.append(step))
     assert [(done, total) for _, done, total in seen] == [(1, 3), (2, 3), (3, 3)]
     assert {name for name, _, _ in seen} == set(records)
     assert {name: record["status"] for name, record in records.items()} == {
@@ -143,7 +144,7 @@ def test_a_folder_with_bad_scans(phantom_scans: Path, tmp_path: Path) -> None:
 
     before = times(out / "cases")
     assert len(before) == 4 + 2 + 0  # four files of the good case, a case.json of each other one
-    again = prepare(scans, out, SETTINGS, processes=1)
+    again = prepare(scans, out, SETTINGS, engine=Engine(processes=1))
     assert again == records
     assert times(out / "cases") == before
 
@@ -151,7 +152,7 @@ def test_a_folder_with_bad_scans(phantom_scans: Path, tmp_path: Path) -> None:
 def test_nothing_usable(tmp_path: Path) -> None:
     write_volume(water(), tmp_path / "box.mha")
     with pytest.raises(BadInput, match=r"no usable scan \(box: no lungs found"):
-        prepare(tmp_path, tmp_path / "out", SETTINGS, processes=1)
+        prepare(tmp_path, tmp_path / "out", SETTINGS, engine=Engine(processes=1))
     assert not (tmp_path / "out" / "dataset.json").exists()
 
 
@@ -327,12 +328,12 @@ def test_a_failure_cancels_what_is_queued(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(28, "No space left on device")
 
     # Threads, as a function of the test's own does not get into spawned processes.
-    monkeypatch.setattr(module, "ProcessPoolExecutor", lambda workers, *_: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(pebble, "ProcessPool", lambda workers, **_: pebble.ThreadPool(workers))
     monkeypatch.setattr(module, "prepare_case", full)
     for k in range(40):
         (tmp_path / f"case-{k:03}.mha").touch()
     with pytest.raises(OSError, match="No space left"):
-        prepare(tmp_path, tmp_path / "out", SETTINGS, processes=1)
+        prepare(tmp_path, tmp_path / "out", SETTINGS, engine=Engine(processes=1))
     assert 1 <= len(begun) < 20
 
 

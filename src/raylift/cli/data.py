@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raylift.cli import data_app
+from raylift.cli.bulk import Address, Where, parse_engine
 from raylift.cli.console import print_json, print_table, progress_bar, say
 from raylift.errors import WrongUsage
 
@@ -31,10 +32,14 @@ def prepare(
                                                  "default a fifth, chosen by name.")] = "",
     licence: Annotated[str, typer.Option(help="Licence of the scans, for the record; fetched scans "
                                               "bring theirs.")] = "",
+    engine: Where = "local",
+    address: Address = None,
     processes: Annotated[int | None, typer.Option(min=1, help="Cases at a time; one per core by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the cases as JSON.")] = False,
 ) -> None:  # fmt: skip
     """Find the thorax in every scan and write cube, context and X-rays, with a contact sheet to look at.
+
+    Scans that a quality check rejects are named; exit code 1 where a case was given up since its workers died.
 
     Example: raylift data prepare scans -o prepared --validation 'site-b-*'
     """
@@ -47,19 +52,22 @@ def prepare(
     check_choice("--voxels", voxels, (32, 64, 128))
     check_choice("--drr-engine", drr_engine, ENGINES)
     settings = Settings(voxels, parse_views(views), parse_geometry(geometry, pixels), drr_engine)
+    where = parse_engine(engine, processes, address)
     check_output(output, folder=True)
     patterns = [pattern.strip() for pattern in validation.split(",") if pattern.strip()]
     with progress_bar("preparing") as bar:
-        records = run(scans, output, settings, validation=patterns, licence=licence, processes=processes, progress=bar)
+        records = run(scans, output, settings, validation=patterns, licence=licence, engine=where, progress=bar)
     sheets = write_contact_sheet(output, records)
     usable = [name for name, record in records.items() if record["status"] == "ok"]
     if as_json:
         print_json({"prepared": len(usable), "cases": records, "contact_sheets": [str(sheet) for sheet in sheets]})
-        return
     for name, record in records.items():
         for text in [record["reason"]] if record["reason"] else record.get("warnings", []):
             say(f"{name}: {record['status']}: {text}")
     say(f"{len(usable)} of {len(records)} cases prepared in {output}; look at {sheets[0]}")
+    if any(record["status"] == "failed" for record in records.values()):
+        say("the same command again tries only those that failed")
+        raise typer.Exit(1)
 
 
 @data_app.command("list")

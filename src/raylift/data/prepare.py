@@ -9,9 +9,8 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import SimpleITK as sitk
 from raylift._version import __version__
 from raylift.data.fetch import provenance
 from raylift.drr import ENGINES, plastimatch
+from raylift.engines import LOCAL, Engine, Lost, run_cases
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.thorax import Thorax, find_thorax
@@ -171,9 +171,9 @@ def _make_case(volume: Volume, thorax: Thorax, settings: Settings) -> tuple[Volu
     """Cube, context and X-rays."""
     cube = VolumeGrid.cube(thorax.centre, CUBE_MM, settings.voxels)
     # Air below -1000 HU has no attenuation; clipping before any averaging keeps projections linear in HU.
-    scan = Volume(np.maximum(volume.array, np.asarray(AIR, volume.array.dtype)), volume.grid)
-    xrays = ENGINES[settings.engine](scan, settings.geometry, settings.views, thorax.centre)
-    return scan.resample(cube), _context(scan), xrays
+    np.maximum(volume.array, np.asarray(AIR, volume.array.dtype), out=volume.array)
+    xrays = ENGINES[settings.engine](volume, settings.geometry, settings.views, thorax.centre)
+    return volume.resample(cube), _context(volume), xrays
 
 
 def _write_case(
@@ -250,7 +250,7 @@ def prepare(
     *,
     validation: Sequence[str] = (),
     licence: str = "",
-    processes: int | None = None,
+    engine: Engine = LOCAL,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> dict[str, dict[str, Any]]:
     """Prepare every scan below `source` into the dataset folder `output`; finished cases are not done again.
@@ -262,7 +262,7 @@ def prepare(
         validation: names or shell patterns of the validation cases; by default a fifth, chosen by name, at least
             one of two or more.
         licence: the scans' licence, recorded in `dataset.json`; by default that of `raylift data fetch`.
-        processes: how many cases at a time; the number of cores by default.
+        engine: where the cases are computed.
         progress: called with the case's name, the number done and the total after each case.
 
     Returns:
@@ -270,7 +270,7 @@ def prepare(
 
     Raises:
         BadInput: no scans, or none of them usable.
-        WrongUsage: the engine is not installed, or does not know the geometry.
+        WrongUsage: an engine is not installed, or does not know the geometry.
     """
     if settings.engine == "plastimatch":
         _check_plastimatch(settings.geometry)
@@ -278,7 +278,7 @@ def prepare(
     origins = provenance(scans)
     if unmatched := [p for p in validation if not any(fnmatch.fnmatch(name, p) for name in scans)]:
         raise BadInput(", ".join(unmatched), "matches no case", f"cases are named like {next(iter(scans))}")
-    records = dict(_prepare_cases(scans, output / "cases", settings, processes, progress))
+    records = dict(_prepare_cases(scans, output / "cases", settings, engine, progress))
     records = {name: records[name] for name in scans}
     usable = [name for name, record in records.items() if record["status"] == "ok"]
     if not usable:
@@ -338,24 +338,16 @@ def _prepare_cases(
     scans: dict[str, Path],
     folder: Path,
     settings: Settings,
-    processes: int | None,
+    engine: Engine,
     progress: Callable[[str, int, int], None],
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    workers = min(processes or os.cpu_count() or 1, len(scans))
-    # Spawned, not forked: PyTorch's threads do not survive a fork.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
-        tasks = {pool.submit(prepare_case, path, folder / name, settings): name for name, path in scans.items()}
-        try:
-            for done, task in enumerate(as_completed(tasks), 1):
-                record = task.result()
-                progress(tasks[task], done, len(tasks))
-                yield tasks[task], record
-        finally:
-            pool.shutdown(cancel_futures=True)
+    cases = {name: (path, folder / name) for name, path in scans.items()}
+    for name, record in run_cases(partial(_prepare, settings=settings), cases, engine, progress):
+        if isinstance(record, Lost):
+            record = {"source": scans[name].name, "status": "failed", "reason": record.reason}
+            write_json(record, folder / name / "case.json")
+        yield name, record
 
 
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+def _prepare(case: tuple[Path, Path], settings: Settings) -> dict[str, Any]:
+    return prepare_case(*case, settings)

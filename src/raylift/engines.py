@@ -1,0 +1,211 @@
+"""Where the cases of bulk work are computed: in processes of this machine, or on a Ray cluster.
+
+The same function works on every case, and leaves its result where it can be found again. A worker that dies, with its
+machine or by itself, costs the case it was at: that is tried again. One that is lost `ATTEMPTS` times is given up and named,
+while the others go on.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any, Protocol, TypeVar
+
+from raylift.errors import WrongUsage
+
+Case = TypeVar("Case")
+Result = TypeVar("Result")
+
+ENGINES = ("local", "ray")
+ATTEMPTS = 3
+QUEUED = 64  # cases that a cluster has at hand, at least; what waits tells an autoscaler of the need
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where to compute.
+
+    Args:
+        name: "local" or "ray".
+        processes: of the local engine; the number of cores by default.
+        address: of the Ray cluster, as `ray.init` takes it; by default that of the environment, or one of this machine
+            alone, which ends with the work.
+    """
+
+    name: str = "local"
+    processes: int | None = None
+    address: str | None = None
+
+
+LOCAL = Engine()
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A case that was given up."""
+
+    reason: str
+
+
+class Died(Exception):
+    """The worker at a case is gone."""
+
+
+class Workers(Protocol):
+    """What an engine is here: cases go in, and come out as they are done."""
+
+    limit: int
+
+    def submit(self, work: Callable[[Any], Any], case: Any) -> Any:
+        """Begin with a case; what is returned stands for it."""
+
+    def finished(self, running: list[Any]) -> list[Any]:
+        """Wait until some of those that were begun have ended."""
+
+    def result(self, one: Any) -> Any:
+        """What came of it. Raises Died, or what the work raised."""
+
+    def stop(self) -> None:
+        """End, and drop what is running."""
+
+
+def run_cases(
+    work: Callable[[Case], Result],
+    cases: Mapping[str, Case],
+    engine: Engine,
+    progress: Callable[[str, int, int], None] = lambda name, done, total: None,
+) -> Iterator[tuple[str, Result | Lost]]:
+    """Work on every case.
+
+    Args:
+        work: importable from the workers, or of such parts (`functools.partial`).
+        cases: what it takes, by name.
+        engine: where.
+        progress: called with a case's name, the number done and the total after each.
+
+    Yields:
+        Name and result, in the order in which they end.
+
+    Raises:
+        WrongUsage: Ray is not installed, or does not answer.
+        Exception: what the work raised for a case ends everything.
+    """
+    if not cases:
+        return
+    workers = _begin(engine, len(cases))
+    waiting, done = deque((name, 1) for name in cases), 0
+    running: dict[Any, tuple[str, int]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers.limit:
+                name, attempt = waiting.popleft()
+                running[workers.submit(work, cases[name])] = name, attempt
+            for one in workers.finished(list(running)):
+                name, attempt = running.pop(one)
+                found: Result | Lost
+                try:
+                    found = workers.result(one)
+                except Died as death:
+                    if attempt < ATTEMPTS:
+                        waiting.append((name, attempt + 1))
+                        continue
+                    found = Lost(f"its worker died {ATTEMPTS} times ({death})")
+                done += 1
+                progress(name, done, len(cases))
+                yield name, found
+    finally:
+        workers.stop()
+
+
+def one_thread() -> None:
+    """Let this process compute with one thread: there is one for each core."""
+    import SimpleITK as sitk
+    import torch
+
+    torch.set_num_threads(1)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+
+
+def _begin(engine: Engine, cases: int) -> Workers:
+    if engine.name == "local":
+        return _Local(min(engine.processes or os.cpu_count() or 1, cases))
+    return _Ray(engine.address)
+
+
+class _Local:
+    """Processes of this machine."""
+
+    def __init__(self, processes: int) -> None:
+        from pebble import ProcessPool
+
+        self.limit = 2 * processes
+        # Spawned, not forked: PyTorch's threads do not survive a fork.
+        self.pool = ProcessPool(processes, initializer=one_thread, context=get_context("spawn"))
+
+    def submit(self, work: Callable[[Any], Any], case: Any) -> Future[Any]:
+        submitted: Future[Any] = self.pool.schedule(work, [case])
+        return submitted
+
+    def finished(self, running: list[Future[Any]]) -> list[Future[Any]]:
+        return list(wait(running, return_when=FIRST_COMPLETED).done)
+
+    def result(self, one: Future[Any]) -> Any:
+        from pebble import ProcessExpired
+
+        try:
+            return one.result()
+        except ProcessExpired as death:
+            raise Died(f"exit code {death.exitcode}") from None
+
+    def stop(self) -> None:
+        self.pool.stop()
+        self.pool.join()
+
+
+class _Ray:
+    """A Ray cluster, a core for each case."""
+
+    def __init__(self, address: str | None) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise WrongUsage("--engine ray: Ray is not installed: pip install 'raylift[ray]'") from None
+        self.ray, self.begun = ray, not ray.is_initialized()
+        if self.begun:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    ray.init(address, log_to_driver=False, configure_logging=False)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise WrongUsage(f"--address {address}: no Ray cluster answers there ({error})") from None
+        self.limit = max(QUEUED, 2 * int(ray.cluster_resources().get("CPU", 1)))
+        # Deaths are counted here, as those of local workers are.
+        self.task = ray.remote(num_cpus=1, max_retries=0)(_in_one_thread)
+
+    def submit(self, work: Callable[[Any], Any], case: Any) -> Any:
+        return self.task.remote(work, case)
+
+    def finished(self, running: list[Any]) -> list[Any]:
+        return list(self.ray.wait(running, num_returns=1)[0])
+
+    def result(self, one: Any) -> Any:
+        try:
+            return self.ray.get(one)
+        except self.ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        except self.ray.exceptions.RayError as death:
+            raise Died(type(death).__name__) from None
+
+    def stop(self) -> None:
+        if self.begun:
+            self.ray.shutdown()
+
+
+def _in_one_thread(work: Callable[[Any], Any], case: Any) -> Any:
+    one_thread()
+    return work(case)
