@@ -63,6 +63,7 @@ def test_what_the_work_raises_ends_it(engine: Engine) -> None:
         list(run_cases(bulk_work.fail_at_three, numbers(8), engine))
 
 
-def test_no_cluster_there() -> None:
+def test_no_cluster_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(WrongUsage, match="no Ray cluster answers"):
         list(run_cases(bulk_work.double, numbers(1), Engine("ray", address="127.0.0.1:1")))

@@ -1,13 +1,14 @@
 """Where the cases of bulk work are computed: in processes of this machine, or on a Ray cluster.
 
 The same function works on every case, and leaves its result where it can be found again. A worker that dies, with its
-machine or by itself, costs the case it was at: that is tried again. One that is lost `ATTEMPTS` times is given up and named,
-while the others go on.
+machine or by itself, costs the case it was at: that is tried again. One that is lost `ATTEMPTS` times is given up, and
+named, while the others go on.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from raylift.errors import WrongUsage
 
@@ -178,10 +180,11 @@ class _Ray:
         self.ray, self.begun = ray, not ray.is_initialized()
         if self.begun:
             try:
+                _knock(address or os.environ.get("RAY_ADDRESS", ""))
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     ray.init(address, log_to_driver=False, configure_logging=False)
-            except (ConnectionError, RuntimeError, ValueError) as error:
+            except (OSError, RuntimeError, ValueError) as error:
                 raise WrongUsage(f"--address {address}: no Ray cluster answers there ({error})") from None
         self.limit = max(QUEUED, 2 * int(ray.cluster_resources().get("CPU", 1)))
         # Deaths are counted here, as those of local workers are.
@@ -204,6 +207,13 @@ class _Ray:
     def stop(self) -> None:
         if self.begun:
             self.ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError at once where nobody listens at an address; Ray itself tries for minutes."""
+    place = urlsplit(address if "//" in address else f"//{address}")
+    if place.hostname and place.port:
+        socket.create_connection((place.hostname, place.port), timeout=10).close()
 
 
 def _in_one_thread(work: Callable[[Any], Any], case: Any) -> Any:
