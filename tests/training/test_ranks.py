@@ -4,12 +4,19 @@ import csv
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
-from test_loop import KINDS, content
+from lightning_fabric import Fabric
+from test_loop import KINDS, content, recipe
+
+from raylift.data.dataset import PreparedDataset
+from raylift.errors import WrongUsage
+from raylift.training.loop import Run, processes
 
 RUNNER = Path(__file__).with_name("tiny_run.py")
 STEPS = 20
@@ -49,30 +56,62 @@ def check_same(found: Path, expected: Path) -> None:
         assert a == pytest.approx(b, rel=1e-3, abs=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["paper", "any views"])
-def test_two_processes_share_each_batch(tiny: Path, tmp_path: Path, kind: str) -> None:
-    recipe = write_recipe(tmp_path, kind)
-    for processes in (1, 2):
-        made = start(processes, "train", recipe, "--data", tiny, "-o", tmp_path / str(processes))
-        assert made.returncode == 0, made.stderr
-    check_same(tmp_path / "2", tmp_path / "1")
+@pytest.fixture(scope="module")
+def alone(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of one process, with the objective whose Sinkhorn divergences see the whole batch."""
+    folder = tmp_path_factory.mktemp("alone")
+    made = start(1, "train", write_recipe(folder, "paper"), "--data", tiny, "-o", folder / "run")
+    assert made.returncode == 0, made.stderr
+    return folder / "run"
 
 
-def test_a_death_ends_all_and_one_process_goes_on(tiny: Path, tmp_path: Path) -> None:
-    recipe, run = write_recipe(tmp_path, "paper"), tmp_path / "run"
-    made = start(2, "--die-at", 7, "train", recipe, "--data", tiny, "-o", run)
+def test_two_processes_share_each_batch(tiny: Path, alone: Path, tmp_path: Path) -> None:
+    made = start(2, "train", write_recipe(tmp_path, "paper"), "--data", tiny, "-o", tmp_path / "run")
+    assert made.returncode == 0, made.stderr
+    check_same(tmp_path / "run", alone)
+
+
+def test_a_death_ends_all_and_one_process_goes_on(tiny: Path, alone: Path, tmp_path: Path) -> None:
+    written, run = write_recipe(tmp_path, "paper"), tmp_path / "run"
+    made = start(2, "--die-at", 7, "train", written, "--data", tiny, "-o", run)
     assert made.returncode != 0
     assert not (run / "weights.safetensors").exists()
     assert rows(run)[-1]["step"] == 7
-    made = start(1, "train", recipe, "--data", tiny, "-o", run, "--resume")
+    made = start(1, "train", written, "--data", tiny, "-o", run, "--resume")
     assert made.returncode == 0, made.stderr
-    made = start(1, "train", recipe, "--data", tiny, "-o", tmp_path / "alone")
-    assert made.returncode == 0, made.stderr
-    check_same(run, tmp_path / "alone")
+    check_same(run, alone)
 
 
-def test_batches_that_cannot_be_shared(tiny: Path, tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path, "paired", batch_size=3)
-    made = start(2, "train", recipe, "--data", tiny, "-o", tmp_path / "run")
-    assert made.returncode != 0
-    assert "2 processes cannot share batches of 3 pairs evenly" in made.stderr
+@pytest.mark.parametrize("kind", ["any views", "paper"])
+def test_shares_make_the_batch(tiny: Path, tmp_path: Path, kind: str) -> None:
+    run = Run(recipe(*KINDS[kind]), PreparedDataset(tiny), tmp_path / "run")
+    whole = run.pairs.batch(3, 4)
+    shares = [replace(run.pairs, rank=rank, ranks=2).batch(3, 4) for rank in range(2)]
+    assert torch.equal(torch.cat([share.xrays for share in shares]), whole.xrays)
+    assert torch.equal(torch.cat([share.truth for share in shares]), whole.truth)
+    assert sum((share.patients for share in shares), ()) == whole.patients
+    assert {(share.views, share.geometry) for share in shares} == {(whole.views, whole.geometry)}
+
+
+def test_batches_that_cannot_be_shared(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fabric, "world_size", 2)
+    with pytest.raises(WrongUsage, match="2 processes cannot share batches of 3 pairs evenly"):
+        Run(recipe(batch_size=3), PreparedDataset(tiny), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, (1, 1)),
+        ({"LOCAL_WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2"}, (4, 2)),
+        ({"SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NUM_NODES": "2"}, (4, 2)),
+    ],
+)
+def test_processes_are_those_of_the_launcher(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: tuple[int, int]
+) -> None:
+    for name in ("LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert processes() == expected
