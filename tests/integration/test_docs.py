@@ -9,12 +9,14 @@ options that make them short. The benchmarks all.py, alignment.py, projector.py,
 sources.py, step.py and swin_unetr.py measure for minutes: their options are parsed, and nothing more. An unknown
 placeholder or kind of command fails. Besides:
 
-- Collections are fetched from a store on this machine, `Download?` is answered with yes, and scans are prepared in this
-  process. Refinement ends after one iteration, a study's trial after three steps; a training learns what X-rays look
-  like from 24 sets of them; pictures are blank.
+- Collections are fetched from a store on this machine, `Download?` is answered with yes, Refinement ends after one
+  iteration, a study's trial after three steps; a training learns what X-rays look like from 24 sets of them; pictures
+  are blank.
+- An engine's cases, Ray's too, are prepared in this process; `tests/test_engines.py` has the engines.
 - `pip install` asks for an extra that exists; `make` is asked what it would do (`make -n`), and `raylift demo` runs for
   `make demo`; `git clone` is of this checkout, and the reader stays in the folder, which is laid out like it.
-- `raylift serve` gets a free port, which stands for 8000 in what follows; `torchrun` and `srun` start one process.
+- `raylift serve` gets a free port, which stands for 8000 in what follows; `torchrun` starts one process, what
+  `srun` would start is run once.
 - Where a page trains a second time into a folder, or combines weights there, it is emptied first. A training to be
   resumed is begun.
 - A command's bare name, or name and options alone, is a mention: it must exist. So must the options of a synopsis
@@ -38,7 +40,7 @@ import sys
 import tomllib
 import types
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -54,7 +56,7 @@ from PIL import Image
 from helpers import describe_tiny
 from live_server import Server
 from object_store import Store, index_of
-from raylift import recipe_files, refinement
+from raylift import engines, recipe_files, refinement
 from raylift.cli import app, main
 from raylift.data import collections
 from raylift.data import prepare as preparing
@@ -400,15 +402,25 @@ class Terminal(io.StringIO):
         return True
 
 
-class InThisProcess(Executor):
-    """In place of processes, each of which would import PyTorch."""
+class InThisProcess:
+    """In place of an engine's processes, each of which would import PyTorch."""
+
+    limit = 1
 
     def __init__(self, *_: object) -> None: ...
 
-    def submit(self, fn: Any, /, *args: Any, **options: Any) -> Future[Any]:
+    def submit(self, work: Callable[[Any], Any], case: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        future.set_result(fn(*args, **options))
+        future.set_result(work(case))
         return future
+
+    def finished(self, running: list[Future[Any]]) -> list[Future[Any]]:
+        return running
+
+    def result(self, one: Future[Any]) -> Any:
+        return one.result()
+
+    def stop(self) -> None: ...
 
 
 # --- What a reader has ----------------------------------------------------------------------------------------------
@@ -472,7 +484,7 @@ def workspace(clone: Path) -> Path:
     settings = preparing.Settings(64, views, Geometry.preset("chest-stand", 64))
     for voxels, name in ((64, "prepared"), (32, "prepared32")):
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(preparing, "ProcessPoolExecutor", InThisProcess)
+            patched.setattr(engines, "_begin", InThisProcess)
             preparing.prepare(clone / "scans", clone / name, replace(settings, voxels=voxels), validation=["phantom-2"])
     recipe = recipe_files.load_recipe("any-views", [*SETTINGS, "train.steps=1"])
     with pytest.MonkeyPatch.context() as patched:
@@ -542,7 +554,7 @@ def reader(
     folder = tmp_path / "workspace"
     shutil.copytree(workspace, folder, symlinks=True, ignore=shutil.ignore_patterns("raylift-server-*"))
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(preparing, "ProcessPoolExecutor", InThisProcess)
+    monkeypatch.setattr(engines, "_begin", InThisProcess)
     monkeypatch.setattr(Figure, "savefig", save_blank)
     monkeypatch.setattr(refinement, "ITERATIONS", 1)
     monkeypatch.setattr(familiarise, "SETS", 24)
