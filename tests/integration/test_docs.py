@@ -9,7 +9,7 @@ options that make them short. The benchmarks all.py, alignment.py, projector.py,
 sources.py, step.py and swin_unetr.py measure for minutes: their options are parsed, and nothing more. An unknown
 placeholder or kind of command fails. Besides:
 
-- Collections are fetched from a store on this machine, `Download?` is answered with yes, Refinement ends after one
+- Collections are fetched from a store on this machine, `Download?` is answered with yes. Refinement ends after one
   iteration, a study's trial after three steps; a training learns what X-rays look like from 24 sets of them; pictures
   are blank.
 - An engine's cases, Ray's too, are prepared in this process; `tests/test_engines.py` has the engines.
