@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 from pathlib import Path
 
 import nibabel
@@ -12,6 +13,7 @@ import SimpleITK as sitk
 from pydicom.uid import MRImageStorage, generate_uid
 
 from dicom_files import ct_slice
+from raylift import volumes
 from raylift.errors import BadInput
 from raylift.geometry import Direction, VolumeGrid
 from raylift.volumes import (
@@ -543,3 +545,17 @@ def test_slices_at_one_place(tmp_path: Path) -> None:
     for k in range(4):
         write_slice(tmp_path / f"{k}.dcm", np.full((6, 7), k), -400.0, series)
     fails(tmp_path, "all slices lie at one place")
+
+
+@pytest.mark.parametrize("spacing", [3.0, 9.0])
+def test_pieces_make_the_whole(monkeypatch: pytest.MonkeyPatch, spacing: float) -> None:
+    """Resampled a few slices at a time from what these need, as from all: turned, and not covering the grid."""
+    array = np.random.default_rng(0).normal(0, 300, (40, 36, 44)).astype(np.float32)
+    tilt = math.radians(20)
+    direction = (1, 0, 0, 0, math.cos(tilt), -math.sin(tilt), 0, math.sin(tilt), math.cos(tilt))
+    volume = Volume(array, VolumeGrid(array.shape, (2.0, 2.5, 3.0), (-40.0, -30.0, -50.0), direction))
+    grid = VolumeGrid.box((5, 8, 12), (30, 20, 24), spacing)
+    whole = volume.resample(grid).array
+    monkeypatch.setattr(volumes, "PIECE", array.size // 8)
+    np.testing.assert_allclose(volume.resample(grid).array, whole, atol=0.01)
+    assert len(np.unique(whole)) > 1000

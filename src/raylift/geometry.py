@@ -48,6 +48,12 @@ class VolumeGrid:
         x, y, z = (float(c) - spacing * (n - 1) / 2 for c, n in zip(centre, shape[::-1], strict=True))
         return cls(shape, (spacing,) * 3, (x, y, z))
 
+    def part(self, low: Sequence[int], high: Sequence[int]) -> VolumeGrid:
+        """The voxels with indices (x, y, z) from `low` to before `high`."""
+        x, y, z = (self.index_to_world @ [*low, 1.0])[:3]
+        width, height, depth = (int(end) - int(start) for start, end in zip(low, high, strict=True))
+        return VolumeGrid((depth, height, width), self.spacing, (float(x), float(y), float(z)), self.direction)
+
     @property
     def index_to_world(self) -> np.ndarray:
         """Affine matrix (4, 4) from a voxel index (x, y, z, 1) to its world position in mm."""

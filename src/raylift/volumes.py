@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import os
 import tempfile
@@ -25,6 +26,8 @@ WRITABLE = (".mha", ".nii.gz", ".nrrd", ".npy")
 # Types of an array that SimpleITK has too.
 NUMBERS = (*(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)), "float32", "float64")
 AIR = -1000.0  # HU
+PIECE = 2**25  # voxels of a volume that are resampled at a time
+KERNEL = 5  # standard deviations that a Gaussian reaches at most
 
 # The network's window: [-1000, 1000] HU <-> [0, 1].
 WINDOW = (-1000.0, 1000.0)
@@ -68,9 +71,21 @@ class Volume:
                 fine structure is averaged rather than skipped.
 
         Returns:
-            A float32 volume on `grid`.
+            A float32 volume on `grid`. It is made slice by slice of what is needed, so that a large scan is never held
+            as floating point numbers.
         """
-        image = sitk.Cast(self.to_sitk(), sitk.sitkFloat32)
+        _, y, x = grid.shape
+        slices = max(1, int(PIECE * grid.shape[0] / self.array.size))
+        ends = [*range(0, grid.shape[0], slices), grid.shape[0]]
+        parts = [
+            self._resampled(grid.part((0, 0, low), (x, y, high)), fill, smooth)
+            for low, high in itertools.pairwise(ends)
+        ]
+        return Volume(parts[0] if len(parts) == 1 else np.concatenate(parts), grid)
+
+    def _resampled(self, grid: VolumeGrid, fill: float, smooth: bool) -> np.ndarray:
+        """The values (z, y, x) on a part of a grid, from what of this volume it needs."""
+        sigma = [0.0] * 3
         if smooth:
             # The new spacing along this volume's own index axes: exact for aligned grids, a mean for turned ones.
             turn = np.abs(np.reshape(self.grid.direction, (3, 3)).T @ np.reshape(grid.direction, (3, 3)))
@@ -78,13 +93,22 @@ class Volume:
             sigma = [
                 0.4 * new if new > old * 1.0001 else 0.0 for new, old in zip(wanted, self.grid.spacing, strict=True)
             ]
-            if any(sigma):
-                image = sitk.DiscreteGaussian(image, [max(s, 1e-3) ** 2 for s in sigma])
+        corners = grid.corners @ self.grid.world_to_index[:3, :3].T + self.grid.world_to_index[:3, 3]
+        margin = np.ceil(KERNEL * np.asarray(sigma) / self.grid.spacing) + 2
+        last = np.array(self.grid.shape[::-1]) - 1
+        low, high = (np.clip(edge, 0, last).astype(int) for edge in (corners.min(0) - margin, corners.max(0) + margin))
+        cut = tuple(slice(start, stop + 1) for start, stop in zip(low[::-1], high[::-1], strict=True))
+        needed = Volume(self.array[cut], self.grid.part(low, high + 1))
+        image = sitk.Cast(needed.to_sitk(), sitk.sitkFloat32)
+        if any(sigma):
+            image = sitk.DiscreteGaussian(image, [max(s, 1e-3) ** 2 for s in sigma])
         reference = sitk.Image([int(n) for n in grid.shape[::-1]], sitk.sitkUInt8)
         reference.SetSpacing(grid.spacing)
         reference.SetOrigin(grid.origin)
         reference.SetDirection(grid.direction)
-        return Volume.from_sitk(sitk.Resample(image, reference, sitk.Transform(), sitk.sitkLinear, fill))
+        found = sitk.Resample(image, reference, sitk.Transform(), sitk.sitkLinear, fill)
+        values: np.ndarray = sitk.GetArrayFromImage(found)
+        return values
 
     def axis_aligned(self) -> Volume:
         """The same voxels with array axes turned and flipped to run along +z, +y, +x as nearly as they can."""
@@ -103,9 +127,14 @@ def unit_to_hu(unit: np.ndarray) -> np.ndarray:
     return unit * (high - low) + low
 
 
-def hu_to_mu(hu: np.ndarray) -> np.ndarray:
-    """Hounsfield units, an array of any shape, to linear attenuation in mm⁻¹: μ = 0.02·(1 + HU/1000), never below 0."""
-    mu = np.multiply(hu, WATER_MU / 1000)
+def hu_to_mu(hu: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Hounsfield units, an array of any shape, to linear attenuation in mm⁻¹: μ = 0.02·(1 + HU/1000), never below 0.
+
+    Args:
+        hu: values.
+        out: an array of floating point numbers to fill, and to compute in.
+    """
+    mu = np.multiply(hu, WATER_MU / 1000, out=out, dtype=None if out is None else out.dtype)
     mu += WATER_MU
     return np.maximum(mu, 0, out=mu if mu.ndim else None)
 

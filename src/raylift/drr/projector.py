@@ -168,7 +168,8 @@ def project_volume(
     Returns:
         Line integrals (V, rows, columns), float32, no unit; row 0 is superior.
     """
-    padded = F.pad(torch.from_numpy(hu_to_mu(volume.array.astype(np.float32, copy=False)))[None], EDGES)
+    padded = torch.zeros(1, *(n + 2 * kernels.MARGIN for n in volume.array.shape))
+    hu_to_mu(volume.array, out=padded[(0, *(slice(kernels.MARGIN, -kernels.MARGIN),) * 3)].numpy())
     images = []
     for view in views:
         projector = Projector(volume.grid, geometry, [view], isocentre)
