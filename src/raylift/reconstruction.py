@@ -60,10 +60,7 @@ class Reconstruction:
     @property
     def trust(self) -> str:
         """How far to trust the volume, in a sentence on its X-rays, the training's, and what it says of its error."""
-        parts = [
-            f"the volume's own projections differ from the X-rays, which show what is beside it too, by "
-            f"{self.reprojection_error:.1%}"
-        ]
+        parts = [f"the volume's own projections differ from the X-rays by {self.reprojection_error:.1%}"]
         if self.refined is not None:
             parts.append(f"by {self.refined.error_after:.1%} with what was found around it")
         if self.strangeness is not None:

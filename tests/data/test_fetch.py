@@ -6,10 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import pebble
 import pytest
 
 from object_store import BUCKET, Store, contents, dicom_series, index_of
@@ -225,7 +225,7 @@ def test_provenance_arrives_in_the_dataset(
     store: Store, phantom: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Threads, as processes take seconds to start.
-    monkeypatch.setattr("raylift.data.prepare.ProcessPoolExecutor", lambda workers, *_: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(pebble, "ProcessPool", lambda workers, **_: pebble.ThreadPool(workers))
     ours = store.add("P-1", phantom)
     theirs = {**store.add("P-2", phantom), "license_short_name": "CC BY-NC 4.0", "collection_id": "midrc_ricord_1b"}
     scans = scans_of(index_of(ours, theirs), "v25")
