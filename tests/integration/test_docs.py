@@ -5,9 +5,9 @@ a reader's clone, which holds the scans and radiographs that the pages name, so 
 takes. Files that a comment names, and paths below an output, must be there afterwards; so must paths of the repository.
 
 Tables say how the commands differ from the pages: `MEANT` and `LEFT_OUT` have values for placeholders, `SMALLER` has
-options that make them short. The benchmarks all.py, alignment.py, projector.py, reconstruction.py, sizes.py,
-sources.py, step.py and swin_unetr.py measure for minutes: their options are parsed, and nothing more. An unknown
-placeholder or kind of command fails. Besides:
+options that make them short. The benchmarks all.py, alignment.py, engines.py, memory.py, projector.py,
+reconstruction.py, sizes.py, sources.py, step.py and swin_unetr.py measure for minutes: their options are parsed, and
+nothing more. An unknown placeholder or kind of command fails. Besides:
 
 - Collections are fetched from a store on this machine, `Download?` is answered with yes. Refinement ends after one
   iteration, a study's trial after three steps; a training learns what X-rays look like from 24 sets of them; pictures
@@ -119,7 +119,18 @@ SMALLER = {
     r"raylift export ": "--weights runs/any-views",
     r"torchrun ": f"{TRAIN} {PAPER} --set train.steps=1",
 }
-ONLY_PARSED = ("all", "alignment", "projector", "reconstruction", "sizes", "sources", "step", "swin_unetr")
+ONLY_PARSED = (
+    "all",
+    "alignment",
+    "engines",
+    "memory",
+    "projector",
+    "reconstruction",
+    "sizes",
+    "sources",
+    "step",
+    "swin_unetr",
+)
 
 WHOLE = re.compile(
     r"([A-Z_]+=\S+ )?(raylift|python benchmarks/\S+|torchrun|make|curl|pip install|git clone|tensorboard)( .*)?"
