@@ -1,6 +1,7 @@
-"""Weights for tests: a small Swin UNETR that was never trained, or a network whose output is known."""
+"""Weights for tests: a small Swin UNETR that was never trained, or a network whose output is known; and threads."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +63,14 @@ def known_weights(network: nn.Module, info: dict[str, Any] | None = None) -> Wei
     mapping = build_mapping(info)
     mapping.network = network
     return Weights(mapping.eval(), {**info, "sha256": "0" * 64}, Path("known.safetensors"))
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let PyTorch have so many threads, and then as many as before."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -47,13 +47,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import typer
 from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 from PIL import Image
 
-from helpers import describe_tiny
+from helpers import describe_tiny, torch_threads
 from live_server import Server
 from object_store import Store, index_of
 from raylift import engines, recipe_files, refinement
@@ -482,10 +481,8 @@ def clone(phantom_scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """Several would wait for one another in what is so small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with torch_threads(1):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import describe_tiny, random_weights
+from helpers import describe_tiny, random_weights, torch_threads
 from raylift.cli import main
 from raylift.errors import BadInput, WrongUsage
 from raylift.networks.exported import Exported
@@ -22,10 +22,8 @@ from raylift.weights import Weights, build_mapping, export_weights, load_weights
 @pytest.fixture(scope="module", autouse=True)
 def two_threads() -> Iterator[None]:
     """OpenVINO's sums over a volume are three times less exact on one thread, which tests side by side have."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(threads)
+    with torch_threads(2):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -266,7 +266,7 @@ def prepare(
         progress: called with the case's name, the number done and the total after each case.
 
     Returns:
-        `case.json` by case name.
+        `case.json` by case name; of a case that was given up since its workers died, with the status "failed".
 
     Raises:
         BadInput: no scans, or none of them usable.
