@@ -32,9 +32,10 @@ import torch
 from raylift.data.phantom import thorax_phantom
 from raylift.drr import Projector, plastimatch, projector
 from raylift.errors import BadInput
+from raylift.files import stem_of
 from raylift.geometry import PRESETS, Geometry, View, VolumeGrid
 from raylift.thorax import find_thorax
-from raylift.volumes import Volume, hu_to_mu, read_volume, stem_of
+from raylift.volumes import Volume, hu_to_mu, read_volume
 
 ROW = "{:<16} {:<12} {:>5} {:>5}  {:<20} {:<20} {:>6}  {:<20} {:<20} {:>6}  {:>6} {:>9}"
 HEAD = ("scan", "z×y×x", "views", "edge", "call: ours", "plastimatch", "ratio", "projection: ours", "plastimatch",

@@ -22,10 +22,10 @@ from raylift.cli.console import print_table, progress_bar
 from raylift.data.dataset import PreparedDataset
 from raylift.evaluation.doubt import coverage, draw_reliability, fit, offsets
 from raylift.evaluation.methods import score_case, stored_xrays
+from raylift.files import write_json
 from raylift.recipe import Recipe
 from raylift.recipe_files import load_recipe
 from raylift.training.loop import train
-from raylift.volumes import write_json
 from raylift.weights import Weights, load_weights, seen_cases, store_calibration
 
 SHOWN = ("ssim", "psnr", "mse", "mae")

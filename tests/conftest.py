@@ -18,9 +18,10 @@ from raylift.data.dataset import PreparedDataset
 from raylift.data.phantom import thorax_phantom
 from raylift.data.prepare import Settings, prepare
 from raylift.engines import Engine
+from raylift.files import stem_of
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.networks.registry import NETWORKS, Entry
-from raylift.volumes import Volume, read_volume, stem_of, write_volume
+from raylift.volumes import Volume, read_volume, write_volume
 
 if TYPE_CHECKING:
     import pandas as pd

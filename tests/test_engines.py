@@ -1,11 +1,12 @@
 """Bulk work: every case once, whatever happens to the workers; on processes and on Ray alike."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 import bulk_work
-from raylift.engines import ATTEMPTS, Engine, Lost, run_cases
+from raylift.engines import ATTEMPTS, HERE, Engine, Lost, run_cases
 from raylift.errors import WrongUsage
 
 ray = pytest.importorskip("ray")
@@ -39,6 +40,12 @@ def test_every_case_once(engine: Engine) -> None:
     assert len(found) == 9
     assert [(done, total) for _, done, total in seen] == [(k, 9) for k in range(1, 10)]
     assert {name for name, _, _ in seen} == set(dict(found))
+
+
+def test_here_is_this_process() -> None:
+    assert set(dict(run_cases(bulk_work.pid, numbers(3), HERE)).values()) == {os.getpid()}
+    with pytest.raises(OSError, match="No space left on device"):
+        list(run_cases(bulk_work.fail_at_three, numbers(8), HERE))
 
 
 def test_nothing_to_do(engine: Engine) -> None:

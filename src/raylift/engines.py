@@ -33,7 +33,7 @@ class Engine:
     """Where to compute.
 
     Args:
-        name: "local" or "ray".
+        name: "local" or "ray", or "here".
         processes: of the local engine; the number of cores by default.
         address: of the Ray cluster, as `ray.init` takes it; by default that of the environment, or one of this machine
             alone, which ends with the work.
@@ -45,6 +45,7 @@ class Engine:
 
 
 LOCAL = Engine()
+HERE = Engine("here")  # one case after another in this process, with all its threads or GPU
 
 
 @dataclass(frozen=True)
@@ -134,9 +135,31 @@ def one_thread() -> None:
 
 
 def _begin(engine: Engine, cases: int) -> Workers:
+    if engine.name == "here":
+        return _Here()
     if engine.name == "local":
         return _Local(min(engine.processes or os.cpu_count() or 1, cases))
     return _Ray(engine.address)
+
+
+class _Here:
+    """This process itself."""
+
+    limit = 1
+
+    def submit(self, work: Callable[[Any], Any], case: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(work(case))
+        return done
+
+    def finished(self, running: list[Future[Any]]) -> list[Future[Any]]:
+        return running
+
+    def result(self, one: Future[Any]) -> Any:
+        return one.result()
+
+    def stop(self) -> None:
+        pass
 
 
 class _Local:

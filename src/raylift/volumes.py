@@ -5,12 +5,8 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
-import os
-import tempfile
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +15,7 @@ import pydicom
 import SimpleITK as sitk
 
 from raylift.errors import BadInput
+from raylift.files import Place, place, replacing, suffix_of, write_json
 from raylift.geometry import VolumeGrid
 
 READABLE = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".npy")
@@ -137,17 +134,6 @@ def hu_to_mu(hu: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     mu = np.multiply(hu, WATER_MU / 1000, out=out, dtype=None if out is None else out.dtype)
     mu += WATER_MU
     return np.maximum(mu, 0, out=mu if mu.ndim else None)
-
-
-def suffix_of(path: Path) -> str:
-    """The file's ending in lower case, ".nii.gz" being one."""
-    name = path.name.lower()
-    return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
-
-
-def stem_of(path: Path) -> str:
-    """The file's name without its ending."""
-    return path.name[: len(path.name) - len(suffix_of(path))] if suffix_of(path) else path.name
 
 
 def read_volume(path: str | Path) -> Volume:
@@ -290,57 +276,19 @@ def _read_dicom(folder: Path) -> Volume:
         ) from None
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path of the same ending that takes `path`'s place when the block ends well, else vanishes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ending = suffix_of(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{stem_of(path)}.", suffix=f".partial{ending}")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def replacing_together(folder: Path) -> Iterator[Path]:
-    """A temporary folder whose files go to `folder`, in place of those of the same names, when the block ends well.
-
-    A folder that is made for them is gone again where it does not.
-    """
-    new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=".partial") as name:
-            yield Path(name)
-            for file in sorted(Path(name).iterdir()):
-                if file.is_file():
-                    file.chmod(0o644)
-                os.replace(file, folder / file.name)
-    except BaseException:
-        if new:
-            with suppress(OSError):  # others may have written there
-                folder.rmdir()
-        raise
-
-
-def check_writable(path: str | Path) -> Path:
+def check_writable(path: str | Place) -> Place:
     """The path, if its ending is one Raylift writes.
 
     Raises:
         BadInput: it is not; the message lists those that are.
     """
-    path = Path(path)
+    path = place(path)
     if suffix_of(path) not in WRITABLE:
         raise BadInput(path, "not a volume format Raylift writes", f"end the name in one of {', '.join(WRITABLE)}")
     return path
 
 
-def write_volume(volume: Volume, path: str | Path) -> Path:
+def write_volume(volume: Volume, path: str | Place) -> Place:
     """Write a volume with its grid, as a whole or not at all.
 
     Args:
@@ -361,9 +309,3 @@ def write_volume(volume: Volume, path: str | Path) -> Path:
         with replacing(path) as temporary:
             sitk.WriteImage(volume.to_sitk(), str(temporary), useCompression=True)
     return path
-
-
-def write_json(data: object, path: Path) -> None:
-    """Write indented JSON, as a whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(data, indent=2) + "\n")

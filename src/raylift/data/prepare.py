@@ -4,42 +4,35 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import SimpleITK as sitk
+from pydicom.errors import InvalidDicomError
 
 from raylift._version import __version__
+from raylift.bulk import run_bulk, run_case
 from raylift.data.fetch import provenance
 from raylift.drr import ENGINES, plastimatch
-from raylift.engines import LOCAL, Engine, Lost, run_cases
+from raylift.engines import LOCAL, Engine
 from raylift.errors import BadInput, WrongUsage
+from raylift.files import Place, is_file, local_copy, stamps, stem_of, suffix_of, walk, write_json
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.thorax import Thorax, find_thorax
-from raylift.volumes import (
-    AIR,
-    READABLE,
-    Volume,
-    read_volume,
-    replacing,
-    stem_of,
-    suffix_of,
-    write_json,
-    write_volume,
-)
+from raylift.volumes import AIR, READABLE, Volume, read_volume, write_volume
 
 CUBE_MM = 320.0
 CONTEXT_SPACING = 2.5  # mm
 CONTEXT_MARGIN = 10.0  # mm of air kept around what is not air
 COARSEST_SLICES = 10.0  # mm
+HELD_OUT = 0.2  # of all patients, where nobody says which
 
 
 @dataclass(frozen=True)
@@ -69,7 +62,7 @@ class Settings:
         }
 
 
-def find_scans(folder: Path, skip: Path | None = None) -> dict[str, Path]:
+def find_scans(folder: Place, skip: Place | None = None) -> dict[str, Place]:
     """Every CT scan below a folder by case name: files Raylift reads, and folders that hold DICOM files.
 
     Hidden folders are not searched.
@@ -81,18 +74,17 @@ def find_scans(folder: Path, skip: Path | None = None) -> dict[str, Path]:
     Raises:
         BadInput: the folder is missing, holds none, or two of the same name.
     """
-    if not folder.exists():
+    if isinstance(folder, Path) and not folder.exists():
         raise BadInput(folder, "no such folder", "check the path")
-    if folder.is_file():
+    if is_file(folder):
         return {stem_of(folder): folder}
-    scans: dict[str, Path] = {}
+    scans: dict[str, Place] = {}
 
-    def add(name: str, path: Path) -> None:
+    def add(name: str, path: Place) -> None:
         if scans.setdefault(name, path) != path:
             raise BadInput(path, f"as a case it would be called {name}, as {scans[name]} is", "rename one of them")
 
-    for directory, folders, names in os.walk(folder):
-        here = Path(directory)
+    for here, folders, names in walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         folders[:] = [name for name in folders if skip is None or (here / name).resolve() != skip.resolve()]
         for name in names:
@@ -105,12 +97,12 @@ def find_scans(folder: Path, skip: Path | None = None) -> dict[str, Path]:
     return dict(sorted(scans.items()))
 
 
-def _case_name(path: Path, root: Path) -> str:
-    relative = path.relative_to(root).as_posix() if path != root else path.name
+def _case_name(path: Place, root: Place) -> str:
+    relative = str(path).removeprefix(str(root)).replace(os.sep, "/").strip("/") or path.name
     return re.sub(r"[^A-Za-z0-9._-]+", "_", relative).strip("._") or "case"
 
 
-def _is_dicom(path: Path) -> bool:
+def _is_dicom(path: Place) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
@@ -118,44 +110,92 @@ def _is_dicom(path: Path) -> bool:
         return False
 
 
-def prepare_case(source: Path, folder: Path, settings: Settings) -> dict[str, Any]:
-    """Prepare one scan into `folder`; a scan that fails a quality check, or otherwise, is recorded, not raised.
+@dataclass(frozen=True)
+class Prepared:
+    """A case in memory.
 
-    Writes `ct.nii.gz` (the cube, int16 HU), `context.npy` (int16 HU, the whole scan at 2.5 mm without the air
-    around it, memory-mapped in training), `xrays.mha` (V, rows, columns; line integrals) and, last, `case.json`.
-
-    Returns:
-        The content of `case.json`: status "ok" or "rejected", reason, warnings, grids, isocentre, checksum.
-
-    Raises:
-        OSError: of the system rather than the scan, such as a full disk.
+    Args:
+        scan_grid: of the scan that it is from.
+        thorax: what was found in it.
+        cube: the target around the thorax.
+        context: the whole scan at 2.5 mm without the air around it.
+        xrays: line integrals (V, rows, columns).
+        patient: digest of the DICOM files' PatientID, by which scans of one patient are told; "" without.
     """
-    fingerprint = _fingerprint(source, settings)
-    previous = _read_case(folder)
-    if previous is not None and previous["fingerprint"] == fingerprint and _complete(folder, previous):
-        return previous
-    folder.mkdir(parents=True, exist_ok=True)
-    # What is overwritten from here on is no case until its new record is written.
-    (folder / "case.json").unlink(missing_ok=True)
-    record: dict[str, Any] = {"source": source.name, "fingerprint": fingerprint}
-    try:
-        volume = read_volume(source)
-        check_scan(volume)
-        thorax = find_thorax(volume)
-        made = _make_case(volume, thorax, settings)
-    except OSError:
-        raise
-    except BadInput as error:
-        reason = str(error).removeprefix("scan: ").replace(str(source), source.name)
-        record |= {"status": "rejected", "reason": reason}
-    except Exception as error:
-        # Not the scan's fault for certain, so without a fingerprint: the next run tries it again.
-        reason = " ".join(f"{type(error).__name__}: {error}".split()).replace(str(source), source.name)
-        record = {"source": source.name, "status": "rejected", "reason": reason}
-    else:  # beyond the try, as ITK tells of a full disk by a RuntimeError
-        record |= _write_case(volume, thorax, made, folder, settings.geometry)
-    write_json(record, folder / "case.json")
-    return record
+
+    scan_grid: VolumeGrid
+    thorax: Thorax
+    cube: Volume
+    context: Volume
+    xrays: np.ndarray
+    patient: str
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """One scan to a case.
+
+    Its files are `ct.nii.gz` (the cube, int16 HU), `context.npy` (int16 HU, the whole scan at 2.5 mm without the air
+    around it, memory-mapped in training) and `xrays.mha` (V, rows, columns; line integrals). The record says warnings,
+    grids, isocentre and the patient.
+    """
+
+    settings: Settings
+
+    def depends_on(self, source: Place) -> Any:
+        """The source's files, the settings, and the format's version."""
+        return [1, stamps(source), self.settings.to_dict()]
+
+    def compute(self, source: Place) -> Prepared:
+        """Cube, context and X-rays of the thorax. Raises BadInput where the scan fails a check."""
+        with local_copy(source) as path:
+            volume = read_volume(path)
+            check_scan(volume)
+            thorax = find_thorax(volume)
+            cube = VolumeGrid.cube(thorax.centre, CUBE_MM, self.settings.voxels)
+            # Air below -1000 HU has no attenuation; clipping before any averaging keeps projections linear in HU.
+            np.maximum(volume.array, np.asarray(AIR, volume.array.dtype), out=volume.array)
+            project = ENGINES[self.settings.engine]
+            xrays = project(volume, self.settings.geometry, self.settings.views, thorax.centre)
+            patient = patient_of(path)
+        return Prepared(volume.grid, thorax, volume.resample(cube), _context(volume), xrays, patient)
+
+    def write(self, made: Prepared, folder: Path) -> tuple[dict[str, Any], list[str]]:
+        """The case's files."""
+        write_volume(made.cube, folder / "ct.nii.gz")
+        np.save(folder / "context.npy", np.rint(made.context.array).astype(np.int16))
+        stack = sitk.GetImageFromArray(made.xrays.astype(np.float32))
+        pitch = self.settings.geometry.pitch
+        stack.SetSpacing((pitch, pitch, 1.0))
+        sitk.WriteImage(stack, str(folder / "xrays.mha"), useCompression=True)
+        told = {
+            "warnings": made.thorax.warnings,
+            "isocentre_lps_mm": list(made.thorax.centre),
+            "lung_ml": round(made.thorax.lung_ml),
+            "scan_grid": made.scan_grid.to_dict(),
+            "context_grid": made.context.grid.to_dict(),
+        }
+        return told | ({"patient": made.patient} if made.patient else {}), ["ct.nii.gz", "context.npy", "xrays.mha"]
+
+
+def prepare_case(source: Place, folder: Place, settings: Settings) -> dict[str, Any]:
+    """Prepare one scan into `folder`; one that does not serve is recorded, not raised (`raylift.bulk.run_case`)."""
+    return run_case(Preparation(settings), (source, folder))
+
+
+def patient_of(scan: Path) -> str:
+    """Digest of the PatientID of DICOM files in a folder, 16 hexadecimal digits; "" where there is none.
+
+    Who knows a PatientID can find its digest: it tells patients apart, and does not hide who they are.
+    """
+    for file in sorted(scan.iterdir()) if scan.is_dir() else ():
+        try:
+            told = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["PatientID"]).get("PatientID")
+        except (InvalidDicomError, OSError):
+            continue
+        if told:
+            return hashlib.sha256(str(told).encode()).hexdigest()[:16]
+    return ""
 
 
 def check_scan(volume: Volume) -> None:
@@ -165,38 +205,6 @@ def check_scan(volume: Volume) -> None:
         raise BadInput("scan", f"values from {low:g} to {high:g} are not Hounsfield units", "rescale it to HU")
     if max(volume.grid.spacing) > COARSEST_SLICES:
         raise BadInput("scan", f"voxels of {max(volume.grid.spacing):g} mm", f"at most {COARSEST_SLICES:g} mm serve")
-
-
-def _make_case(volume: Volume, thorax: Thorax, settings: Settings) -> tuple[Volume, Volume, np.ndarray]:
-    """Cube, context and X-rays."""
-    cube = VolumeGrid.cube(thorax.centre, CUBE_MM, settings.voxels)
-    # Air below -1000 HU has no attenuation; clipping before any averaging keeps projections linear in HU.
-    np.maximum(volume.array, np.asarray(AIR, volume.array.dtype), out=volume.array)
-    xrays = ENGINES[settings.engine](volume, settings.geometry, settings.views, thorax.centre)
-    return volume.resample(cube), _context(volume), xrays
-
-
-def _write_case(
-    volume: Volume, thorax: Thorax, made: tuple[Volume, Volume, np.ndarray], folder: Path, geometry: Geometry
-) -> dict[str, Any]:
-    cube, context, xrays = made
-    write_volume(cube, folder / "ct.nii.gz")
-    with replacing(folder / "context.npy") as temporary:
-        np.save(temporary, np.rint(context.array).astype(np.int16))
-    stack = sitk.GetImageFromArray(xrays.astype(np.float32))
-    stack.SetSpacing((geometry.pitch, geometry.pitch, 1.0))
-    with replacing(folder / "xrays.mha") as temporary:
-        sitk.WriteImage(stack, str(temporary), useCompression=True)
-    return {
-        "status": "ok",
-        "reason": "",
-        "warnings": thorax.warnings,
-        "isocentre_lps_mm": list(thorax.centre),
-        "lung_ml": round(thorax.lung_ml),
-        "scan_grid": volume.grid.to_dict(),
-        "context_grid": context.grid.to_dict(),
-        "sha256": _checksum([folder / name for name in ("ct.nii.gz", "context.npy", "xrays.mha")]),
-    }
 
 
 def _context(scan: Volume) -> Volume:
@@ -214,38 +222,9 @@ def _context(scan: Volume) -> Volume:
     return scan.resample(VolumeGrid.box((low + high) / 2, (z, y, x), CONTEXT_SPACING))
 
 
-def _fingerprint(source: Path, settings: Settings) -> str:
-    """What the prepared case depends on: the source's files, the settings and the format's version."""
-    files = sorted(source.iterdir()) if source.is_dir() else [source]
-    seen = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
-    return hashlib.sha256(json.dumps([1, seen, settings.to_dict()]).encode()).hexdigest()
-
-
-def _read_case(folder: Path) -> dict[str, Any] | None:
-    try:
-        record: dict[str, Any] = json.loads((folder / "case.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return record if "fingerprint" in record else None
-
-
-def _complete(folder: Path, record: dict[str, Any]) -> bool:
-    files = [folder / name for name in ("ct.nii.gz", "context.npy", "xrays.mha")]
-    if record["status"] != "ok":
-        return True
-    return all(file.exists() for file in files) and _checksum(files) == record["sha256"]
-
-
-def _checksum(files: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
 def prepare(
-    source: Path,
-    output: Path,
+    source: Place,
+    output: Place,
     settings: Settings,
     *,
     validation: Sequence[str] = (),
@@ -259,8 +238,8 @@ def prepare(
         source: folder of CT scans (searched to any depth), or one scan.
         output: dataset folder, with `cases/NAME/`, `dataset.json` and `splits.json`.
         settings: what every case shares.
-        validation: names or shell patterns of the validation cases; by default a fifth, chosen by name, at least
-            one of two or more.
+        validation: names or shell patterns of the validation cases; by default about a fifth of the patients, see
+            `held_out`. All scans of a patient go together.
         licence: the scans' licence, recorded in `dataset.json`; by default that of `raylift data fetch`.
         engine: where the cases are computed.
         progress: called with the case's name, the number done and the total after each case.
@@ -278,14 +257,13 @@ def prepare(
     origins = provenance(scans)
     if unmatched := [p for p in validation if not any(fnmatch.fnmatch(name, p) for name in scans)]:
         raise BadInput(", ".join(unmatched), "matches no case", f"cases are named like {next(iter(scans))}")
-    records = dict(_prepare_cases(scans, output / "cases", settings, engine, progress))
-    records = {name: records[name] for name in scans}
+    records = run_bulk(Preparation(settings), scans, output / "cases", engine, progress)
     usable = [name for name, record in records.items() if record["status"] == "ok"]
     if not usable:
         name, record = next(iter(records.items()))
         others = f", and {len(records) - 1} more" if len(records) > 1 else ""
         raise BadInput(source, f"no usable scan ({name}: {record['reason']}{others})", "give chest CT scans in HU")
-    held_out = _held_out(usable, validation)
+    validated = held_out({name: records[name].get("patient", name) for name in usable}, validation)
     write_json(
         {
             "format": 1,
@@ -303,7 +281,7 @@ def prepare(
         },
         output / "dataset.json",
     )
-    splits = {"train": [name for name in usable if name not in held_out], "validation": held_out}
+    splits = {"train": [name for name in usable if name not in validated], "validation": validated}
     write_json(splits, output / "splits.json")
     return records
 
@@ -323,31 +301,23 @@ def _check_plastimatch(geometry: Geometry) -> None:
         raise WrongUsage("plastimatch projects cone beams only: use --drr-engine torch for the parallel geometry")
 
 
-def _held_out(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+def held_out(patients: Mapping[str, str], patterns: Sequence[str] = ()) -> list[str]:
+    """The validation cases.
+
+    Without patterns a patient's side depends on the patient alone, so that it is the same on every machine and whoever
+    comes or goes. Among so few that none, or all, would be held out, one is, or is not.
+
+    Args:
+        patients: of each case, by its name.
+        patterns: names or shell patterns of cases.
+
+    Returns:
+        All cases of the patients whose cases match, or of a fifth of all that could be.
+    """
     if patterns:
-        return [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
-    if len(names) < 2:
-        return []
-    # By the names' hashes, the order is arbitrary but the same on every machine and with other cases beside them.
-    ordered = sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
-    drawn = set(ordered[: max(1, round(len(names) / 5))])
-    return [name for name in names if name in drawn]
-
-
-def _prepare_cases(
-    scans: dict[str, Path],
-    folder: Path,
-    settings: Settings,
-    engine: Engine,
-    progress: Callable[[str, int, int], None],
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    cases = {name: (path, folder / name) for name, path in scans.items()}
-    for name, record in run_cases(partial(_prepare, settings=settings), cases, engine, progress):
-        if isinstance(record, Lost):
-            record = {"source": scans[name].name, "status": "failed", "reason": record.reason}
-            write_json(record, folder / name / "case.json")
-        yield name, record
-
-
-def _prepare(case: tuple[Path, Path], settings: Settings) -> dict[str, Any]:
-    return prepare_case(*case, settings)
+        chosen = {who for name, who in patients.items() if any(fnmatch.fnmatch(name, p) for p in patterns)}
+    else:
+        places = {who: int(hashlib.sha256(who.encode()).hexdigest(), 16) / 2**256 for who in patients.values()}
+        *rest, _ = sorted(places, key=lambda who: places[who])  # the last is trained on, however few there are
+        chosen = {who for who in rest if places[who] < HELD_OUT} or set(rest[:1])
+    return [name for name, who in patients.items() if who in chosen]

@@ -13,9 +13,10 @@ from raylift.evaluation.figures import montage
 from raylift.evaluation.methods import check_cubes, clinical_case, mean_volume, score_case, stored_xrays
 from raylift.evaluation.protocols import find_protocol
 from raylift.evaluation.report import CaseResult, write_report
+from raylift.files import replacing_together
 from raylift.geometry import View
 from raylift.reconstruction import Reconstructor
-from raylift.volumes import Volume, replacing_together, unit_to_hu
+from raylift.volumes import Volume, unit_to_hu
 from raylift.weights import seen_cases
 
 BASELINE = "mean volume"

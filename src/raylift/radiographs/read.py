@@ -11,12 +11,12 @@ from PIL import Image, ImageOps
 from pydicom.misc import is_dicom
 
 from raylift.errors import BadInput
+from raylift.files import suffix_of
 from raylift.radiographs.checks import MAX_PIXELS, check_line_integrals, check_size, damaged, square_pixel
 from raylift.radiographs.dicom import read_dicom
 from raylift.radiographs.grey import Grey
 from raylift.radiographs.radiograph import Radiograph, square
 from raylift.volumes import READABLE as LINE_INTEGRALS
-from raylift.volumes import suffix_of
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 

@@ -10,9 +10,10 @@ from typing import Any
 from raylift.dicom import Study, write_ct
 from raylift.errors import BadInput
 from raylift.evaluation.figures import montage
+from raylift.files import replacing_together, stem_of, suffix_of, write_json
 from raylift.reconstruction import Reconstruction
 from raylift.results.page import write_page
-from raylift.volumes import WRITABLE, replacing_together, stem_of, suffix_of, write_json, write_volume
+from raylift.volumes import WRITABLE, write_volume
 
 # Window centre and width in HU: mediastinum and lungs; of a doubt, from none to that of a border of unknown place.
 CT_WINDOWS = ((40.0, 400.0), (-600.0, 1500.0))

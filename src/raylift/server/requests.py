@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from raylift.errors import BadInput
+from raylift.files import suffix_of
 from raylift.radiographs import Hanging
-from raylift.volumes import suffix_of
 
 MOST_XRAYS = 8
 # Formats that hold all of themselves: an .mhd or .nrrd may name another file of this machine.

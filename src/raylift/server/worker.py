@@ -91,8 +91,9 @@ def work(job: Job, jobs: Jobs, settings: Settings, reconstructor: Reconstructor)
 def _reconstruct(job: Job, jobs: Jobs, settings: Settings, reconstructor: Reconstructor, folder: Path) -> None:
     from raylift.dicom import Study, write_ct
     from raylift.evaluation.figures import agreement
+    from raylift.files import write_json
     from raylift.results.files import CT_WINDOWS, DOUBT_WINDOWS, Names, write_results
-    from raylift.volumes import write_json, write_volume
+    from raylift.volumes import write_volume
 
     def say(note: str, done: float) -> None:
         if not jobs.report(job, note, done):

@@ -17,13 +17,13 @@ from raylift._version import __version__
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput
 from raylift.evaluation.methods import CaseMethod, from_weights, not_learned, score_case
+from raylift.files import write_json
 from raylift.geometry import View
 from raylift.recipe import PaperObjectivePart, Recipe
 from raylift.recipe_files import find_packaged, load_recipe
 from raylift.reconstruction import Reconstructor
 from raylift.studies.definitions import Row
 from raylift.training.loop import train
-from raylift.volumes import write_json
 from raylift.weights import load_weights
 
 TRIAL_SECONDS, TRIAL_STEPS = 45.0, 40  # the trial that tells how long a step takes ends at either

@@ -30,6 +30,7 @@ from raylift.data.pairs import Batch, OfflinePairs, OnlinePairs
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.figures import montage
 from raylift.evaluation.protocols import score
+from raylift.files import replacing, write_json
 from raylift.networks.apart import Apart
 from raylift.networks.mapping import Mapping
 from raylift.objectives import Translation, build_objective
@@ -43,7 +44,7 @@ from raylift.training.checkpoint import (
     optimizer_tensors,
 )
 from raylift.training.familiarise import familiarise
-from raylift.volumes import Volume, hu_to_unit, replacing, unit_to_hu, write_json
+from raylift.volumes import Volume, hu_to_unit, unit_to_hu
 from raylift.weights import Weights, describe, save_weights, seen_cases
 
 BEGUN_WITH = "begun-with.json"

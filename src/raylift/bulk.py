@@ -1,0 +1,129 @@
+"""Work on many cases, each recorded in its own folder when it is done, so that none is done twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from raylift.engines import Engine, Lost, run_cases
+from raylift.errors import BadInput
+from raylift.files import Place, Unreachable, checksum, replacing_together, stamps, write_json
+
+RECORD = "case.json"
+Progress = Callable[[str, int, int], None]
+
+
+class Work(Protocol):
+    """What is done to each case. Sent to the workers, so that its values must be such as can be pickled."""
+
+    def depends_on(self, source: Any) -> Any:
+        """JSON-ready: the result is the same while this is."""
+
+    def compute(self, source: Any) -> Any:
+        """The result, in memory. Raises BadInput where the source does not serve."""
+
+    def write(self, made: Any, folder: Path) -> tuple[dict[str, Any], list[str]]:
+        """Write the result into an empty folder; returns what is recorded of it, and the files' names."""
+
+
+def run_bulk(
+    work: Work,
+    sources: Mapping[str, Any],
+    output: Place,
+    engine: Engine,
+    progress: Progress = lambda name, done, total: None,
+) -> dict[str, dict[str, Any]]:
+    """Work on every case, into `output/NAME/`.
+
+    Args:
+        work: what is done.
+        sources: of the cases, by name.
+        output: folder of the cases' folders.
+        engine: where.
+        progress: called with the case's name, the number done and the total after each case.
+
+    Returns:
+        By name, in the order of `sources`, the content of `case.json`: "status", which is "ok", "rejected" where the
+        source does not serve, or "failed" where it may another time, and the "reason".
+
+    Raises:
+        WrongUsage: of the engine.
+        OSError: of the system rather than a case, such as a full disk.
+    """
+    cases = {name: (source, output / name) for name, source in sources.items()}
+    records = dict[str, dict[str, Any]]()
+    for name, record in run_cases(partial(run_case, work), cases, engine, progress):
+        if isinstance(record, Lost):
+            record = {"source": _name(sources[name]), "status": "failed", "reason": record.reason}
+            write_json(record, output / name / RECORD)
+        records[name] = record
+    return {name: records[name] for name in sources}
+
+
+def run_case(work: Work, case: tuple[Any, Place]) -> dict[str, Any]:
+    """Work on one case, source and folder; a failure is recorded, not raised.
+
+    The record is written last: without it, what is in the folder counts for nothing.
+
+    Raises:
+        OSError: of the system rather than the case, such as a full disk.
+    """
+    source, folder = case
+    record: dict[str, Any] = {"source": _name(source)}
+    try:
+        fingerprint = hashlib.sha256(json.dumps(work.depends_on(source)).encode()).hexdigest()
+        previous = read_record(folder)
+        if previous is not None and previous.get("fingerprint") == fingerprint and _complete(folder, previous):
+            return previous
+        (folder / RECORD).unlink(missing_ok=True)
+        record["fingerprint"] = fingerprint
+        made = work.compute(source)
+    except OSError:
+        raise
+    except Exception as error:
+        reason = _reason(error, source)
+        if isinstance(error, BadInput) and not isinstance(error, Unreachable):
+            record |= {"status": "rejected", "reason": reason}
+        else:  # not the source's fault for certain, so without a fingerprint: the next run tries it again
+            record = {"source": _name(source), "status": "failed", "reason": reason}
+    else:  # beyond the try, as ITK tells of a full disk by a RuntimeError
+        with replacing_together(folder) as there:
+            told, files = work.write(made, there)
+            sha256 = checksum(there / name for name in files)
+        record |= {"status": "ok", "reason": "", **told, "files": files, "sha256": sha256}
+    write_json(record, folder / RECORD)
+    return record
+
+
+def read_record(folder: Place) -> dict[str, Any] | None:
+    """What `case.json` says in a folder; None without one that can be read."""
+    try:
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text())
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and "status" in record else None
+
+
+def _complete(folder: Place, record: dict[str, Any]) -> bool:
+    """Whether what a record tells of is there, and on this machine also undamaged."""
+    if record["status"] != "ok":
+        return True
+    names = record.get("files", [""])
+    if not isinstance(folder, Path):  # objects are whole, and reading them all again costs
+        return {name for name, _, _ in stamps(folder)} >= set(names)
+    files = [folder / name for name in names]
+    return all(file.is_file() for file in files) and checksum(files) == record["sha256"]
+
+
+def _name(source: Any) -> str:
+    return PurePosixPath(str(source)).name
+
+
+def _reason(error: Exception, source: Any) -> str:
+    """Without the way to the source, which is this machine's."""
+    kind = "" if isinstance(error, BadInput) else f"{type(error).__name__}: "
+    return kind + " ".join(str(error).removeprefix("scan: ").split()).replace(str(source), _name(source))

@@ -1,0 +1,220 @@
+"""Files by path or by URL: brought to where they are worked on, and written as a whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeAlias
+
+from upath import UPath
+
+from raylift.errors import BadInput, WrongUsage
+
+Place: TypeAlias = Path | UPath  # of this machine, or of a store that fsspec knows
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+COMPANIONS = (".npy", ".mhd")  # a part of their content stands in a file of the same name
+
+
+class Unreachable(BadInput):
+    """What is in a store cannot be read; it may be another time."""
+
+
+def place(text: str | Path | UPath) -> Place:
+    """A path, or a URL like s3://bucket/folder or gs://bucket/folder, with the credentials of the environment.
+
+    Raises:
+        WrongUsage: the kind of store is unknown, or what reads it is not installed.
+    """
+    if isinstance(text, (Path, UPath)):
+        return text
+    kind, separator, _ = text.partition("://")
+    if not separator:
+        return Path(text)
+    try:
+        # Listings that are kept would not show what other workers wrote.
+        found = UPath(text, use_listings_cache=False)
+        return Path(found.path) if kind in ("file", "local") else (found.fs and found)
+    except ImportError:
+        raise WrongUsage(f"{text}: needs pip install 'raylift[{EXTRAS.get(kind, kind)}]'") from None
+    except ValueError as error:
+        raise WrongUsage(f"{text}: {error}") from None
+
+
+def suffix_of(path: Place) -> str:
+    """The file's ending in lower case, ".nii.gz" being one."""
+    name = path.name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
+
+
+def stem_of(path: Place) -> str:
+    """The file's name without its ending."""
+    return path.name[: len(path.name) - len(suffix_of(path))] if suffix_of(path) else path.name
+
+
+def walk(folder: Place) -> Iterator[tuple[Place, list[str], list[str]]]:
+    """Folders, each with the names of its folders, which may be removed to leave them out, and of its files.
+
+    Raises:
+        Unreachable: the folder is in a store and cannot be listed.
+    """
+    if isinstance(folder, Path):
+        for name, folders, files in os.walk(folder):
+            yield Path(name), folders, files
+        return
+    with _reaching(folder):
+        for name, folders, files in folder.fs.walk(folder.path, on_error="raise"):
+            below = name.removeprefix(folder.path.rstrip("/")).strip("/")
+            yield folder / below if below else folder, folders, [file for file in files if file]
+
+
+def is_file(path: Place) -> bool:
+    """Whether it is a file rather than a folder or nothing. Raises Unreachable."""
+    if isinstance(path, Path):
+        return path.is_file()
+    with _reaching(path):
+        return bool(path.fs.isfile(path.path))
+
+
+def stamps(source: Place) -> list[tuple[str, int, str | int]]:
+    """Name, size and what changes with the content, of a file or of each in a folder. Raises Unreachable."""
+    if isinstance(source, Path):
+        files = sorted(source.iterdir()) if source.is_dir() else [source]
+        return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    with _reaching(source):
+        found = source.fs.find(source.path, maxdepth=1, detail=True)
+        return [(Path(name).name, info["size"], source.fs.ukey(name)) for name, info in sorted(found.items())]
+
+
+@contextmanager
+def local_copy(source: Place) -> Iterator[Path]:
+    """The file or folder on this machine: itself, or a copy for as long as the block lasts.
+
+    Raises:
+        Unreachable: it cannot be copied.
+        BadInput: as the block raises it, with the source for its copy.
+    """
+    if isinstance(source, Path):
+        yield source
+        return
+    with tempfile.TemporaryDirectory(prefix="raylift-") as folder:
+        copy = Path(folder) / source.name
+        with _reaching(source):
+            if source.fs.isdir(source.path):
+                copy.mkdir()
+                names = source.fs.find(source.path, maxdepth=1)
+                source.fs.get(names, [str(copy / Path(name).name) for name in names])
+            else:
+                names = [source.path]
+                if suffix_of(source) in COMPANIONS:
+                    names = source.fs.glob(f"{source.path.removesuffix(source.suffix)}.*")
+                source.fs.get(names, [str(copy.with_name(Path(name).name)) for name in names])
+        try:
+            yield copy
+        except BadInput as error:
+            raise BadInput(*(str(part).replace(str(copy), str(source)) for part in error.args)) from None
+
+
+def kept_copy(source: Place) -> Path:
+    """A file on this machine: itself, or a copy that is kept in the cache folder until it changes.
+
+    The folder is RAYLIFT_CACHE, or raylift in XDG_CACHE_HOME. Raises Unreachable where it cannot be copied.
+    """
+    if isinstance(source, Path):
+        return source
+    home = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
+    cache = Path(os.environ.get("RAYLIFT_CACHE", Path(home) / "raylift"))
+    with _reaching(source):
+        key = hashlib.sha256(f"{source} {source.fs.ukey(source.path)}".encode()).hexdigest()
+        copy = cache / key / source.name
+        if not copy.exists():
+            with replacing(copy) as temporary:
+                source.fs.get(source.path, str(temporary))
+    return copy
+
+
+@contextmanager
+def replacing(path: Place) -> Iterator[Path]:
+    """A temporary path of the same ending that takes `path`'s place when the block ends well, else vanishes."""
+    ending, stem = suffix_of(path), stem_of(path)
+    folder = None
+    if isinstance(path, Path):
+        folder = path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=folder, prefix=f".{stem}.", suffix=f".partial{ending}")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        _move(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_together(folder: Place) -> Iterator[Path]:
+    """A temporary folder whose files go to `folder`, in place of those of the same names, when the block ends well.
+
+    A folder that is made for them is gone again where it does not.
+    """
+    if not isinstance(folder, Path):
+        with tempfile.TemporaryDirectory(prefix="raylift-") as name:
+            yield Path(name)
+            for file in sorted(path for path in Path(name).rglob("*") if path.is_file()):
+                _move(file, folder / file.relative_to(name).as_posix())
+        return
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=".partial") as name:
+            yield Path(name)
+            for file in sorted(Path(name).iterdir()):
+                if file.is_file():
+                    file.chmod(0o644)
+                os.replace(file, folder / file.name)
+    except BaseException:
+        if new:
+            with suppress(OSError):  # others may have written there
+                folder.rmdir()
+        raise
+
+
+def write_json(data: object, path: Place) -> None:
+    """Write indented JSON, as a whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=2) + "\n")
+
+
+def checksum(files: Iterable[Path]) -> str:
+    """SHA-256 of the files' contents, one after another."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _move(file: Path, path: Place) -> None:
+    """A file of this machine to a place, whole at once."""
+    if isinstance(path, Path):
+        os.replace(file, path)
+    else:
+        path.fs.put(str(file), path.path)  # an object is there when all of it is
+
+
+@contextmanager
+def _reaching(source: UPath) -> Iterator[None]:
+    try:
+        yield
+    except BadInput:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # of this machine
+            raise
+        problem = f"cannot be read ({type(error).__name__}: {error})"
+        raise Unreachable(source, problem, "check the URL, the credentials and the network") from None
