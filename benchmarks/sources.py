@@ -20,7 +20,7 @@ import numpy as np
 from raylift import Reconstructor
 from raylift.cli.console import print_table, progress_bar
 from raylift.data.dataset import PreparedDataset
-from raylift.evaluation.doubt import coverage, draw_reliability, fit, offsets
+from raylift.evaluation.doubt import coverage, draw_reliability, fit, offsets, tally
 from raylift.evaluation.methods import score_case, stored_xrays
 from raylift.files import write_json
 from raylift.recipe import Recipe
@@ -156,8 +156,11 @@ def report_doubt(
             for title, of in (("mean", np.mean), ("least", np.min), ("most", np.max))
         ]
     )
-    picture = draw_reliability(np.concatenate(errors), np.concatenate(deviations), folder / "reliability.png",
-                               "doubt, patients not seen")  # fmt: skip
+    picture = draw_reliability(
+        tally(np.concatenate(errors), np.concatenate(deviations)),
+        folder / "reliability.png",
+        "doubt, patients not seen",
+    )
     factor, widths = fit(*(np.concatenate(parts) for parts in zip(*doubts, strict=True)))
     print(f"{picture}; standard deviations times {factor:.3f}, widths {', '.join(f'{w:.2f}' for w in widths)}")
     if weights is not None:

@@ -210,11 +210,14 @@ class _Ray:
             except (OSError, RuntimeError, ValueError) as error:
                 raise WrongUsage(f"--address {address}: no Ray cluster answers there ({error})") from None
         self.limit = max(QUEUED, 2 * int(ray.cluster_resources().get("CPU", 1)))
+        self.sent: tuple[Callable[[Any], Any], Any] | None = None
         # Deaths are counted here, as those of local workers are.
         self.task = ray.remote(num_cpus=1, max_retries=0)(_in_one_thread)
 
     def submit(self, work: Callable[[Any], Any], case: Any) -> Any:
-        return self.task.remote(work, case)
+        if self.sent is None or self.sent[0] is not work:
+            self.sent = work, self.ray.put(work)  # to each node once
+        return self.task.remote(self.sent[1], case)
 
     def finished(self, running: list[Any]) -> list[Any]:
         return list(self.ray.wait(running, num_returns=1)[0])

@@ -6,6 +6,8 @@ import errno
 import hashlib
 import json
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -44,6 +46,12 @@ def place(text: str | Path | UPath) -> Place:
         raise WrongUsage(f"{text}: needs pip install 'raylift[{EXTRAS.get(kind, kind)}]'") from None
     except ValueError as error:
         raise WrongUsage(f"{text}: {error}") from None
+
+
+def case_name(path: Place, root: Place) -> str:
+    """What a file or folder below a folder is called as a case: its path, in letters that are safe everywhere."""
+    relative = str(path).removeprefix(str(root)).replace(os.sep, "/").strip("/") or path.name
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", relative).strip("._") or "case"
 
 
 def suffix_of(path: Place) -> str:
@@ -177,6 +185,8 @@ def replacing_together(folder: Place) -> Iterator[Path]:
             for file in sorted(Path(name).iterdir()):
                 if file.is_file():
                     file.chmod(0o644)
+                else:  # a folder does not take the place of another
+                    remove(folder / file.name)
                 os.replace(file, folder / file.name)
     except BaseException:
         if new:
@@ -189,6 +199,18 @@ def write_json(data: object, path: Place) -> None:
     """Write indented JSON, as a whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(data, indent=2) + "\n")
+
+
+def remove(path: Place) -> None:
+    """A file, or a folder with all that is in it, if it is there."""
+    if not path.exists():
+        return
+    if not isinstance(path, Path):
+        path.fs.rm(path.path, recursive=True)
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def checksum(files: Iterable[Path]) -> str:

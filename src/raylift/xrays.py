@@ -15,7 +15,7 @@ from raylift._version import __version__
 from raylift.dicom import Study, digital_xray, new_uid
 from raylift.errors import BadInput
 from raylift.familiarity import Familiarity
-from raylift.files import replacing, write_json
+from raylift.files import Place, case_name, replacing, walk, write_json
 from raylift.geometry import Geometry, Point, View
 from raylift.hanging import guess
 from raylift.radiographs import Hanging, Radiograph, decode, read_radiograph
@@ -49,7 +49,7 @@ class XraySet:
             raise ValueError(f"X-rays {self.images.shape} are not {len(self.views)} views of {pixels}×{pixels} pixels")
 
 
-def write_xrays(xrays: XraySet, folder: Path, engine: str, *, dicom: bool = False) -> list[Path]:
+def write_xrays(xrays: XraySet, folder: Place, engine: str, *, dicom: bool = False) -> list[Place]:
     """Write one file per view, with the pixel spacing on the detector, and `xrays.json`.
 
     Args:
@@ -115,6 +115,18 @@ def read_xrays(folder: str | Path) -> XraySet:
             problem = f"{image.shape[0]}×{image.shape[1]} pixels, but {SIDECAR} says {geometry.pixels}"
             raise BadInput(path.parent / file, problem, "make the X-rays again with raylift drr")
     return XraySet(np.stack(images), views, geometry, isocentre)
+
+
+def find_sets(folder: Place) -> dict[str, Place]:
+    """The folders below one that hold X-rays with their `xrays.json`, by case name. Raises BadInput if none does."""
+    found: dict[str, Place] = {}
+    for here, folders, files in walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if SIDECAR in files and found.setdefault(name := case_name(here, folder), here) != here:
+            raise BadInput(here, f"as a case it would be called {name}, as {found[name]} is", "rename one of them")
+    if not found:
+        raise BadInput(folder, f"no {SIDECAR} in it", "give a folder that raylift drr wrote, or images and --views")
+    return dict(sorted(found.items()))
 
 
 def read_radiographs(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from helpers import Known, describe_tiny, known_weights
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput
-from raylift.evaluation.doubt import BINS, calibrate, coverage, draw_reliability, offsets
+from raylift.evaluation.doubt import BINS, calibrate, coverage, draw_reliability, offsets, tally
 from raylift.evaluation.evaluate import evaluate
 from raylift.geometry import VolumeGrid
 from raylift.reconstruction import Reconstructor
@@ -127,7 +127,7 @@ def test_the_curve_of_a_right_doubt_is_the_diagonal(tmp_path: Path, monkeypatch:
         "raylift.evaluation.doubt.save_figure",
         lambda figure, path: drawn_lines.extend((line.get_xdata(), line.get_ydata()) for line in figure.axes[0].lines),
     )
-    draw_reliability(*drawn(), tmp_path / "curve.png", "doubt")
+    draw_reliability(tally(*drawn()), tmp_path / "curve.png", "doubt")
     said, found = drawn_lines[-1]
     assert len(said) == BINS
     assert found == pytest.approx(said, rel=0.05)

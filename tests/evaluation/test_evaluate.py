@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 from helpers import Known, describe_tiny, known_weights
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput, WrongUsage
+from raylift.evaluation import evaluate as module
 from raylift.evaluation.evaluate import BASELINE, evaluate
-from raylift.evaluation.methods import mean_volume
+from raylift.evaluation.methods import mean_volume, score_case
 from raylift.evaluation.report import CaseResult
 from raylift.geometry import Geometry
 from raylift.reconstruction import Reconstructor
@@ -70,8 +72,8 @@ def test_scores_by_hand(dataset: PreparedDataset, report: tuple[Path, list[CaseR
 def test_files(report: tuple[Path, list[CaseResult]]) -> None:
     folder, results = report
     assert sorted(path.name for path in folder.iterdir()) == [
+        "cases",
         "cases.csv",
-        "phantom-2.png",
         "report.md",
         "summary.json",
     ]
@@ -98,14 +100,14 @@ def test_warns_of_cases_the_weights_were_trained_on(dataset: PreparedDataset, tm
     page = (tmp_path / "report.md").read_text()
     assert "trained on 2 of these cases" in page
     assert [line for line in page.splitlines() if "![" in line] == [
-        f"![phantom-{k}.png](<phantom-{k}.png>)" for k in range(3)
+        f"![cases/phantom-{k}/montage.png](<cases/phantom-{k}/montage.png>)" for k in range(3)
     ]
 
 
 def test_what_does_not_fit(dataset: PreparedDataset, tmp_path: Path) -> None:
     for wrong in (constant(0.25, 0.0, 45.0), constant(0.25, geometry=Geometry.preset("x2ct", 64))):
         with pytest.raises(BadInput):
-            evaluate(wrong, dataset, "validation", "hu", tmp_path / "report")
+            evaluate(wrong, dataset, "validation", "hu", tmp_path / "wrong")
     with pytest.raises(WrongUsage, match="'validatoin' is no split"):
         evaluate(constant(0.25), dataset, "validatoin", "hu", tmp_path / "report")
     with pytest.raises(WrongUsage, match="paper"):
@@ -113,16 +115,34 @@ def test_what_does_not_fit(dataset: PreparedDataset, tmp_path: Path) -> None:
     assert not (tmp_path / "report").exists()
 
 
-def test_a_damaged_case_leaves_the_report_of_before(dataset: PreparedDataset, tmp_path: Path) -> None:
+def test_a_damaged_case_is_left_out_and_named(dataset: PreparedDataset, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     shutil.copytree(dataset.folder, damaged)
-    evaluate(constant(0.25), PreparedDataset(damaged), "train", "hu", tmp_path / "report")
-    before = {file.name: file.read_bytes() for file in (tmp_path / "report").iterdir()}
-    second = PreparedDataset(damaged).names("train")[1]
-    (damaged / "cases" / second / "xrays.mha").write_bytes(b"damaged")
-    with pytest.raises(BadInput, match="xrays"):
-        evaluate(constant(0.5), PreparedDataset(damaged), "train", "hu", tmp_path / "report")
-    assert {file.name: file.read_bytes() for file in (tmp_path / "report").iterdir()} == before
+    (damaged / "cases" / "phantom-1" / "xrays.mha").write_bytes(b"damaged")
+    results = evaluate(constant(0.25), PreparedDataset(damaged), "all", "hu", tmp_path / "report")
+    assert {result.name for result in results} == {"phantom-0", "phantom-2"}
+    page = (tmp_path / "report" / "report.md").read_text()
+    assert re.search(r"Left out: phantom-1: .*xrays\.mha cannot be read", page)
+    (damaged / "splits.json").write_text(json.dumps({"train": ["phantom-0"], "validation": ["phantom-1"]}))
+    with pytest.raises(BadInput, match=r"phantom-1: .*no case can be scored"):
+        evaluate(constant(0.25), PreparedDataset(damaged), "validation", "hu", tmp_path / "other")
+    assert not (tmp_path / "other" / "report.md").exists()
+
+
+def test_scored_cases_are_not_scored_again(
+    dataset: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = evaluate(constant(0.25), dataset, "validation", "hu", tmp_path)
+    scored: list[str] = []
+    monkeypatch.setattr(module, "score_case", lambda v, case, p: scored.append(case.name) or score_case(v, case, p))
+    assert evaluate(constant(0.25), dataset, "validation", "hu", tmp_path) == first
+    assert scored == []
+    (tmp_path / "cases" / "phantom-2" / "montage.png").unlink()
+    assert evaluate(constant(0.25), dataset, "validation", "hu", tmp_path) == first
+    assert set(scored) == {"phantom-2"}
+    scored.clear()
+    evaluate(constant(0.25), dataset, "validation", "paper", tmp_path)
+    assert set(scored) == {"phantom-2"}
 
 
 def test_refined_volumes_agree_with_their_xrays(dataset: PreparedDataset, tmp_path: Path) -> None:

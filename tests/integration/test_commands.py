@@ -203,7 +203,7 @@ def test_evaluate(prepared: Path, weights: Path, tmp_path: Path) -> None:
     with (folder / "cases.csv").open(newline="") as file:
         assert [float(row["psnr"]) for row in csv.DictReader(file)] == [case["psnr"] for case in printed["cases"]]
     assert printed["summary"]["model"]["ssim"]["mean"] == printed["cases"][0]["ssim"]
-    picture(folder / "phantom-2.png")
+    picture(folder / "cases" / "phantom-2" / "montage.png")
 
 
 @pytest.mark.skipif(not SCORER.exists(), reason="the independent scorer lies beside the repository only")

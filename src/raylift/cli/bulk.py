@@ -2,26 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
+from raylift.cli.console import say
 from raylift.cli.parsing import check_choice
-from raylift.engines import ENGINES, Engine
-from raylift.errors import WrongUsage
+from raylift.engines import ENGINES, HERE, Engine
+from raylift.errors import BadInput, WrongUsage
 
 Where = Annotated[str, typer.Option(help="Where cases are computed: local, or ray.")]
+Processes = Annotated[int | None, typer.Option(min=1, help="Cases at a time; one per core by default.")]
+OnRequest = Annotated[
+    int | None, typer.Option(min=1, help="Cases at a time, with a core each; by default one after another with all.")
+]
 Address = Annotated[
     str | None,
     typer.Option(help="Ray cluster, like ray://head:10001; by default RAY_ADDRESS, or one of this machine alone."),
 ]
 
 
-def parse_engine(name: str, processes: int | None, address: str | None) -> Engine:
-    """The engine that options say. Raises WrongUsage where they contradict each other."""
+def parse_engine(name: str, processes: int | None, address: str | None, *, here: bool = False) -> Engine:
+    """The engine that options say; by default, or without a number of processes `here`, on this machine.
+
+    Raises:
+        WrongUsage: options contradict each other.
+    """
     check_choice("--engine", name, ENGINES)
     if name == "local" and address is not None:
         raise WrongUsage("--address is a Ray cluster's: give --engine ray too")
     if name == "ray" and processes is not None:
         raise WrongUsage("--processes is for --engine local: a Ray cluster has a case for each core")
-    return Engine(name, processes, address)
+    return HERE if here and name == "local" and processes is None else Engine(name, processes, address)
+
+
+def tell(records: Mapping[str, Mapping[str, Any]], done: str, output: object) -> None:
+    """Name the cases that are not done, or of which something is to be said, and how many are.
+
+    Raises:
+        typer.Exit: with code 1, where a case failed that may succeed another time.
+        BadInput: where none is done.
+    """
+    states = [record["status"] for record in records.values()]
+    for name, record in records.items():
+        for text in [record["reason"]] if record["reason"] else record.get("warnings", []):
+            say(f"{name}: {record['status']}: {text}")
+    say(f"{states.count('ok')} of {len(records)} {done} in {output}")
+    if "failed" in states:
+        say("the same command again tries only those that failed")
+        raise typer.Exit(1)
+    if "ok" not in states:
+        raise BadInput(output, "none could be done", "see the lines above")

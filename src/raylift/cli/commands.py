@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from raylift.cli import app
+from raylift.cli.bulk import Address, OnRequest, Processes, Where, parse_engine, tell
 from raylift.cli.console import print_json, progress_bar, say
-from raylift.errors import WrongUsage
+from raylift.errors import BadInput, WrongUsage
 
 Weights = Annotated[
     Path | None,
     typer.Option(help="weights.safetensors, a folder or run with one, an exported model, or embedded weights by name."),
+]
+Data = Annotated[
+    str, typer.Option(metavar="PATH", help="Dataset that raylift data prepare wrote: its folder, or its URL.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -45,56 +50,82 @@ def demo(
 
 @app.command()
 def drr(
-    ct: Annotated[Path, typer.Argument(help="DICOM folder, .nii.gz, .mha, .mhd, .nrrd, or .npy with a grid.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the X-rays and xrays.json.")],
+    ct: Annotated[
+        str,
+        typer.Argument(
+            metavar="CT",
+            help="DICOM folder, .nii.gz, .mha, .mhd, .nrrd, or .npy with a grid; or a folder of such scans; or a URL.",
+        ),
+    ],
+    output: Annotated[
+        str,
+        typer.Option("-o", "--output", metavar="PATH", help="Folder for the X-rays and xrays.json, of many scans one "
+                     "in it for each; or its URL."),
+    ],
     views: Annotated[str, typer.Option(help="Angles in degrees or names, comma-separated.")] = "0,90",
     geometry: Annotated[
         str, typer.Option(help="chest-stand, x2ct, parallel, or SAD/SDD/detector in mm.")
     ] = "chest-stand",
     pixels: Annotated[int, typer.Option(min=32, max=4096, help="Edge of the detector in pixels.")] = 256,
-    engine: Annotated[str, typer.Option(help="torch or plastimatch.")] = "torch",
+    drr_engine: Annotated[str, typer.Option(help="Projector: torch or plastimatch.")] = "torch",
     dicom: Annotated[bool, typer.Option("--dicom", help="Write digital radiographs (DICOM DX), not .mha.")] = False,
     isocentre: Annotated[str, typer.Option(help="World point x,y,z in mm (LPS); the thorax is found by default.")] = "",
+    engine: Where = "local",
+    address: Address = None,
+    processes: Processes = None,
     as_json: Json = False,
-) -> None:
-    """Project a CT scan to X-rays: line integrals through the whole scan.
+) -> None:  # fmt: skip
+    """Project a CT scan to X-rays: line integrals through the whole scan. Or each of a folder of scans.
+
+    Of many, those that do not serve are named; exit code 1 where some failed that may succeed another time.
 
     Example: raylift drr chest.nii.gz --views 0,90 -o xrays
     """
+    from raylift.bulk import run_bulk
     from raylift.cli.parsing import check_choice, check_output, parse_geometry, parse_views
-    from raylift.data.prepare import check_scan
+    from raylift.data.prepare import find_scans, is_scan
     from raylift.drr import ENGINES
-    from raylift.errors import named
-    from raylift.thorax import find_thorax
-    from raylift.volumes import read_volume
-    from raylift.xrays import XraySet, write_xrays
+    from raylift.files import place
+    from raylift.projection import Projection
+    from raylift.xrays import write_xrays
 
-    check_choice("--engine", engine, ENGINES)
+    if engine in ENGINES:
+        say(f"--engine says where many scans are projected; the projector is --drr-engine {engine}")
+        drr_engine, engine = engine, "local"
+    check_choice("--drr-engine", drr_engine, ENGINES)
     chosen, unit = parse_views(views), parse_geometry(geometry, pixels)
-    if unit.parallel and engine == "plastimatch":
-        raise WrongUsage("plastimatch projects cone beams only: use --engine torch for the parallel geometry")
-    point = _parse_point(isocentre) if isocentre else None
-    check_output(output, folder=True)
-    volume = read_volume(ct)
-    with named(ct):
-        check_scan(volume)
-        centre = point or find_thorax(volume).centre
+    if unit.parallel and drr_engine == "plastimatch":
+        raise WrongUsage("plastimatch projects cone beams only: use --drr-engine torch for the parallel geometry")
+    work = Projection(chosen, unit, drr_engine, dicom, _parse_point(isocentre) if isocentre else None)
+    where, source, target = parse_engine(engine, processes, address), place(ct), place(output)
+    check_output(target, folder=True)
+    if (isinstance(source, Path) and not source.exists()) or is_scan(source):
+        with progress_bar("projecting") as bar:
+            made = work.compute(source, lambda done: bar(chosen[done - 1].name, done, len(chosen)))
+        paths = write_xrays(made, target, drr_engine, dicom=dicom)
+        if as_json:
+            print_json({"xrays": [str(path) for path in paths], "isocentre_lps_mm": made.isocentre})
+        else:
+            say(f"{len(paths)} X-rays in {output}")
+        return
     with progress_bar("projecting") as bar:
-        images = ENGINES[engine](
-            volume, unit, chosen, centre, lambda done: bar(chosen[done - 1].name, done, len(chosen))
-        )
-    paths = write_xrays(XraySet(images, chosen, unit, centre), output, engine, dicom=dicom)
+        records = run_bulk(work, find_scans(source, target), target, where, bar)
     if as_json:
-        print_json({"xrays": [str(path) for path in paths], "isocentre_lps_mm": list(centre)})
-    else:
-        say(f"{len(paths)} X-rays in {output}")
+        print_json({"cases": records})
+    tell(records, "scans projected", output)
 
 
 @app.command()
 def reconstruct(
-    xrays: Annotated[list[Path], typer.Argument(help="A folder of raylift drr, or X-ray images with --views.")],
+    xrays: Annotated[
+        list[str],
+        typer.Argument(metavar="XRAYS...", help="A folder of raylift drr, or X-ray images with --views; or a folder "
+                       "of many such folders; or URLs."),
+    ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Volume: .mha, .nii.gz, .nrrd, .npy, or a folder for a DICOM series.")
+        str,
+        typer.Option("-o", "--output", metavar="PATH", help="Volume: .mha, .nii.gz, .nrrd, .npy, or a folder for a "
+                     "DICOM series; of many, a folder with one for each. Or its URL."),
     ],
     views: Annotated[
         str,
@@ -110,45 +141,78 @@ def reconstruct(
         bool, typer.Option("--keep-identity", help="Carry patient and study of DICOM X-rays into a DICOM series.")
     ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default.")] = None,
+    format_: Annotated[
+        str, typer.Option("--format", help="Of many volumes: mha, nii.gz, nrrd, npy or dicom.")
+    ] = "mha",
+    engine: Where = "local",
+    address: Address = None,
+    processes: OnRequest = None,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Lift X-rays into a volume; a preview picture and a report (HTML and JSON) are written beside it.
 
     Where the weights tell it, the standard deviation of each voxel's error in HU is written as NAME-doubt. A
     name without an ending is a folder for a DICOM CT series; it knows nothing of the patient without --keep-identity.
+    Of many, those that do not serve are named; exit code 1 where some failed that may succeed another time.
 
     Example: raylift reconstruct pa.png lateral.dcm --views pa,lateral-left -o volume.mha
     """
-    from raylift.cli.parsing import check_output, parse_views
+    from raylift.bulk import run_bulk
+    from raylift.cli.parsing import check_choice, check_output, parse_views
     from raylift.dicom import Study
+    from raylift.files import is_file, local_copy, place
     from raylift.reconstruction import Reconstructor
-    from raylift.results.files import Names, write_results
-    from raylift.xrays import SIDECAR
+    from raylift.results.files import FILES, Names, write_results
+    from raylift.results.lifting import ENDINGS, Lifting
+    from raylift.xrays import SIDECAR, find_sets
 
-    names = Names(output)
+    check_choice("--format", format_, ENDINGS)
+    places, target = [place(one) for one in xrays], place(output)
+    where = parse_engine(engine, processes, address, here=True)
+    one = places[0] if len(places) == 1 else None
+    as_set = one is not None and (one.name == SIDECAR or is_file(one / SIDECAR))
+    if one is not None and not as_set and not is_file(one) and one.exists():
+        if views or keep_identity:
+            raise WrongUsage(f"{one} is a folder: --views and --keep-identity are for the images of one patient")
+        check_output(target, folder=True)
+        found = find_sets(one)
+        named = None if weights is None else str(weights.absolute() if weights.exists() else weights)
+        work = Lifting(named, device, refine, refine_seconds, align, format_)
+        Reconstructor.from_pretrained(named, device)  # what is wrong with these is wrong for all
+        with progress_bar("reconstructing") as bar:
+            records = run_bulk(work, found, target, where, bar)
+        if as_json:
+            print_json({"cases": records})
+        tell(records, "volumes", output)
+        return
+    names = Names(target)
     for path in (names.volume, names.doubt):
         check_output(path, folder=names.dicom)
     for path in (names.preview, names.report, names.page):
         check_output(path)
-    study = Study.of(xrays) if keep_identity else None
-    one = xrays[0] if len(xrays) == 1 else None
-    as_set = one is not None and (one.is_dir() or one.name == SIDECAR)
     if views and as_set:
         raise WrongUsage(f"--views: {one} says its views itself in {SIDECAR}")
     reconstructor = Reconstructor.from_pretrained(weights, device)
-    given, taken = xrays[0] if as_set else xrays, parse_views(views) if views else None
+    taken = parse_views(views) if views else None
     if align:
         say("aligning the views: some seconds")
-    if refine:
-        with progress_bar("refining") as bar:
-            made = reconstructor(given, taken, refine=True, align=align, seconds=refine_seconds, progress=bar)
-    else:
-        made = reconstructor(given, taken, align=align)
-    inputs = [] if as_set else [path.name for path in xrays]
+    with ExitStack() as stack:
+        # Beside a sidecar are the images that it tells of.
+        parents = [path.parent if path.name == SIDECAR else path for path in places]
+        copies = [stack.enter_context(local_copy(path)) for path in parents]
+        study = Study.of(copies) if keep_identity else None
+        given = copies[0] if as_set else copies
+        if refine:
+            with progress_bar("refining") as bar:
+                made = reconstructor(given, taken, refine=True, align=align, seconds=refine_seconds, progress=bar)
+        else:
+            made = reconstructor(given, taken, align=align)
+    inputs = [] if as_set else [path.name for path in places]
     report = write_results(made, names, reconstructor.weights.info, aligned=align, study=study, inputs=inputs)
     refined = made.refined
     if as_json:
-        print_json(report)
+        paths = {key: str(target.parent / report[key]) for key in FILES if key in report}
+        print_json(report | paths)
         return
     for note in made.notes:
         say(note)
@@ -165,7 +229,7 @@ def reconstruct(
 @app.command()
 def train(
     recipe: Annotated[Path, typer.Argument(help="YAML recipe, like recipes/cpu.yaml.")],
-    data: Annotated[Path, typer.Option(help="Dataset that raylift data prepare wrote.")],
+    data: Data,
     output: Annotated[Path, typer.Option("-o", "--output", help="Run folder.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest good checkpoint.")] = False,
     begin_with: Annotated[
@@ -206,16 +270,22 @@ def train(
 @app.command()
 def evaluate(
     weights: Annotated[Path, typer.Argument(help="weights.safetensors, or a folder or run with one.")],
-    data: Annotated[Path, typer.Option(help="Dataset that raylift data prepare wrote.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Report folder.")],
+    data: Data,
+    output: Annotated[str, typer.Option("-o", "--output", metavar="PATH", help="Report folder, or its URL; cases that "
+                                        "were scored alike are kept.")],
     split: Annotated[str, typer.Option(help="train, validation or all.")] = "validation",
     protocol: Annotated[str, typer.Option(help="hu, paper or x2ct.")] = "hu",
     views: Annotated[str, typer.Option(help="Of the stored X-rays, for weights of any views; theirs by default.")] = "",
     refine: Annotated[bool, typer.Option("--refine", help="Refine the volumes, as reconstruct --refine does.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default.")] = None,
+    engine: Where = "local",
+    address: Address = None,
+    processes: OnRequest = None,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Score weights on a prepared dataset, beside the mean training volume.
+
+    A case that cannot be scored is left out and named, with exit code 3.
 
     Example: raylift evaluate runs/cpu --data prepared --split validation --protocol hu -o report
     """
@@ -224,26 +294,30 @@ def evaluate(
     from raylift.evaluation.evaluate import evaluate as run
     from raylift.evaluation.protocols import find_protocol
     from raylift.evaluation.report import summarise
+    from raylift.files import place
     from raylift.reconstruction import Reconstructor
 
     find_protocol(protocol)
-    check_output(output, folder=True)
+    where, target = parse_engine(engine, processes, address, here=True), place(output)
+    check_output(target, folder=True)
     dataset = PreparedDataset(data)
     reconstructor = Reconstructor.from_pretrained(weights, device)
     with progress_bar("evaluating") as bar:
         chosen = parse_views(views) if views else None
-        results = run(reconstructor, dataset, split, protocol, output, bar, chosen, refine)
+        results = run(reconstructor, dataset, split, protocol, target, bar, chosen, refine, where)
     if as_json:
         cases = [{"name": r.name, "method": r.method, **r.values} for r in results]
         print_json({"protocol": protocol, "split": split, "summary": summarise(results), "cases": cases})
-        return
-    print((output / "report.md").read_text())
+    else:
+        print((target / "report.md").read_text())
+    if left_out := sorted(set(dataset.names(split)) - {result.name for result in results}):
+        raise BadInput(data, f"{', '.join(left_out)} could not be scored", f"{output}/report.md says why")
 
 
 @app.command()
 def calibrate(
     weights: Annotated[Path, typer.Argument(help="weights.safetensors, or a folder or run with one.")],
-    data: Annotated[Path, typer.Option(help="Dataset that raylift data prepare wrote.")],
+    data: Data,
     split: Annotated[str, typer.Option(help="Patients that the weights have not seen.")] = "validation",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default.")] = None,
     as_json: Json = False,

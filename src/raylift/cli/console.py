@@ -15,11 +15,14 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 LOG_SECONDS = 20.0  # between two lines of progress in a log
 
@@ -38,7 +41,7 @@ def progress_bar(label: str) -> Iterator[Callable[[str, int, int], None]]:
         return
     columns = [
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+        TextColumn("left"), TimeRemainingColumn(), _Pace(), TextColumn("{task.fields[note]}"),
     ]  # fmt: skip
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(label, total=None, note="")
@@ -47,6 +50,13 @@ def progress_bar(label: str) -> Iterator[Callable[[str, int, int], None]]:
             bar.update(task, completed=done, total=total, note=note)
 
         yield advance
+
+
+class _Pace(ProgressColumn):
+    """How many are done in a minute."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{60 * task.speed:.3g} a minute" if task.speed else "")
 
 
 def _log_lines(label: str) -> Callable[[str, int, int], None]:
@@ -60,8 +70,9 @@ def _log_lines(label: str) -> Callable[[str, int, int], None]:
             begun, first = now, done
         before = done
         if done == total or (done > first and now - printed > LOG_SECONDS):
-            left = (now - begun) / max(1, done - first) * (total - done) / 60
-            say(f"{label}: {done} of {total}, {left:.0f} minutes left  {note}")
+            pace = 60 * (done - first) / max(1e-9, now - begun)
+            told = f"{pace:.3g} a minute, {(total - done) / pace:.0f} minutes left" if pace else "0 minutes left"
+            say(f"{label}: {done} of {total}, {told}  {note}")
             printed = now
 
     return advance

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raylift.cli import data_app
-from raylift.cli.bulk import Address, Where, parse_engine
+from raylift.cli.bulk import Address, Processes, Where, parse_engine, tell
 from raylift.cli.console import print_json, print_table, progress_bar, say
 from raylift.errors import WrongUsage
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 @data_app.command()
 def prepare(
-    scans: Annotated[Path, typer.Argument(help="Folder of CT scans, searched to any depth: DICOM folders, .nii.gz, "
-                                               ".mha, .mhd, .nrrd, .npy with a grid.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Dataset folder; finished cases are kept.")],
+    scans: Annotated[str, typer.Argument(metavar="SCANS", help="Folder of CT scans, searched to any depth: DICOM "
+                                         "folders, .nii.gz, .mha, .mhd, .nrrd, .npy with a grid; or its URL.")],
+    output: Annotated[str, typer.Option("-o", "--output", metavar="PATH", help="Dataset folder, or its URL; finished "
+                                        "cases are kept.")],
     voxels: Annotated[int, typer.Option(help="Edge of the 320 mm cube: 64 or 128 voxels; 32 for trials.")] = 64,
     views: Annotated[str, typer.Option(help="Views of the stored X-rays: angles or names.")] = "0,90",
     geometry: Annotated[str, typer.Option(help="X-ray unit: chest-stand, x2ct, parallel, or SAD/SDD/detector in "
@@ -29,12 +30,12 @@ def prepare(
     pixels: Annotated[int, typer.Option(help="Edge of the stored X-rays in pixels.")] = 256,
     drr_engine: Annotated[str, typer.Option(help="Projector: torch or plastimatch.")] = "torch",
     validation: Annotated[str, typer.Option(help="Names or patterns of the validation cases, comma-separated; by "
-                                                 "default a fifth, chosen by name.")] = "",
+                                                 "default about a fifth of the patients.")] = "",
     licence: Annotated[str, typer.Option(help="Licence of the scans, for the record; fetched scans "
                                               "bring theirs.")] = "",
     engine: Where = "local",
     address: Address = None,
-    processes: Annotated[int | None, typer.Option(min=1, help="Cases at a time; one per core by default.")] = None,
+    processes: Processes = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the cases as JSON.")] = False,
 ) -> None:  # fmt: skip
     """Find the thorax in every scan and write cube, context and X-rays, with a contact sheet to look at.
@@ -48,26 +49,22 @@ def prepare(
     from raylift.data.prepare import prepare as run
     from raylift.drr import ENGINES
     from raylift.evaluation.overview import write_contact_sheet
+    from raylift.files import place
 
     check_choice("--voxels", voxels, (32, 64, 128))
     check_choice("--drr-engine", drr_engine, ENGINES)
     settings = Settings(voxels, parse_views(views), parse_geometry(geometry, pixels), drr_engine)
     where = parse_engine(engine, processes, address)
-    check_output(output, folder=True)
+    source, target = place(scans), place(output)
+    check_output(target, folder=True)
     patterns = [pattern.strip() for pattern in validation.split(",") if pattern.strip()]
     with progress_bar("preparing") as bar:
-        records = run(scans, output, settings, validation=patterns, licence=licence, engine=where, progress=bar)
-    sheets = write_contact_sheet(output, records)
-    usable = [name for name, record in records.items() if record["status"] == "ok"]
+        records = run(source, target, settings, validation=patterns, licence=licence, engine=where, progress=bar)
+    sheets = write_contact_sheet(target, records)
     if as_json:
-        print_json({"prepared": len(usable), "cases": records, "contact_sheets": [str(sheet) for sheet in sheets]})
-    for name, record in records.items():
-        for text in [record["reason"]] if record["reason"] else record.get("warnings", []):
-            say(f"{name}: {record['status']}: {text}")
-    say(f"{len(usable)} of {len(records)} cases prepared in {output}; look at {sheets[0]}")
-    if any(record["status"] == "failed" for record in records.values()):
-        say("the same command again tries only those that failed")
-        raise typer.Exit(1)
+        usable = sum(record["status"] == "ok" for record in records.values())
+        print_json({"prepared": usable, "cases": records, "contact_sheets": [str(sheet) for sheet in sheets]})
+    tell(records, "cases prepared", f"{output}; look at {sheets[0]}")
 
 
 @data_app.command("list")

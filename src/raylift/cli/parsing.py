@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from raylift.errors import BadInput, WrongUsage
+from raylift.files import Place
 from raylift.geometry import Geometry, View
 
 
@@ -33,9 +34,17 @@ def parse_geometry(name: str, pixels: int) -> Geometry:
         raise WrongUsage(f"--geometry {name}: {error}") from None
 
 
-def check_output(path: Path, *, folder: bool = False) -> None:
+def check_output(path: Place, *, folder: bool = False) -> None:
     """Find out before the work whether its result can be written: a file, or files into a folder. Raises BadInput."""
     remedy = "choose another output with -o"
+    if not isinstance(path, Path):
+        trial = (path if folder else path.parent) / ".raylift-trial"
+        try:
+            trial.write_bytes(b"")
+            trial.unlink()
+        except Exception as error:
+            raise BadInput(path, f"nothing can be written there ({type(error).__name__}: {error})", remedy) from None
+        return
     # os.path takes what it may not look at for missing, pathlib raises.
     if folder and os.path.isfile(path):
         raise BadInput(path, "a file, where a folder is to be written", remedy)

@@ -16,6 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from raylift.errors import BadInput, known
+from raylift.files import Place, kept_copy, place
 from raylift.geometry import Geometry, Point, View, VolumeGrid
 from raylift.volumes import Volume, read_volume
 
@@ -27,7 +28,7 @@ class Case:
     """A prepared case; its files are read when asked for, and BadInput is raised if one is missing or damaged."""
 
     name: str
-    folder: Path
+    folder: Place
     isocentre: Point
     context_grid: VolumeGrid
     xrays_shape: tuple[int, int, int]
@@ -57,7 +58,7 @@ class Case:
     @contextmanager
     def _reading(self, name: str) -> Iterator[Path]:
         try:
-            yield self.folder / name
+            yield kept_copy(self.folder / name)
         except (OSError, EOFError, RuntimeError, ValueError) as error:  # RuntimeError is ITK's
             reason = [type(error).__name__, *str(error).strip().splitlines()][-1]
             raise BadInput(self.folder, f"its {name} cannot be read ({reason})", AGAIN) from None
@@ -78,8 +79,8 @@ class PreparedDataset:
         BadInput: it does not, or a split names what is no usable case.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Place) -> None:
+        self.folder = place(folder)
         try:
             self.info: dict[str, Any] = json.loads((self.folder / "dataset.json").read_text())
             self.splits: dict[str, list[str]] = json.loads((self.folder / "splits.json").read_text())

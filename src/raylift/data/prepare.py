@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +21,7 @@ from raylift.data.fetch import provenance
 from raylift.drr import ENGINES, plastimatch
 from raylift.engines import LOCAL, Engine
 from raylift.errors import BadInput, WrongUsage
-from raylift.files import Place, is_file, local_copy, stamps, stem_of, suffix_of, walk, write_json
+from raylift.files import Place, case_name, is_file, local_copy, stamps, stem_of, suffix_of, walk, write_json
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.thorax import Thorax, find_thorax
 from raylift.volumes import AIR, READABLE, Volume, read_volume, write_volume
@@ -89,17 +87,24 @@ def find_scans(folder: Place, skip: Place | None = None) -> dict[str, Place]:
         folders[:] = [name for name in folders if skip is None or (here / name).resolve() != skip.resolve()]
         for name in names:
             if suffix_of(Path(name)) in READABLE:
-                add(_case_name(here / stem_of(Path(name)), folder), here / name)
-        if any(_is_dicom(here / name) for name in names if suffix_of(Path(name)) in (".dcm", ".ima", "")):
-            add(_case_name(here, folder), here)
+                add(case_name(here / stem_of(Path(name)), folder), here / name)
+        if _holds_dicom(here, names):
+            add(case_name(here, folder), here)
     if not scans:
         raise BadInput(folder, "no CT scans in it", f"put DICOM folders or {', '.join(READABLE)} files there")
     return dict(sorted(scans.items()))
 
 
-def _case_name(path: Place, root: Place) -> str:
-    relative = str(path).removeprefix(str(root)).replace(os.sep, "/").strip("/") or path.name
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", relative).strip("._") or "case"
+def is_scan(place: Place) -> bool:
+    """Whether it is one scan, rather than a folder of scans: a file, or a folder with DICOM files itself."""
+    if is_file(place):
+        return True
+    _, _, names = next(walk(place), (place, [], []))
+    return _holds_dicom(place, names)
+
+
+def _holds_dicom(folder: Place, names: Iterable[str]) -> bool:
+    return any(_is_dicom(folder / name) for name in names if suffix_of(Path(name)) in (".dcm", ".ima", ""))
 
 
 def _is_dicom(path: Place) -> bool:

@@ -19,7 +19,8 @@ from raylift.volumes import WINDOW, Volume
 from raylift.weights import seen_cases
 
 LEVELS = (0.5, 0.8, 0.95)
-BINS = 12  # of the reliability curve, with as many voxels each
+BINS = 12  # of the reliability curve, with about as many voxels each
+EDGES = np.geomspace(0.1, 4000, 1024)  # HU; intervals of a standard deviation, 1 % wide
 
 
 def offsets(volume: Volume, doubt: Volume, truth: Volume) -> tuple[np.ndarray, np.ndarray]:
@@ -101,13 +102,34 @@ def fit(errors: np.ndarray, deviations: np.ndarray) -> tuple[float, list[float]]
     return factor, [float(width) for width in np.quantile(errors / (factor * deviations), LEVELS)]
 
 
-def draw_reliability(errors: np.ndarray, deviations: np.ndarray, path: Path, title: str) -> Path:
-    """The root mean squared error beside the standard deviation that was said, in bins of as many voxels each."""
-    order = np.argsort(deviations)
-    said, found = [], []
-    for part in np.array_split(order, BINS):
-        said.append(np.sqrt(np.square(deviations[part]).mean()))
-        found.append(np.sqrt(np.square(errors[part]).mean()))
+def tally(errors: np.ndarray, deviations: np.ndarray) -> np.ndarray:
+    """What a reliability curve needs to know of a case; those of several cases are added.
+
+    Args:
+        errors: absolute, in HU.
+        deviations: σ, in HU.
+
+    Returns:
+        The number of voxels, the sum of σ² and that of the squared errors, by σ in the intervals of `EDGES`: (3, 1025).
+    """
+    place = np.searchsorted(EDGES, deviations)
+    parts = [None, np.square(deviations, dtype=float), np.square(errors, dtype=float)]
+    return np.stack([np.bincount(place, part, len(EDGES) + 1) for part in parts])
+
+
+def draw_reliability(tallied: np.ndarray, path: Path, title: str) -> Path:
+    """The root mean squared error beside the standard deviation that was said, in bins of about as many voxels each.
+
+    Args:
+        tallied: by `tally`.
+        path: of the PNG.
+        title: above it.
+    """
+    counts = tallied[0]
+    bins = ((counts.cumsum() - counts / 2) * (BINS / counts.sum())).astype(int)
+    voxels, said, found = (np.bincount(bins, part, BINS) for part in tallied)
+    filled = voxels > 0
+    said, found = (np.sqrt(part[filled] / voxels[filled]) for part in (said, found))
     figure = Figure(figsize=(4.5, 4.3), layout="constrained", facecolor="white")
     axes = figure.subplots()
     top = 1.05 * max(*said, *found)

@@ -3,23 +3,113 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from raylift.bulk import run_bulk
 from raylift.data.dataset import PreparedDataset
-from raylift.evaluation.doubt import coverage, draw_reliability, offsets
+from raylift.engines import HERE, Engine
+from raylift.errors import BadInput
+from raylift.evaluation.doubt import coverage, draw_reliability, offsets, tally
 from raylift.evaluation.figures import montage
-from raylift.evaluation.methods import check_cubes, clinical_case, mean_volume, score_case, stored_xrays
+from raylift.evaluation.methods import (
+    MeanVolume,
+    check_cubes,
+    clinical_case,
+    mean_volume,
+    score_case,
+    stored_xrays,
+)
 from raylift.evaluation.protocols import find_protocol
 from raylift.evaluation.report import CaseResult, write_report
-from raylift.files import replacing_together
+from raylift.files import Place, replacing_together
 from raylift.geometry import View
 from raylift.reconstruction import Reconstructor
+from raylift.version import code_version
 from raylift.volumes import Volume, unit_to_hu
 from raylift.weights import seen_cases
 
 BASELINE = "mean volume"
+PICTURE, DOUBT = "montage.png", "doubt.npy"
+SHOWN = 100  # pictures on the report's page
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One case scored: a picture, what its doubt is worth, and in the record the scores by method.
+
+    Args:
+        reconstructor: holds the weights; or their path and the device, for other processes to load.
+        dataset: the prepared dataset; or its folder, for other processes to read.
+        protocol: key of `raylift.evaluation.protocols.PROTOCOLS`.
+        views: of the stored X-rays.
+        refine: score the volumes after refinement.
+        baseline: to be scored beside.
+    """
+
+    reconstructor: Reconstructor | tuple[str, str]
+    dataset: PreparedDataset | Place
+    protocol: str
+    views: tuple[View, ...]
+    refine: bool
+    baseline: MeanVolume | None
+
+    def depends_on(self, name: str) -> Any:
+        """Weights, case and settings, and the code, as measures change with it."""
+        weights = self._reconstructor.weights.info
+        told = [weights["sha256"], weights.get("doubt"), [view.to_dict() for view in self.views]]
+        case = self._dataset.info["cases"][name]["sha256"], self._dataset.fingerprint
+        return [told, case, self.protocol, self.refine, code_version()]
+
+    def compute(self, name: str) -> tuple[str, list[CaseResult], tuple[Volume, Volume, Any], np.ndarray | None]:
+        """Scores, what to draw, and the doubt's tally. Raises BadInput where the case or its X-rays do not serve."""
+        case, reconstructor = self._dataset.case(name), self._reconstructor
+        xrays = stored_xrays(self._dataset, case, self.views)
+        made, truth = reconstructor(xrays, refine=self.refine), case.truth
+        extra = {"reprojection_error": made.reprojection_error, **clinical_case(made.volume, case)}
+        if made.refined is not None:
+            extra["error_with_surroundings"] = made.refined.error_after
+        if made.strangeness is not None:
+            extra["strangeness"] = made.strangeness
+        tallied = None
+        if made.doubt is not None:
+            errors = offsets(made.volume, made.doubt, truth)
+            extra |= coverage(*errors, reconstructor.weights.info.get("doubt", {}).get("widths"))
+            tallied = tally(*errors)
+        results = [CaseResult(name, score_case(made.volume, case, self.protocol), extra=extra)]
+        if self.baseline is not None:
+            mean = Volume(unit_to_hu(self.baseline(case)), truth.grid)
+            metrics = score_case(mean, case, self.protocol)
+            results.append(CaseResult(name, metrics, BASELINE, clinical_case(mean, case)))
+        named = [(view.name, image) for view, image in zip(xrays.views, xrays.images, strict=True)]
+        return name, results, (truth, made.volume, named), tallied
+
+    def write(self, made: Any, folder: Path) -> tuple[dict[str, Any], list[str]]:
+        """The picture and the tally."""
+        name, results, shown, tallied = made
+        truth, volume, xrays = shown
+        montage(truth, volume, xrays, folder / PICTURE, name)
+        if tallied is not None:
+            np.save(folder / DOUBT, tallied)
+        told = [{"method": r.method, "metrics": r.metrics, "extra": r.extra} for r in results]
+        return {"results": told}, [PICTURE] if tallied is None else [PICTURE, DOUBT]
+
+    @property
+    def _reconstructor(self) -> Reconstructor:
+        return self.reconstructor if isinstance(self.reconstructor, Reconstructor) else _loaded(*self.reconstructor)
+
+    @property
+    def _dataset(self) -> PreparedDataset:
+        return self.dataset if isinstance(self.dataset, PreparedDataset) else _read(self.dataset)
+
+
+_loaded = lru_cache(1)(Reconstructor.from_pretrained)
+_read = lru_cache(1)(PreparedDataset)
 
 
 def evaluate(
@@ -27,70 +117,85 @@ def evaluate(
     dataset: PreparedDataset,
     split: str,
     protocol: str,
-    folder: Path,
+    folder: Place,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
     views: Sequence[View] | None = None,
     refine: bool = False,
+    engine: Engine = HERE,
 ) -> list[CaseResult]:
     """Reconstruct every case of a split from its stored X-rays, score it, and write the report with montages.
 
-    Scores are the protocol's and the measures of `raylift.evaluation.clinical`.
+    Scores are the protocol's and the measures of `raylift.evaluation.clinical`. Cases that were scored before, with
+    the same weights, data, settings and code, are not scored again; those that cannot be are left out, and named.
 
     Args:
         reconstructor: holds the weights.
         dataset: its cubes must be those of the weights.
         split: "train", "validation" or "all".
         protocol: key of `raylift.evaluation.protocols.PROTOCOLS`.
-        folder: of the report: `cases.csv`, `summary.json`, `report.md`, one PNG per case.
+        folder: of the report: `cases.csv`, `summary.json`, `report.md`, and `cases/NAME/` with a picture.
         progress: called with the case's name, the number done and the total after each case.
         views: of the stored X-rays; those of the weights by default. Others are for weights of any views.
         refine: score the volumes after refinement (`raylift.refinement`).
+        engine: where; other engines than this process load the weights by their path.
 
     Returns:
         One result per case and method: "model", and the mean volume of the training split's other patients, where
         there are two.
 
     Raises:
-        BadInput: the dataset's cubes, views or unit are not those of the weights.
+        BadInput: the dataset's cubes, views or unit are not those of the weights, or no case can be scored.
     """
     find_protocol(protocol)
     check_cubes(dataset, reconstructor)
+    names = dataset.names(split)
+    chosen = tuple(views or reconstructor.mapping.views)
+    dataset.view_indices(chosen)
     baseline = mean_volume(dataset) if len(dataset.splits.get("train", [])) > 1 else None
-    results, images, errors = [], [], list[tuple[np.ndarray, np.ndarray]]()
-    info = reconstructor.weights.info
-    widths = info.get("doubt", {}).get("widths")
-    cases = dataset.cases(split)
+    here = engine.name == "here"
+    work = Evaluation(
+        reconstructor if here else (str(reconstructor.weights.path.absolute()), str(reconstructor.device)),
+        dataset if here else dataset.folder.absolute(),
+        protocol,
+        chosen,
+        refine,
+        baseline,
+    )
+    records = run_bulk(work, {name: name for name in names}, folder / "cases", engine, progress)
+    scored = [name for name in names if records[name]["status"] == "ok"]
+    reasons = {name: record["reason"] for name, record in records.items() if record["status"] != "ok"}
+    if not scored:
+        name, reason = next(iter(reasons.items()))
+        raise BadInput(name, reason, "no case can be scored")
+    results = [CaseResult(name, **told) for name in scored for told in records[name]["results"]]
     with replacing_together(folder) as parts:
-        for done, case in enumerate(cases, 1):
-            xrays = stored_xrays(dataset, case, views or reconstructor.mapping.views)
-            made = reconstructor(xrays, refine=refine)
-            extra = {"reprojection_error": made.reprojection_error, **clinical_case(made.volume, case)}
-            if made.refined is not None:
-                extra["error_with_surroundings"] = made.refined.error_after
-            if made.strangeness is not None:
-                extra["strangeness"] = made.strangeness
-            if made.doubt is not None:
-                errors.append(offsets(made.volume, made.doubt, case.truth))
-                extra |= coverage(*errors[-1], widths)
-            results.append(CaseResult(case.name, score_case(made.volume, case, protocol), extra=extra))
-            if baseline is not None:
-                mean = Volume(unit_to_hu(baseline(case)), case.truth.grid)
-                metrics = score_case(mean, case, protocol)
-                results.append(CaseResult(case.name, metrics, BASELINE, clinical_case(mean, case)))
-            named = [(view.name, image) for view, image in zip(xrays.views, xrays.images, strict=True)]
-            images.append(montage(case.truth, made.volume, named, parts / f"{case.name}.png", case.name))
-            progress(case.name, done, len(cases))
-        refined = " Volumes were refined." if refine else ""
-        notes = [f"Weights {info['sha256'][:12]}, split {split} of {dataset.folder.name}.{refined}"]
-        names = {case.name for case in cases}
-        if seen := len(seen_cases(info) & names):
-            notes.append(f"The weights were trained on {seen} of these cases: their scores say nothing of new ones.")
-        if errors and (fitted := len(set(info.get("doubt", {}).get("cases", ())) & names)):
-            notes.append(f"The doubt was calibrated on {fitted} of these cases, so their coverage had to be right.")
-        if errors and refine:
-            notes.append("The doubt is that of the network's volumes, before refinement, beside the errors after it.")
-        if errors:
-            error, deviation = (np.concatenate(each) for each in zip(*errors, strict=True))
-            images.insert(0, draw_reliability(error, deviation, parts / "reliability.png", f"doubt, {split}"))
+        images = [parts / "cases" / name / PICTURE for name in scored[:SHOWN]]
+        tallies = [_tally(folder / "cases" / name) for name in scored if DOUBT in records[name]["files"]]
+        if tallies:
+            images.insert(0, draw_reliability(np.sum(tallies, 0), parts / "reliability.png", f"doubt, {split}"))
+        notes = _notes(reconstructor.weights.info, dataset, split, scored, refine, bool(tallies))
+        notes += [f"Left out: {name}: {reason}" for name, reason in reasons.items()]
         write_report(results, protocol, parts, f"Evaluation on {split}", notes, images)
     return results
+
+
+def _notes(
+    weights: dict[str, Any], dataset: PreparedDataset, split: str, scored: Sequence[str], refine: bool, doubt: bool
+) -> list[str]:
+    """What a reader of the report has to know."""
+    refined = " Volumes were refined." if refine else ""
+    notes = [f"Weights {weights['sha256'][:12]}, split {split} of {dataset.folder.name}.{refined}"]
+    if seen := len(seen_cases(weights) & set(scored)):
+        notes.append(f"The weights were trained on {seen} of these cases: their scores say nothing of new ones.")
+    if doubt and (fitted := len(set(weights.get("doubt", {}).get("cases", ())) & set(scored))):
+        notes.append(f"The doubt was calibrated on {fitted} of these cases, so their coverage had to be right.")
+    if doubt and refine:
+        notes.append("The doubt is that of the network's volumes, before refinement, beside the errors after it.")
+    if len(scored) > SHOWN:
+        notes.append(f"The first {SHOWN} of {len(scored)} pictures are shown; the others are in the cases' folders.")
+    return notes
+
+
+def _tally(folder: Place) -> np.ndarray:
+    tallied: np.ndarray = np.load(BytesIO((folder / DOUBT).read_bytes()), allow_pickle=False)
+    return tallied

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from raylift.data.dataset import Case, PreparedDataset
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.clinical import clinical_measures
 from raylift.evaluation.protocols import score
-from raylift.files import stem_of, suffix_of
+from raylift.files import Place, stem_of, suffix_of
 from raylift.geometry import View
 from raylift.iterative import ITERATIVE
 from raylift.reconstruction import Reconstructor
@@ -29,25 +30,39 @@ def stored_xrays(dataset: PreparedDataset, case: Case, views: Sequence[View]) ->
     return XraySet(case.xrays[indices], tuple(dataset.views[k] for k in indices), dataset.geometry, case.isocentre)
 
 
-def mean_volume(training: PreparedDataset) -> Callable[[Case], np.ndarray]:
-    """The mean of the training patients' cubes (z, y, x), in [0, 1]; for one of them, that of the others.
+@dataclass(frozen=True)
+class MeanVolume:
+    """The mean of cubes (z, y, x), in [0, 1]; for the patient of one of them, that of the others.
 
-    Raises BadInput if a dataset has fewer than two training cases.
+    Args:
+        total: of the cubes.
+        cases: their folders.
     """
+
+    total: np.ndarray
+    cases: frozenset[Place]
+
+    def __call__(self, case: Case) -> np.ndarray:
+        """What there is beside a case."""
+        if case.folder.resolve() in self.cases:
+            return (self.total - _unit(case)) / (len(self.cases) - 1)
+        mean: np.ndarray = self.total / len(self.cases)
+        return mean
+
+
+def mean_volume(training: PreparedDataset) -> MeanVolume:
+    """The mean of a dataset's training patients. Raises BadInput if it has fewer than two training cases."""
     cases = training.cases("train")
     if len(cases) < 2:
         raise BadInput(training.folder, "one training case has no mean", "prepare more scans")
     total = np.zeros((training.voxels,) * 3)
     for case in cases:
-        total += hu_to_unit(case.truth.array.astype(np.float32))
-    folders = {case.folder.resolve() for case in cases}
+        total += _unit(case)
+    return MeanVolume(total, frozenset(case.folder.resolve() for case in cases))
 
-    def of(case: Case) -> np.ndarray:
-        if case.folder.resolve() in folders:
-            return (total - hu_to_unit(case.truth.array.astype(np.float32))) / (len(cases) - 1)
-        return total / len(cases)
 
-    return of
+def _unit(case: Case) -> np.ndarray:
+    return hu_to_unit(case.truth.array.astype(np.float32))
 
 
 def check_cubes(dataset: PreparedDataset, reconstructor: Reconstructor) -> None:

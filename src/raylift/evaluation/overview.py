@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
 from typing import Any
 
 from raylift.data.dataset import PreparedDataset
 from raylift.evaluation.figures import SheetEntry, contact_sheet
+from raylift.files import Place, replacing_together
+
+MOST = 200
 
 
-def write_contact_sheet(folder: Path, records: dict[str, dict[str, Any]]) -> list[Path]:
+def write_contact_sheet(folder: Place, records: dict[str, dict[str, Any]]) -> list[Place]:
     """A picture of every case, rejected ones with their reason, as `contact-sheet.png` in the dataset folder.
+
+    Of more than `MOST` cases every second, third or so is shown.
 
     Returns:
         The pages' paths.
     """
     dataset = PreparedDataset(folder)
     entries = []
-    for name, record in records.items():
+    for name in list(records)[:: math.ceil(len(records) / MOST)]:
+        record = records[name]
         if record["status"] != "ok":
             entries.append(SheetEntry(name, record["reason"], rejected=True))
             continue
         case = dataset.case(name)
         xrays = [(view.name, image) for view, image in zip(dataset.views, case.xrays, strict=True)]
         entries.append(SheetEntry(name, "; ".join(record["warnings"]), xrays, case.truth))
-    return contact_sheet(entries, folder / "contact-sheet.png")
+    with replacing_together(folder) as there:
+        pages = contact_sheet(entries, there / "contact-sheet.png")
+    return [folder / page.name for page in pages]

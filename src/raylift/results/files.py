@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from raylift.dicom import Study, write_ct
 from raylift.errors import BadInput
 from raylift.evaluation.figures import montage
-from raylift.files import replacing_together, stem_of, suffix_of, write_json
+from raylift.files import Place, remove, replacing_together, stem_of, suffix_of, write_json
 from raylift.reconstruction import Reconstruction
 from raylift.results.page import write_page
 from raylift.volumes import WRITABLE, write_volume
@@ -18,6 +16,7 @@ from raylift.volumes import WRITABLE, write_volume
 # Window centre and width in HU: mediastinum and lungs; of a doubt, from none to that of a border of unknown place.
 CT_WINDOWS = ((40.0, 400.0), (-600.0, 1500.0))
 DOUBT_WINDOWS = ((200.0, 400.0),)
+FILES = ("volume", "doubt", "preview", "page")  # that a report names
 
 
 class Names:
@@ -30,7 +29,7 @@ class Names:
         BadInput: it ends in anything else, or is a folder with something in it.
     """
 
-    def __init__(self, volume: Path) -> None:
+    def __init__(self, volume: Place) -> None:
         ending = suffix_of(volume)
         if ending not in ("", *WRITABLE):
             known = f"one of {', '.join(WRITABLE)}, or in nothing for a folder of DICOM files"
@@ -96,9 +95,9 @@ def write_results(
     Returns:
         The report, as it is written.
     """
-    report = {"volume": str(names.volume), "preview": str(names.preview), "page": str(names.page)}
+    report = {"volume": names.volume.name, "preview": names.preview.name, "page": names.page.name}
     if made.doubt is not None:
-        report["doubt"] = str(names.doubt)
+        report["doubt"] = names.doubt.name
     report |= describe(made, weights, aligned)
     views = [view.name for view in made.xrays.views]
     shown = [
@@ -119,6 +118,6 @@ def write_results(
         montage(None, made.volume, shown, folder / names.preview.name, names.stem)
         write_json(report, folder / names.report.name)
         write_page(made, report, weights, inputs, folder / names.page.name)
-    if made.doubt is None and names.doubt.exists():  # that of an earlier volume would be taken for this one's
-        shutil.rmtree(names.doubt) if names.dicom else names.doubt.unlink()
+    if made.doubt is None:  # that of an earlier volume would be taken for this one's
+        remove(names.doubt)
     return report

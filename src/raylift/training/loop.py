@@ -30,7 +30,7 @@ from raylift.data.pairs import Batch, OfflinePairs, OnlinePairs
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.figures import montage
 from raylift.evaluation.protocols import score
-from raylift.files import replacing, write_json
+from raylift.files import Place, replacing, write_json
 from raylift.networks.apart import Apart
 from raylift.networks.mapping import Mapping
 from raylift.objectives import Translation, build_objective
@@ -522,7 +522,7 @@ def peak_memory(device: torch.device) -> int:
 
 def train(
     recipe: Recipe,
-    data: str | Path,
+    data: str | Place,
     folder: str | Path,
     *,
     resume: bool = False,
