@@ -25,12 +25,13 @@ BUCKET = "idc-open-data"
 
 
 class Store:
-    """Moto's S3 server: says what was asked of it, and can hold back one object."""
+    """Moto's S3 server: says what was asked of it, and can hold back or spoil one object."""
 
     def __init__(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self.downloads: list[str] = []
         self.held: str | None = None
+        self.spoilt: str | None = None
         self.asked, self.go_on = threading.Event(), threading.Event()
         self.app = DomainDispatcherApplication(create_backend_app)
         self.server = make_server("127.0.0.1", 0, self, threaded=True)
@@ -47,6 +48,9 @@ class Store:
             if key == self.held:
                 self.asked.set()
                 self.go_on.wait(20)
+            if key == self.spoilt:
+                content = b"".join(self.app(environ, start_response))
+                return [content[:-1] + bytes([content[-1] ^ 0xFF])]
         return self.app(environ, start_response)
 
     def put(self, key: str, content: bytes) -> None:

@@ -16,6 +16,6 @@ def test_lines_now_and_then_with_the_time_left(
                 now[0] += 6.0
                 bar(f"loss {step}", step, total)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "training: 4 of 100, 10 minutes left  loss 4"
+    assert lines[0] == "training: 4 of 100, 10 a minute, 10 minutes left  loss 4"
     assert len(lines) == 26  # every 24 seconds, and the ends
-    assert lines[-1] == "training: 4 of 4, 0 minutes left  loss 4"
+    assert lines[-1] == "training: 4 of 4, 10 a minute, 0 minutes left  loss 4"

@@ -48,7 +48,7 @@ def test_prepare_finds_a_case_per_patient(store: Store, tmp_path: Path) -> None:
             stored = store.s3.get_object(Bucket=BUCKET, Key=object_of(scan, number))["Body"].read()
             assert (tmp_path / "scans" / scan.name / f"{number}.dcm").read_bytes() == stored
         assert read_volume(tmp_path / "scans" / scan.name).grid.shape == (5, 4, 4)
-    assert [name for name, *_ in steps] == ["P-1", "P-2", ""]
+    assert [name for name, *_ in steps] == ["P-1", "P-2"]
     assert steps[-1][1] == steps[-1][2]
     assert {path.name for path in (tmp_path / "scans").iterdir()} == {"P-1", "P-2", "sources.json"}
 
@@ -143,6 +143,15 @@ def test_another_series_takes_the_place_of_the_former(store: Store, tmp_path: Pa
     assert sources(tmp_path)["P-1"]["idc_version"] == "v26"
 
 
+def test_scans_at_a_time(store: Store, tmp_path: Path) -> None:
+    scans = put(store, "P-1", "P-2", "P-3")
+    store.delete(object_of(scans[1]))
+    assert list(fetch(scans, tmp_path, endpoint=store.url, engine=Engine("local", 2))) == ["P-2"]
+    assert {name: case["state"] for name, case in sources(tmp_path).items()} == {
+        "P-1": "done", "P-2": "failed", "P-3": "done",
+    }  # fmt: skip
+
+
 # --- What fails -----------------------------------------------------------------------------------------------------
 
 
@@ -178,6 +187,14 @@ def test_a_short_object(store: Store, tmp_path: Path) -> None:
     content = store.s3.get_object(Bucket=BUCKET, Key=object_of(scans[0]))["Body"].read()
     store.put(object_of(scans[0]), content[:-1])
     fails(store, scans, tmp_path, f"{scans[0].bytes - 1} bytes arrived", str(scans[0].bytes))
+
+
+def test_a_byte_that_is_another_on_the_way(store: Store, tmp_path: Path) -> None:
+    scans = put(store, "P-1", "P-2")
+    store.spoilt = object_of(scans[0])
+    fails(store, scans, tmp_path, "3.dcm has the checksum")
+    store.spoilt = None
+    assert fetch(scans, tmp_path, endpoint=store.url) == {}
 
 
 def test_an_object_of_the_right_size_that_is_something_else(store: Store, tmp_path: Path) -> None:

