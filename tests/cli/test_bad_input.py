@@ -173,7 +173,7 @@ class TestCt:
 
     def test_folder_without_series(self, raylift, tmp_path: Path, output: Path) -> None:
         (tmp_path / "study").mkdir()
-        expect(raylift("drr", tmp_path / "study", "-o", output), output, tmp_path / "study", "no DICOM CT")
+        expect(raylift("drr", tmp_path / "study", "-o", output), output, tmp_path / "study", "no CT scans in it")
 
     def test_no_usable_scan_makes_no_dataset(self, raylift, tmp_path: Path, output: Path) -> None:
         scans = tmp_path / "scans"
@@ -240,7 +240,7 @@ class TestXrays:
 
 @pytest.mark.parametrize("ending", [".stl", ".dcm", ".gz"])
 def test_output_that_cannot_be_written(raylift, tmp_path: Path, output: Path, ending: str) -> None:
-    expect(raylift("reconstruct", tmp_path, "-o", f"{output}{ending}"), output, f"output{ending}", ".mha, .nii.gz")
+    expect(raylift("reconstruct", tmp_path / "x.png", "-o", f"{output}{ending}"), output, f"output{ending}", ".mha, .nii.gz")
 
 
 def test_damaged_weights(raylift, tmp_path: Path, output: Path) -> None:
@@ -330,13 +330,14 @@ class TestUsage:
             (["drr", "ct.nii.gz", "--views", "0,front"], ["--views", "'front' is no view"]),
             (["drr", "ct.nii.gz", "--views", "0,0"], ["--views", "different views"]),
             (["drr", "ct.nii.gz", "--views", ","], ["--views"]),
-            (["drr", "ct.nii.gz", "--engine", "plastimach"], ["--engine plastimach", "torch, plastimatch"]),
+            (["drr", "ct.nii.gz", "--drr-engine", "plastimach"], ["--drr-engine plastimach", "torch, plastimatch"]),
+            (["drr", "ct.nii.gz", "--engine", "rey"], ["--engine rey", "local, ray"]),
             (["drr", "ct.nii.gz", "--geometry", "cheststand"], ["--geometry", "chest-stand"]),
             (["drr", "ct.nii.gz", "--geometry", "1800/1600/430"], ["--geometry", "0 < sad < sdd"]),
             (["drr", "ct.nii.gz", "--isocentre", "1,2"], ["--isocentre"]),
             (["drr", "ct.nii.gz", "--isocentre", "nan,0,0"], ["--isocentre nan,0,0"]),
             (["drr", "ct.nii.gz", "--isocentre", "0,-inf,0"], ["--isocentre 0,-inf,0"]),
-            (["drr", "ct.nii.gz", "--engine", "plastimatch", "--geometry", "parallel"], ["--engine torch"]),
+            (["drr", "ct.nii.gz", "--engine", "plastimatch", "--geometry", "parallel"], ["--drr-engine torch"]),
             (["data", "prepare", "scans", "--voxels", "100"], ["--voxels 100", "32, 64, 128"]),
             (["evaluate", "weights", "--data", "data", "--protocol", "hue"], ["hue", "hu"]),
             (["train", "none.yaml", "--data", "data"], ["none.yaml", "no such recipe"]),

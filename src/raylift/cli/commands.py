@@ -89,8 +89,7 @@ def drr(
     from raylift.projection import Projection
     from raylift.xrays import write_xrays
 
-    if engine in ENGINES:
-        say(f"--engine says where many scans are projected; the projector is --drr-engine {engine}")
+    if engine in ENGINES:  # what --engine meant before there were clusters
         drr_engine, engine = engine, "local"
     check_choice("--drr-engine", drr_engine, ENGINES)
     chosen, unit = parse_views(views), parse_geometry(geometry, pixels)
@@ -175,10 +174,10 @@ def reconstruct(
         if views or keep_identity:
             raise WrongUsage(f"{one} is a folder: --views and --keep-identity are for the images of one patient")
         check_output(target, folder=True)
-        found = find_sets(one)
         named = None if weights is None else str(weights.absolute() if weights.exists() else weights)
         work = Lifting(named, device, refine, refine_seconds, align, format_)
         Reconstructor.from_pretrained(named, device)  # what is wrong with these is wrong for all
+        found = find_sets(one)
         with progress_bar("reconstructing") as bar:
             records = run_bulk(work, found, target, where, bar)
         if as_json:

@@ -43,9 +43,9 @@ def project_volume(
     """
     executable = program()
     if executable is None:
-        raise WrongUsage("plastimatch is not installed: pip install plastimatch, or use --engine torch")
+        raise WrongUsage("plastimatch is not installed: pip install plastimatch, or use --drr-engine torch")
     if geometry.parallel:
-        raise WrongUsage("plastimatch projects cone beams only: use --engine torch for the parallel geometry")
+        raise WrongUsage("plastimatch projects cone beams only: use --drr-engine torch for the parallel geometry")
     # Plastimatch does not know turned grids, so the patient is turned into the grid's axes, and the unit with them.
     volume = volume.axis_aligned()
     turn = np.reshape(volume.grid.direction, (3, 3)).T
