@@ -30,6 +30,7 @@ class Store:
     def __init__(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self.downloads: list[str] = []
+        self.uploads: list[str] = []
         self.held: str | None = None
         self.spoilt: str | None = None
         self.asked, self.go_on = threading.Event(), threading.Event()
@@ -51,6 +52,8 @@ class Store:
             if key == self.spoilt:
                 content = b"".join(self.app(environ, start_response))
                 return [content[:-1] + bytes([content[-1] ^ 0xFF])]
+        if environ["REQUEST_METHOD"] == "PUT":
+            self.uploads.append(key)
         return self.app(environ, start_response)
 
     def put(self, key: str, content: bytes) -> None:

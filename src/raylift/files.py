@@ -174,8 +174,9 @@ def replacing_together(folder: Place) -> Iterator[Path]:
     if not isinstance(folder, Path):
         with tempfile.TemporaryDirectory(prefix="raylift-") as name:
             yield Path(name)
-            for file in sorted(path for path in Path(name).rglob("*") if path.is_file()):
-                _move(file, folder / file.relative_to(name).as_posix())
+            for path in sorted(Path(name).rglob("*")):
+                there = folder / path.relative_to(name).as_posix()
+                _move(path, there) if path.is_file() else remove(there)
         return
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)

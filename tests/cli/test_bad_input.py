@@ -240,7 +240,12 @@ class TestXrays:
 
 @pytest.mark.parametrize("ending", [".stl", ".dcm", ".gz"])
 def test_output_that_cannot_be_written(raylift, tmp_path: Path, output: Path, ending: str) -> None:
-    expect(raylift("reconstruct", tmp_path / "x.png", "-o", f"{output}{ending}"), output, f"output{ending}", ".mha, .nii.gz")
+    expect(
+        raylift("reconstruct", tmp_path / "x.png", "-o", f"{output}{ending}"),
+        output,
+        f"output{ending}",
+        ".mha, .nii.gz",
+    )
 
 
 def test_damaged_weights(raylift, tmp_path: Path, output: Path) -> None:

@@ -9,14 +9,13 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import pebble
 import pytest
 
 from object_store import BUCKET, Store, contents, dicom_series, index_of
 from raylift.data import fetch as module
 from raylift.data.fetch import Scan, check_space, fetch, scans_of
 from raylift.data.prepare import Settings, find_scans, prepare
-from raylift.engines import Engine
+from raylift.engines import HERE, Engine
 from raylift.errors import BadInput
 from raylift.geometry import Geometry
 from raylift.volumes import Volume, read_volume, write_volume
@@ -241,8 +240,6 @@ def test_a_full_disk(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_provenance_arrives_in_the_dataset(
     store: Store, phantom: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Threads, as processes take seconds to start.
-    monkeypatch.setattr(pebble, "ProcessPool", lambda workers, **_: pebble.ThreadPool(workers))
     ours = store.add("P-1", phantom)
     theirs = {**store.add("P-2", phantom), "license_short_name": "CC BY-NC 4.0", "collection_id": "midrc_ricord_1b"}
     scans = scans_of(index_of(ours, theirs), "v25")
@@ -250,7 +247,7 @@ def test_provenance_arrives_in_the_dataset(
     write_volume(phantom, tmp_path / "scans" / "own.nii.gz")
     settings = Settings(geometry=Geometry.preset("chest-stand", 16))
     for licence, wanted in (("", "CC BY 3.0, CC BY-NC 4.0"), ("as agreed", "as agreed")):  # the second time resumed
-        prepare(tmp_path / "scans", tmp_path / "prepared", settings, licence=licence, engine=Engine(processes=1))
+        prepare(tmp_path / "scans", tmp_path / "prepared", settings, licence=licence, engine=HERE)
         info = json.loads((tmp_path / "prepared" / "dataset.json").read_text())
         assert {name: case["status"] for name, case in info["cases"].items()} == dict.fromkeys(
             ("P-1", "P-2", "own"), "ok"

@@ -21,7 +21,7 @@ from raylift import bulk
 from raylift.data import prepare as module
 from raylift.data.prepare import Settings, check_scan, find_scans, prepare, prepare_case
 from raylift.drr import ENGINES, plastimatch
-from raylift.engines import Engine
+from raylift.engines import HERE, Engine
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.volumes import Volume, read_volume, write_volume
@@ -149,7 +149,7 @@ def test_a_folder_with_bad_scans(phantom_scans: Path, tmp_path: Path) -> None:
 
     before = times(out / "cases")
     assert len(before) == 4 + 2 + 0  # four files of the good case, a case.json of each other one
-    again = prepare(scans, out, SETTINGS, engine=Engine(processes=1))
+    again = prepare(scans, out, SETTINGS, engine=HERE)
     assert again == records
     assert times(out / "cases") == before
 
@@ -157,7 +157,7 @@ def test_a_folder_with_bad_scans(phantom_scans: Path, tmp_path: Path) -> None:
 def test_nothing_usable(tmp_path: Path) -> None:
     write_volume(water(), tmp_path / "box.mha")
     with pytest.raises(BadInput, match=r"no usable scan \(box: no lungs found"):
-        prepare(tmp_path, tmp_path / "out", SETTINGS, engine=Engine(processes=1))
+        prepare(tmp_path, tmp_path / "out", SETTINGS, engine=HERE)
     assert not (tmp_path / "out" / "dataset.json").exists()
 
 

@@ -1,0 +1,120 @@
+"""Work that is recorded case by case: done once, resumed, and no case in the way of another."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raylift.bulk import RECORD, run_bulk
+from raylift.engines import HERE, Engine, Lost
+from raylift.errors import BadInput
+from raylift.files import Unreachable
+
+COMPUTED: list[str] = []
+
+
+@dataclass(frozen=True)
+class Doubling:
+    """Twice the number in a file."""
+
+    factor: int = 2
+
+    def depends_on(self, source: Path) -> Any:
+        return [source.read_text() if source.exists() else "", self.factor]
+
+    def compute(self, source: Path) -> int:
+        COMPUTED.append(source.name)
+        text = source.read_text() if source.exists() else "away"
+        if text == "away":
+            raise Unreachable(source, "cannot be read", "try again")
+        if text == "full":
+            raise OSError(28, "No space left on device")
+        if text == "bug":
+            raise ZeroDivisionError(f"in\n{source}")
+        try:
+            return self.factor * int(text)
+        except ValueError:
+            raise BadInput(source, "no number", "write one") from None
+
+    def write(self, made: int, folder: Path) -> tuple[dict[str, Any], list[str]]:
+        (folder / "result.txt").write_text(str(made))
+        return {"made": made}, ["result.txt"]
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> dict[str, Path]:
+    """One to three, and what is no number, what is a bug and what is not there."""
+    COMPUTED.clear()
+    (tmp_path / "in").mkdir()
+    texts = {"a": "1", "b": "two", "c": "3", "d": "bug", "f": "4"}
+    for name, text in texts.items():
+        (tmp_path / "in" / name).write_text(text)
+    return {name: tmp_path / "in" / name for name in "abcdef"}
+
+
+def test_each_case_is_recorded(sources: dict[str, Path], tmp_path: Path) -> None:
+    steps: list[tuple[str, int, int]] = []
+    records = run_bulk(Doubling(), sources, tmp_path / "out", HERE, lambda *step: steps.append(step))
+    assert {name: (record["status"], record["reason"]) for name, record in records.items()} == {
+        "a": ("ok", ""),
+        "b": ("rejected", "b: no number; write one"),
+        "c": ("ok", ""),
+        "d": ("failed", "ZeroDivisionError: in d"),
+        "e": ("failed", "e: cannot be read; try again"),
+        "f": ("ok", ""),
+    }
+    for name, record in records.items():
+        assert json.loads((tmp_path / "out" / name / RECORD).read_text()) == json.loads(json.dumps(record))
+    assert (records["c"]["made"], (tmp_path / "out" / "c" / "result.txt").read_text()) == (6, "6")
+    assert [step[1:] for step in steps] == [(k, 6) for k in range(1, 7)]
+
+
+def test_only_what_failed_is_done_again(sources: dict[str, Path], tmp_path: Path) -> None:
+    first = run_bulk(Doubling(), sources, tmp_path / "out", HERE)
+    COMPUTED.clear()
+    assert run_bulk(Doubling(), sources, tmp_path / "out", HERE) == first
+    assert COMPUTED == ["d", "e"]
+
+
+@pytest.mark.parametrize("harm", ["source", "settings", "missing", "damaged", "record"])
+def test_what_changed_is_done_again(sources: dict[str, Path], tmp_path: Path, harm: str) -> None:
+    cases, result = {"a": sources["a"], "c": sources["c"]}, tmp_path / "out" / "a" / "result.txt"
+    run_bulk(Doubling(), cases, tmp_path / "out", HERE)
+    COMPUTED.clear()
+    work = Doubling()
+    if harm == "source":
+        sources["a"].write_text("5")
+    elif harm == "settings":
+        work = replace(work, factor=3)
+    elif harm == "missing":
+        result.unlink()
+    elif harm == "damaged":
+        result.write_text("7")
+    else:
+        result.with_name(RECORD).write_text("{")
+    run_bulk(work, cases, tmp_path / "out", HERE)
+    assert COMPUTED == ["a"] if harm != "settings" else ["a", "c"]
+    assert result.read_text() == {"source": "10", "settings": "3"}.get(harm, "2")
+
+
+def test_a_full_disk_ends_it(sources: dict[str, Path], tmp_path: Path) -> None:
+    sources["b"].write_text("full")
+    with pytest.raises(OSError, match="No space left"):
+        run_bulk(Doubling(), sources, tmp_path / "out", HERE)
+    assert COMPUTED == ["a", "b"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*/*")) == [RECORD, "result.txt"]
+
+
+def test_a_case_that_kills_its_workers_is_recorded(
+    sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(work: object, cases: dict[str, object], *_: object) -> Any:
+        return ((name, Lost("its worker died 3 times")) for name in reversed(cases))
+
+    monkeypatch.setattr("raylift.bulk.run_cases", lose)
+    records = run_bulk(Doubling(), {"a": sources["a"], "c": sources["c"]}, tmp_path / "out", Engine())
+    assert list(records) == ["a", "c"]
+    expected = {"source": "a", "status": "failed", "reason": "its worker died 3 times"}
+    assert records["a"] == json.loads((tmp_path / "out" / "a" / RECORD).read_text()) == expected
