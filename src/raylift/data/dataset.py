@@ -8,9 +8,9 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import SimpleITK as sitk
@@ -21,6 +21,7 @@ from raylift.geometry import Geometry, Point, View, VolumeGrid
 from raylift.volumes import Volume, read_volume
 
 AGAIN = "run raylift data prepare again"
+KEPT = 10_000
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,36 @@ class Case:
 def _check_shape(array: np.ndarray, shape: tuple[int, ...]) -> None:
     if array.shape != shape:
         raise ValueError(f"{array.shape} values, not {shape}")
+
+
+class Cases(Sequence[Case]):
+    """Cases of a dataset by number, opened when they are asked for, so that their number costs nothing.
+
+    The last `KEPT` stay open: a system maps some 65,000 files into a process.
+
+    Args:
+        dataset: that they belong to.
+        names: of the cases.
+    """
+
+    def __init__(self, dataset: PreparedDataset, names: Sequence[str]) -> None:
+        self.names = names
+        self._opened = lru_cache(KEPT)(dataset.case)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, which: int) -> Case: ...
+
+    @overload
+    def __getitem__(self, which: slice) -> list[Case]: ...
+
+    def __getitem__(self, which: int | slice) -> Case | list[Case]:
+        """Raises BadInput where a case's record is missing, damaged, or not the one in `dataset.json`."""
+        if isinstance(which, slice):
+            return [self._opened(name) for name in self.names[which]]
+        return self._opened(self.names[which])
 
 
 class PreparedDataset:
@@ -139,9 +170,9 @@ class PreparedDataset:
             raise BadInput(folder, "not the case that dataset.json tells of", AGAIN)
         return Case(name, folder, (x, y, z), grid, (len(self.views), pixels, pixels))
 
-    def cases(self, split: str) -> list[Case]:
+    def cases(self, split: str) -> Cases:
         """All cases of a split."""
-        return [self.case(name) for name in self.names(split)]
+        return Cases(self, self.names(split))
 
     def view_indices(self, views: Sequence[View]) -> list[int]:
         """Where the wanted views stand among the stored ones. Raises BadInput if one is not stored."""

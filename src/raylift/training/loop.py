@@ -48,6 +48,7 @@ from raylift.volumes import Volume, hu_to_unit, unit_to_hu
 from raylift.weights import Weights, describe, save_weights, seen_cases
 
 BEGUN_WITH = "begun-with.json"
+MOST_VALIDATED = 100  # cases, spread over those held out
 LEAST_TAKEN = 0.1  # share of a network that weights must hold to begin with them
 
 Progress = Callable[[int, int, dict[str, float]], None]
@@ -55,7 +56,7 @@ Progress = Callable[[int, int, dict[str, float]], None]
 
 @dataclass
 class Validation:
-    """Held-out cases, read once: X-rays (B, N, rows, columns), truth in [0, 1] (B, D, H, W)."""
+    """Held-out cases, `MOST_VALIDATED` of them at most, read once: X-rays (B, N, rows, columns), truth in [0, 1] (B, D, H, W)."""
 
     names: list[str]
     xrays: torch.Tensor
@@ -420,6 +421,7 @@ class Run:
         if self.recipe.data.split == "all" or not self.dataset.splits.get("validation"):
             return None
         cases = self.dataset.cases("validation")
+        cases = cases[:: math.ceil(len(cases) / MOST_VALIDATED)]
         indices = self.dataset.view_indices(self.recipe.view_list)
         xrays = torch.from_numpy(np.stack([case.xrays[indices] for case in cases]))
         truth = np.stack([hu_to_unit(case.truth.array.astype(np.float32)) for case in cases])
