@@ -4,7 +4,7 @@ sizes that training projects.
     python benchmarks/projector.py                  # a phantom of 300 × 512 × 512 voxels, eight views of 512²
     python benchmarks/projector.py CT [CT ...]      # DICOM folders, .nii.gz, .mha, ...
 
-Times are seconds a view. "call" is a whole call as `raylift drr --drr-engine` makes it: ours turns Hounsfield units into
+Times are seconds a view. "call" is a whole call as `raylift drr` makes it: ours turns Hounsfield units into
 attenuation and sets up rays, plastimatch writes and reads a file and starts a process. "projection" leaves that out:
 ours is the projector's time with the scan in memory, plastimatch's what it prints as its total without input and
 output. The engines take turns, so that a busy machine slows both; times are medians over the runs with their range.

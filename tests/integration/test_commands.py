@@ -255,7 +255,7 @@ def test_train_evaluate_reconstruct(prepared: Path, xrays: tuple[Path, Any], tmp
     done = raylift("train", ROOT / "recipes" / "cpu.yaml", "--data", prepared, "-o", run, *options)
     assert f"weights: {run / 'weights.safetensors'}" in done.stdout
     assert "cpu: 1 of 1" in done.stderr
-    names = {"recipe", "metrics", "timing", "events", "previews", "checkpoints", "weights", "familiarity"}
+    names = {"recipe", "run", "metrics", "timing", "events", "previews", "checkpoints", "weights", "familiarity"}
     assert {path.name.split(".")[0] for path in run.iterdir()} == names
     info = json.loads((run / "weights.json").read_text())
     assert info["recipe"]["train"]["lr"] == 1e-4

@@ -235,6 +235,9 @@ def train(
         Path | None, typer.Option(help="Weights that the network begins with, as far as they fit: a run, or a file.")
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, like train.lr=1e-4; repeatable.")] = None,
+    mlflow: Annotated[
+        bool, typer.Option("--mlflow", help="Tell MLflow too, at MLFLOW_TRACKING_URI; TensorBoard always is.")
+    ] = False,
 ) -> None:
     """Train a recipe; interrupt it at any time and go on with --resume.
 
@@ -258,7 +261,7 @@ def train(
 
         last = [""]
         first = None if begin_with is None else load_weights(begin_with)
-        done = run(chosen, data, output, resume=resume, begin_with=first, progress=progress)
+        done = run(chosen, data, output, resume=resume, begin_with=first, mlflow=mlflow, progress=progress)
     minutes, memory = done.seconds / 60, peak_memory(done.fabric.device)
     print(f"{done.step} steps in {minutes:.1f} minutes, peak memory {memory / 2**30:.2f} GiB")
     if done.begun_with is not None:

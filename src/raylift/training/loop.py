@@ -23,7 +23,6 @@ from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
 from torch import nn
 from torch.optim import AdamW, Optimizer
-from torch.utils.tensorboard import SummaryWriter
 
 from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import Batch, OfflinePairs, OnlinePairs
@@ -44,6 +43,7 @@ from raylift.training.checkpoint import (
     optimizer_tensors,
 )
 from raylift.training.familiarise import familiarise
+from raylift.training.tracking import Tracker, name_run
 from raylift.volumes import Volume, hu_to_unit, unit_to_hu
 from raylift.weights import Weights, describe, save_weights, seen_cases
 
@@ -56,7 +56,7 @@ Progress = Callable[[int, int, dict[str, float]], None]
 
 @dataclass
 class Validation:
-    """Held-out cases, `MOST_VALIDATED` of them at most, read once: X-rays (B, N, rows, columns), truth in [0, 1] (B, D, H, W)."""
+    """Held-out cases, read once: X-rays (B, N, rows, columns), truth in [0, 1] (B, D, H, W)."""
 
     names: list[str]
     xrays: torch.Tensor
@@ -79,11 +79,12 @@ class Run:
     Args:
         recipe: what to train.
         dataset: prepared scans.
-        folder: of the run: `recipe.yaml`, `metrics.csv`, `timing.csv`, TensorBoard events, `previews/`,
+        folder: of the run: `recipe.yaml`, `run.json`, `metrics.csv`, `timing.csv`, TensorBoard events, `previews/`,
             `checkpoints/`, `begun-with.json` where it began with other weights, and at the end `weights.safetensors`
             and `weights.json`.
         resume: go on from the newest good checkpoint; else the folder must not hold a run.
         begin_with: weights that g begins with, where its tensors have the same name and shape; the same for `resume`.
+        mlflow: tell MLflow of the run too (`training.tracking`).
     """
 
     def __init__(
@@ -94,8 +95,9 @@ class Run:
         *,
         resume: bool = False,
         begin_with: Weights | None = None,
+        mlflow: bool = False,
     ) -> None:
-        self.recipe, self.dataset, self.folder = recipe, dataset, folder
+        self.recipe, self.dataset, self.folder, self.mlflow = recipe, dataset, folder, mlflow
         train = recipe.train
         if (folder / "recipe.yaml").exists() and not resume:
             raise WrongUsage(f"{folder} holds a run already: go on with --resume, or name another folder")
@@ -174,14 +176,19 @@ class Run:
         with replacing(self.folder / "recipe.yaml") as temporary:
             temporary.write_text(yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False))
 
+    def _tracker(self) -> Tracker:
+        told = name_run(self.recipe, self.dataset, self.folder, self.step, self.fabric.world_size)
+        return Tracker(self.folder, told, self.recipe, self.step, self.mlflow)
+
     def train(self, progress: Progress = lambda step, steps, numbers: None) -> None:
         """Train to the recipe's last step, then write the averaged weights."""
         train = self.recipe.train
+        tracker = None
         if self.fabric.is_global_zero:
+            tracker = self._tracker()
             self._note()
         table = Table(self.folder / "metrics.csv", self.step)
         timing = Table(self.folder / "timing.csv", self.step)
-        board = SummaryWriter(str(self.folder), purge_step=self.step + 1) if self.fabric.is_global_zero else None
         started = saved = previewed = time.monotonic()
         before = self.seconds
         while self.step < train.steps:
@@ -204,22 +211,21 @@ class Run:
             validated = self.validation is not None and (self.step % train.validate_every == 0 or last)
             if validated:
                 numbers |= self.validate()
-            if numbers and board is not None:
+            if numbers and tracker is not None:
                 table.write({"step": self.step, **numbers})
                 timing.write({"step": self.step, "seconds": round(self.seconds, 2)})
-                for name, value in numbers.items():
-                    board.add_scalar(name, value, self.step)
+                tracker.write(numbers, self.step)
             if self.fabric.is_global_zero:
                 progress(self.step, train.steps, numbers)
             now = time.monotonic()
             if last or validated or now - saved > 60 * train.checkpoint_minutes:
                 self.save(numbers.get("validation/ssim"))
                 saved = time.monotonic()
-            if board is not None and (last or now - previewed > 60 * train.preview_minutes):
+            if tracker is not None and (last or now - previewed > 60 * train.preview_minutes):
                 self.preview()
                 previewed = time.monotonic()
-        if board is not None:
-            board.close()
+        if tracker is not None:
+            tracker.close()
             if not self._written():
                 self.write_weights()
 
@@ -421,11 +427,11 @@ class Run:
         if self.recipe.data.split == "all" or not self.dataset.splits.get("validation"):
             return None
         cases = self.dataset.cases("validation")
-        cases = cases[:: math.ceil(len(cases) / MOST_VALIDATED)]
+        chosen = cases[:: math.ceil(len(cases) / MOST_VALIDATED)]
         indices = self.dataset.view_indices(self.recipe.view_list)
-        xrays = torch.from_numpy(np.stack([case.xrays[indices] for case in cases]))
-        truth = np.stack([hu_to_unit(case.truth.array.astype(np.float32)) for case in cases])
-        return Validation([case.name for case in cases], xrays, truth)
+        xrays = torch.from_numpy(np.stack([case.xrays[indices] for case in chosen]))
+        truth = np.stack([hu_to_unit(case.truth.array.astype(np.float32)) for case in chosen])
+        return Validation([case.name for case in chosen], xrays, truth)
 
 
 class Means:
@@ -529,6 +535,7 @@ def train(
     *,
     resume: bool = False,
     begin_with: Weights | None = None,
+    mlflow: bool = False,
     progress: Progress = lambda step, steps, numbers: None,
 ) -> Run:
     """Train a recipe on a prepared dataset.
@@ -539,6 +546,7 @@ def train(
         folder: of the run.
         resume: go on from the newest good checkpoint.
         begin_with: weights that g begins with, see `Run`.
+        mlflow: tell MLflow of the run too.
         progress: called after each step with its number, the number of steps, and what was measured.
 
     Raises:
@@ -546,7 +554,7 @@ def train(
             network.
         WrongUsage: the folder holds a run and `resume` is not set, or another process trains there.
     """
-    run = Run(recipe, PreparedDataset(data), Path(folder), resume=resume, begin_with=begin_with)
+    run = Run(recipe, PreparedDataset(data), Path(folder), resume=resume, begin_with=begin_with, mlflow=mlflow)
     with _alone(run):
         run.train(progress)
     return run
