@@ -10,8 +10,9 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
 from upath import UPath
@@ -20,6 +21,7 @@ from raylift.errors import BadInput, WrongUsage
 
 Place: TypeAlias = Path | UPath  # of this machine, or of a store that fsspec knows
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+LISTINGS = 32
 COMPANIONS = (".npy", ".mhd")  # a part of their content stands in a file of the same name
 
 
@@ -68,6 +70,8 @@ def stem_of(path: Place) -> str:
 def walk(folder: Place) -> Iterator[tuple[Place, list[str], list[str]]]:
     """Folders, each with the names of its folders, which may be removed to leave them out, and of its files.
 
+    Stores take a while to answer, and are asked for `LISTINGS` folders at a time.
+
     Raises:
         Unreachable: the folder is in a store and cannot be listed.
     """
@@ -75,10 +79,25 @@ def walk(folder: Place) -> Iterator[tuple[Place, list[str], list[str]]]:
         for name, folders, files in os.walk(folder):
             yield Path(name), folders, files
         return
+    level = [folder]
+    with ThreadPoolExecutor(LISTINGS) as pool:
+        while level:
+            below: list[UPath] = []
+            for here, (folders, files) in zip(level, pool.map(_listed, level), strict=True):
+                yield here, folders, files
+                below += [here / name for name in folders]
+            level = below
+
+
+def _listed(folder: UPath) -> tuple[list[str], list[str]]:
+    """Names of the folders and of the files in a folder of a store."""
     with _reaching(folder):
-        for name, folders, files in folder.fs.walk(folder.path, on_error="raise"):
-            below = name.removeprefix(folder.path.rstrip("/")).strip("/")
-            yield folder / below if below else folder, folders, [file for file in files if file]
+        folders, files = list[str](), list[str]()
+        for info in folder.fs.ls(folder.path, detail=True):
+            name = PurePosixPath(info["name"].rstrip("/")).name
+            if info["name"].strip("/") != folder.path.strip("/"):  # a store may list an object of the folder's name
+                (folders if info["type"] == "directory" else files).append(name)
+        return folders, files
 
 
 def is_file(path: Place) -> bool:

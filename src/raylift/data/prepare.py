@@ -104,7 +104,10 @@ def is_scan(place: Place) -> bool:
 
 
 def _holds_dicom(folder: Place, names: Iterable[str]) -> bool:
-    return any(_is_dicom(folder / name) for name in names if suffix_of(Path(name)) in (".dcm", ".ima", ""))
+    candidates = [name for name in names if suffix_of(Path(name)) in (".dcm", ".ima", "")]
+    if not isinstance(folder, Path) and any(suffix_of(Path(name)) for name in candidates):
+        return True  # by the name: a look into one file of each folder of a store takes hours where they are many
+    return any(_is_dicom(folder / name) for name in candidates)
 
 
 def _is_dicom(path: Place) -> bool:

@@ -52,7 +52,7 @@ class Evaluation:
         baseline: to be scored beside.
     """
 
-    reconstructor: Reconstructor | tuple[str, str]
+    reconstructor: Reconstructor | tuple[str, str | None]
     dataset: PreparedDataset | Place
     protocol: str
     views: tuple[View, ...]
@@ -153,8 +153,9 @@ def evaluate(
     dataset.view_indices(chosen)
     baseline = mean_volume(dataset) if len(dataset.splits.get("train", [])) > 1 else None
     here = engine.name == "here"
+    device = None if engine.name == "ray" else str(reconstructor.device)  # what a worker of a cluster is given
     work = Evaluation(
-        reconstructor if here else (str(reconstructor.weights.path.absolute()), str(reconstructor.device)),
+        reconstructor if here else (str(reconstructor.weights.path.absolute()), device),
         dataset if here else dataset.folder.absolute(),
         protocol,
         chosen,
