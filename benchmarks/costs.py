@@ -3,10 +3,10 @@
 python benchmarks/costs.py
 
 Series of 512 × 512 voxels are written as DICOM and prepared, projected, reconstructed and evaluated, one core each; the
-cost of a preparation is a line in the number of slices. An engine's own cost is that of cases that do nothing. The
-second table is the model: series are found, in a store by a listing of each folder, some at a time, which answers
-after --listing; then a machine has --cores of this machine's, and reads and writes --rate; cores and files are used at
-the same time, and the engine hands out cases one by one, so that the slowest of the three is what the rest lasts.
+cost of a preparation is interpolated between these. An engine's own cost is that of cases that do nothing. The second
+table is the model: series are found, in a store by a listing of each folder, some at a time, which answers after
+--listing; then a machine has --cores of this machine's, and reads and writes --rate; cores and files are used at the same
+time, and the engine hands out cases one by one, so that the slowest of the three is what the rest lasts.
 """
 
 from __future__ import annotations
@@ -122,15 +122,15 @@ def overhead(engine: Engine) -> float:
     return (times[-1] - times[len(times) // 4]) / (0.75 * NOTHING)
 
 
-def line(costs: dict[str, Cost], name: str) -> Callable[[float], float]:
+def between(costs: dict[str, Cost], name: str) -> Callable[[float], float]:
     """Seconds by the number of slices."""
-    b, a = np.polyfit(SLICES, [costs[f"{name}, {slices} slices"].seconds for slices in SLICES], 1)
-    return lambda slices: float(a + b * slices)
+    seconds = [costs[f"{name}, {slices} slices"].seconds for slices in SLICES]
+    return lambda slices: float(np.interp(slices, SLICES, seconds))
 
 
 def modelled(costs: dict[str, Cost], handed: float, cores: int, rate: float, listing: float) -> list[dict[str, str]]:
     """Rows: each collection's preparation on so many machines."""
-    seconds, rows = line(costs, "prepare"), []
+    seconds, rows = between(costs, "prepare"), []
     written = costs[f"prepare, {SLICES[-1]} slices"].written
     for collection in COLLECTIONS:
         work = collection.series * seconds(collection.slices) / 3600

@@ -5,9 +5,9 @@ a reader's clone, which holds the scans and radiographs that the pages name, so 
 takes. Files that a comment names, and paths below an output, must be there afterwards; so must paths of the repository.
 
 Tables say how the commands differ from the pages: `MEANT` and `LEFT_OUT` have values for placeholders, `SMALLER` has
-options that make them short. The benchmarks all.py, alignment.py, engines.py, memory.py, projector.py,
-reconstruction.py, sizes.py, sources.py, step.py and swin_unetr.py measure for minutes: their options are parsed, and
-nothing more. An unknown placeholder or kind of command fails. Besides:
+options that make them short. The benchmarks all.py, alignment.py, costs.py, engines.py, many_cases.py, memory.py,
+projector.py, reconstruction.py, sizes.py, sources.py, step.py and swin_unetr.py measure for minutes: their options are
+parsed, and nothing more. An unknown placeholder or kind of command fails. Besides:
 
 - Collections are fetched from a store on this machine, `Download?` is answered with yes. Refinement ends after one
   iteration, a study's trial after three steps; a training learns what X-rays look like from 24 sets of them; pictures
@@ -40,7 +40,6 @@ import sys
 import tomllib
 import types
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -54,13 +53,14 @@ from PIL import Image
 
 from helpers import describe_tiny, torch_threads
 from live_server import Server
-from object_store import Store, index_of
+from object_store import BUCKET, Store, index_of
 from raylift import engines, recipe_files, refinement
 from raylift.cli import app, main
 from raylift.data import collections
 from raylift.data import prepare as preparing
 from raylift.data.phantom import thorax_phantom
 from raylift.drr.projector import project_volume
+from raylift.files import place
 from raylift.geometry import Geometry, View
 from raylift.recipe import Recipe
 from raylift.studies import cells
@@ -87,6 +87,8 @@ MEANT = {
     "RUN": "interrupted",
     "CHECKOUT-BEFORE": ".",
     "ROW": "'mean training volume'",
+    "BUCKET": BUCKET,
+    "http://tracking:5000": "file:mlruns",
 }
 # What "..." leaves out, by the command.
 LEFT_OUT = {"raylift reconstruct": "xrays -o volume.mha", "raylift study": "--data prepared -o studies"}
@@ -121,7 +123,9 @@ SMALLER = {
 ONLY_PARSED = (
     "all",
     "alignment",
+    "costs",
     "engines",
+    "many_cases",
     "memory",
     "projector",
     "reconstruction",
@@ -174,8 +178,9 @@ def block(language: str, content: str) -> Iterator[Piece]:
     if language == "python":
         yield Piece("python", content)
         return
-    if language == "bash":  # a job's script
-        yield from (Piece("command", line.removeprefix("srun ")) for line in content.splitlines() if "srun " in line)
+    if language == "bash":  # a job's script, of which what is ours is run
+        lines = (line.partition(" #")[0].strip().removeprefix("srun ") for line in content.splitlines())
+        yield from (Piece("command", line) for line in lines if WHOLE.fullmatch(line))
         return
     assert language == "", f"a block of {language}"
     lines = iter(re.sub(r"\\\n\s*", "", content).splitlines())
@@ -237,7 +242,7 @@ class Reader:
         """Run one command."""
         settings = re.match(r"([A-Z_]+)=(\S+) ", text)
         if settings:
-            self.monkeypatch.setenv(settings[1], settings[2])
+            self.monkeypatch.setenv(settings[1], MEANT.get(settings[2], settings[2]))
             text = text[settings.end() :]
         program, *words = shlex.split(text)
         if program == "raylift" and self.is_mention(text, words):
@@ -287,7 +292,7 @@ class Reader:
             self.server = self.start(shlex.join(words))
             return
         output = next(
-            (Path(b) for a, b in zip(words[::-1][1:], words[::-1], strict=False) if a in ("-o", "--output")), None
+            (place(b) for a, b in zip(words[::-1][1:], words[::-1], strict=False) if a in ("-o", "--output")), None
         )
         if output is not None and words[0] in ("train", "ensemble") and "--resume" not in words:
             if output.is_symlink():
@@ -356,9 +361,9 @@ class Reader:
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
         assert install == "install"
         for package in packages:
-            wanted = re.fullmatch(r"raylift\[(\w+)\]", package)
+            wanted = re.fullmatch(r"raylift\[([\w,]+)\]", package)
             assert wanted, f"{package} is not Raylift"
-            assert wanted[1] in extras, f"no extra {wanted[1]}"
+            assert set(wanted[1].split(",")) <= set(extras), f"no extra {wanted[1]}"
 
     def make(self, words: list[str]) -> None:
         would = self.program("make", "-n", *words)
@@ -412,25 +417,9 @@ class Terminal(io.StringIO):
         return True
 
 
-class InThisProcess:
-    """In place of an engine's processes, each of which would import PyTorch."""
-
-    limit = 1
-
-    def __init__(self, *_: object) -> None: ...
-
-    def submit(self, work: Callable[[Any], Any], case: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(work(case))
-        return future
-
-    def finished(self, running: list[Future[Any]]) -> list[Future[Any]]:
-        return running
-
-    def result(self, one: Future[Any]) -> Any:
-        return one.result()
-
-    def stop(self) -> None: ...
+def in_this_process(engine: engines.Engine, cases: int) -> engines.Workers:
+    """In place of processes, each of which would import PyTorch."""
+    return engines._Here()
 
 
 # --- What a reader has ----------------------------------------------------------------------------------------------
@@ -492,7 +481,7 @@ def workspace(clone: Path) -> Path:
     settings = preparing.Settings(64, views, Geometry.preset("chest-stand", 64))
     for voxels, name in ((64, "prepared"), (32, "prepared32")):
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(engines, "_begin", InThisProcess)
+            patched.setattr(engines, "_begin", in_this_process)
             preparing.prepare(clone / "scans", clone / name, replace(settings, voxels=voxels), validation=["phantom-2"])
     recipe = recipe_files.load_recipe("any-views", [*SETTINGS, "train.steps=1"])
     with pytest.MonkeyPatch.context() as patched:
@@ -535,8 +524,8 @@ def start(clone: Path) -> Iterator[Callable[[str], Server]]:
 
 
 @pytest.fixture(scope="module")
-def collection_store() -> Iterator[Store]:
-    """The collections that the pages fetch, of phantoms."""
+def collection_store(phantom_scans: Path) -> Iterator[Store]:
+    """The collections that the pages fetch, of phantoms, and a bucket with scans."""
     store = Store()
     rows = [store.add(f"LIDC-IDRI-000{k}", thorax_phantom(k, 8.0), collection="lidc_idri") for k in (1, 2, 3)]
     rows.append(store.add("LCTSC-1", thorax_phantom(3, 8.0), collection="lctsc"))
@@ -545,6 +534,11 @@ def collection_store() -> Iterator[Store]:
         patched.setattr(collections, "read_index", lambda: index_of(*rows))
         patched.setattr(collections, "FEWEST_SLICES", 5)
         patched.setenv("S3_ENDPOINT_URL", store.url)
+        for path in sorted(phantom_scans.iterdir()):
+            store.put(f"scans/{path.name}", path.read_bytes())
+        for name, value in {"ENDPOINT_URL": store.url, "ACCESS_KEY_ID": "-", "SECRET_ACCESS_KEY": "-"}.items():
+            patched.setenv(f"AWS_{name}", value)
+        patched.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
         yield store
     store.close()
 
@@ -562,7 +556,7 @@ def reader(
     folder = tmp_path / "workspace"
     shutil.copytree(workspace, folder, symlinks=True, ignore=shutil.ignore_patterns("raylift-server-*"))
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(engines, "_begin", InThisProcess)
+    monkeypatch.setattr(engines, "_begin", in_this_process)
     monkeypatch.setattr(Figure, "savefig", save_blank)
     monkeypatch.setattr(refinement, "ITERATIONS", 1)
     monkeypatch.setattr(familiarise, "SETS", 24)
