@@ -31,8 +31,8 @@ from raylift.data.prepare import Preparation, Settings, prepare
 from raylift.dicom import Study, write_ct
 from raylift.engines import HERE, Engine, one_thread, run_cases
 from raylift.evaluation.evaluate import Evaluation
-from raylift.files import LISTINGS
 from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.places import LISTINGS
 from raylift.projection import Projection
 from raylift.reconstruction import Reconstructor
 from raylift.results.lifting import Lifting

@@ -32,8 +32,8 @@ import torch
 from raylift.data.phantom import thorax_phantom
 from raylift.drr import Projector, plastimatch, projector
 from raylift.errors import BadInput
-from raylift.files import stem_of
 from raylift.geometry import PRESETS, Geometry, View, VolumeGrid
+from raylift.places import stem_of
 from raylift.thorax import find_thorax
 from raylift.volumes import Volume, hu_to_mu, read_volume
 

@@ -22,7 +22,7 @@ from raylift.cli.console import print_table, progress_bar
 from raylift.data.dataset import PreparedDataset
 from raylift.evaluation.doubt import coverage, draw_reliability, fit, offsets, tally
 from raylift.evaluation.methods import score_case, stored_xrays
-from raylift.files import write_json
+from raylift.places import write_json
 from raylift.recipe import Recipe
 from raylift.recipe_files import load_recipe
 from raylift.training.loop import train

@@ -18,9 +18,9 @@ from raylift.data.dataset import PreparedDataset
 from raylift.data.phantom import thorax_phantom
 from raylift.data.prepare import Settings, prepare
 from raylift.engines import HERE
-from raylift.files import stem_of
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.networks.registry import NETWORKS, Entry
+from raylift.places import stem_of
 from raylift.volumes import Volume, read_volume, write_volume
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 from raylift.bulk import RECORD, run_bulk
 from raylift.engines import HERE, Engine, Lost
 from raylift.errors import BadInput
-from raylift.files import Unreachable
+from raylift.places import Unreachable
 
 COMPUTED: list[str] = []
 

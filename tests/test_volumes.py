@@ -15,8 +15,8 @@ from pydicom.uid import MRImageStorage, generate_uid
 from dicom_files import ct_slice
 from raylift import volumes
 from raylift.errors import BadInput
-from raylift.files import replacing_together, stem_of, suffix_of, write_json
 from raylift.geometry import Direction, VolumeGrid
+from raylift.places import replacing_together, stem_of, suffix_of, write_json
 from raylift.volumes import Volume, check_writable, hu_to_mu, hu_to_unit, read_volume, unit_to_hu, write_volume
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

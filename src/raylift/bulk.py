@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from raylift.engines import Engine, Lost, run_cases
 from raylift.errors import BadInput
-from raylift.files import Place, Unreachable, checksum, replacing_together, stamps, write_json
+from raylift.places import Place, Unreachable, checksum, remove, replacing_together, stamps, write_json
 
 RECORD = "case.json"
 Progress = Callable[[str, int, int], None]
@@ -58,8 +59,9 @@ def run_bulk(
     records = dict[str, dict[str, Any]]()
     for name, record in run_cases(partial(run_case, work), cases, engine, progress):
         if isinstance(record, Lost):
-            record = {"source": _name(sources[name]), "status": "failed", "reason": record.reason}
-            write_json(record, output / name / RECORD)
+            record = _failed(sources[name], record.reason)
+            with suppress(Unreachable):
+                write_json(record, output / name / RECORD)
         records[name] = record
     return {name: records[name] for name in sources}
 
@@ -73,30 +75,43 @@ def run_case(work: Work, case: tuple[Any, Place]) -> dict[str, Any]:
         OSError: of the system rather than the case, such as a full disk.
     """
     source, folder = case
+    try:
+        record = _worked(work, source, folder)
+    except Unreachable as error:
+        record = _failed(source, _reason(error, source))
+    if record != read_record(folder):
+        with suppress(Unreachable):  # what is not recorded is done again
+            write_json(record, folder / RECORD)
+    return record
+
+
+def _worked(work: Work, source: Any, folder: Place) -> dict[str, Any]:
+    """The record of a case. Raises Unreachable where a store may answer another time."""
     record: dict[str, Any] = {"source": _name(source)}
     try:
         fingerprint = hashlib.sha256(json.dumps(work.depends_on(source)).encode()).hexdigest()
         previous = read_record(folder)
         if previous is not None and previous.get("fingerprint") == fingerprint and _complete(folder, previous):
             return previous
-        (folder / RECORD).unlink(missing_ok=True)
+        remove(folder / RECORD)
         record["fingerprint"] = fingerprint
         made = work.compute(source)
-    except OSError:
+    except (OSError, Unreachable):
         raise
+    except BadInput as error:
+        return record | {"status": "rejected", "reason": _reason(error, source)}
     except Exception as error:
-        reason = _reason(error, source)
-        if isinstance(error, BadInput) and not isinstance(error, Unreachable):
-            record |= {"status": "rejected", "reason": reason}
-        else:  # not the source's fault for certain, so without a fingerprint: the next run tries it again
-            record = {"source": _name(source), "status": "failed", "reason": reason}
-    else:  # beyond the try, as ITK tells of a full disk by a RuntimeError
-        with replacing_together(folder) as there:
-            told, files = work.write(made, there)
-            sha256 = checksum(there / name for name in files)
-        record |= {"status": "ok", "reason": "", **told, "files": files, "sha256": sha256}
-    write_json(record, folder / RECORD)
-    return record
+        # Not the source's fault for certain, so without a fingerprint: the next run tries it again.
+        return _failed(source, _reason(error, source))
+    # Beyond the try, as ITK tells of a full disk by a RuntimeError.
+    with replacing_together(folder) as there:
+        told, files = work.write(made, there)
+        sha256 = checksum(there / name for name in files)
+    return record | {"status": "ok", "reason": "", **told, "files": files, "sha256": sha256}
+
+
+def _failed(source: Any, reason: str) -> dict[str, Any]:
+    return {"source": _name(source), "status": "failed", "reason": reason}
 
 
 def read_record(folder: Place) -> dict[str, Any] | None:

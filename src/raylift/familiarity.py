@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from raylift.errors import BadInput
-from raylift.files import replacing
 from raylift.geometry import View
+from raylift.places import replacing
 
 EDGE = 8  # pixels of the small images
 DIRECTIONS = 48  # of the covariance

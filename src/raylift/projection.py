@@ -10,8 +10,8 @@ from typing import Any
 from raylift.data.prepare import check_scan
 from raylift.drr import ENGINES
 from raylift.errors import named
-from raylift.files import Place, local_copy, stamps
 from raylift.geometry import Geometry, Point, View
+from raylift.places import Place, local_copy, stamps
 from raylift.thorax import find_thorax
 from raylift.volumes import read_volume
 from raylift.xrays import SIDECAR, XraySet, write_xrays

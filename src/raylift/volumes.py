@@ -15,8 +15,8 @@ import pydicom
 import SimpleITK as sitk
 
 from raylift.errors import BadInput
-from raylift.files import Place, place, replacing, suffix_of, write_json
 from raylift.geometry import VolumeGrid
+from raylift.places import Place, place, replacing, suffix_of, write_json
 
 READABLE = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".npy")
 WRITABLE = (".mha", ".nii.gz", ".nrrd", ".npy")

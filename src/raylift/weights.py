@@ -18,11 +18,11 @@ from torch import nn
 from raylift._version import __version__
 from raylift.errors import BadInput, WrongUsage
 from raylift.familiarity import Familiarity
-from raylift.files import replacing_together, write_json
 from raylift.geometry import Geometry, View
 from raylift.networks.ensemble import Ensemble
 from raylift.networks.exported import SUFFIXES, Exported, check_ending, export
 from raylift.networks.mapping import XRAY_SCALE, Mapping
+from raylift.places import replacing_together, write_json
 from raylift.recipe import Recipe
 from raylift.volumes import WATER_MU, WINDOW
 

@@ -15,9 +15,9 @@ from raylift._version import __version__
 from raylift.dicom import Study, digital_xray, new_uid
 from raylift.errors import BadInput
 from raylift.familiarity import Familiarity
-from raylift.files import Place, case_name, replacing, walk, write_json
 from raylift.geometry import Geometry, Point, View
 from raylift.hanging import guess
+from raylift.places import Place, case_name, replacing, walk, write_json
 from raylift.radiographs import Hanging, Radiograph, decode, read_radiograph
 from raylift.radiographs.checks import MAX_PIXELS, MIN_EDGE
 

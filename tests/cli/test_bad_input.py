@@ -17,8 +17,8 @@ from pydicom.uid import generate_uid
 from dicom_files import ct_slice
 from helpers import random_weights
 from raylift.cli import main
-from raylift.files import write_json
 from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.places import write_json
 from raylift.volumes import Volume, write_volume
 from raylift.xrays import XraySet, write_xrays
 

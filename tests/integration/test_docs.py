@@ -60,8 +60,8 @@ from raylift.data import collections
 from raylift.data import prepare as preparing
 from raylift.data.phantom import thorax_phantom
 from raylift.drr.projector import project_volume
-from raylift.files import place
 from raylift.geometry import Geometry, View
+from raylift.places import place
 from raylift.recipe import Recipe
 from raylift.studies import cells
 from raylift.thorax import find_thorax

@@ -74,11 +74,13 @@ def test_networks_on_volumes_overfit_one_pair(name: str) -> None:
     optimizer = torch.optim.Adam(network.parameters(), 5e-3)
     for _ in range(STEPS.get(name, 60)):
         loss = (network(views) - truth).square().mean()
+        # The best weighted sum of the two views, which needs no network, leaves 0.48.
+        if float(loss.detach()) < 0.25 * float(truth.var()):
+            return
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    # The best weighted sum of the two views, which needs no network, leaves 0.48.
-    assert float(loss.detach()) < 0.25 * float(truth.var())
+    pytest.fail(f"{float(loss.detach()) / float(truth.var()):.2f} of the variance is left")
 
 
 def test_swin_unetr_is_the_papers_network() -> None:

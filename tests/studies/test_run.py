@@ -16,7 +16,7 @@ from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.methods import mean_volume
 from raylift.evaluation.protocols import score
-from raylift.files import write_json
+from raylift.places import write_json
 from raylift.recipe_files import load_recipe
 from raylift.studies import cells, figures, run
 from raylift.studies.cells import Budget, CaseSet, Cell, steps_within, with_steps

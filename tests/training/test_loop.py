@@ -449,7 +449,7 @@ class TestKill:
 
     def test_at_any_moment(self, prepared: Path, tmp_path: Path) -> None:
         settings = content(steps=4, batch_size=1, log_every=3, validate_every=60)
-        settings["network"] = {"name": "swin_unetr", "feature_size": 12, "window_size": 4}
+        settings["network"] = {"name": "residual_unet", "feature_size": 4}
         train(parse_recipe(settings, "test"), prepared, tmp_path / "straight")
 
         folder = tmp_path / "killed"

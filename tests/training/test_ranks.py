@@ -16,16 +16,17 @@ from test_loop import KINDS, content, recipe
 
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import WrongUsage
-from raylift.training.loop import Run, processes
+from raylift.recipe_files import load_recipe
+from raylift.training.loop import Run, processes, train
 
 RUNNER = Path(__file__).with_name("tiny_run.py")
 STEPS = 20
 
 
-def start(processes: int, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """`raylift` in one process, or in some that torchrun starts."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *(launcher if processes > 1 else []), str(RUNNER), *map(str, arguments)]
+def start_two(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """`raylift` in two processes, started by torchrun."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, *launcher, str(RUNNER), *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
 
@@ -60,25 +61,23 @@ def check_same(found: Path, expected: Path) -> None:
 def alone(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of one process, with the objective whose Sinkhorn divergences see the whole batch."""
     folder = tmp_path_factory.mktemp("alone")
-    made = start(1, "train", write_recipe(folder, "paper"), "--data", tiny, "-o", folder / "run")
-    assert made.returncode == 0, made.stderr
+    train(load_recipe(write_recipe(folder, "paper")), tiny, folder / "run")
     return folder / "run"
 
 
 def test_two_processes_share_each_batch(tiny: Path, alone: Path, tmp_path: Path) -> None:
-    made = start(2, "train", write_recipe(tmp_path, "paper"), "--data", tiny, "-o", tmp_path / "run")
+    made = start_two("train", write_recipe(tmp_path, "paper"), "--data", tiny, "-o", tmp_path / "run")
     assert made.returncode == 0, made.stderr
     check_same(tmp_path / "run", alone)
 
 
 def test_a_death_ends_all_and_one_process_goes_on(tiny: Path, alone: Path, tmp_path: Path) -> None:
     written, run = write_recipe(tmp_path, "paper"), tmp_path / "run"
-    made = start(2, "--die-at", 7, "train", written, "--data", tiny, "-o", run)
+    made = start_two("--die-at", 7, "train", written, "--data", tiny, "-o", run)
     assert made.returncode != 0
     assert not (run / "weights.safetensors").exists()
     assert rows(run)[-1]["step"] == 7
-    made = start(1, "train", written, "--data", tiny, "-o", run, "--resume")
-    assert made.returncode == 0, made.stderr
+    train(load_recipe(written), tiny, run, resume=True)
     check_same(run, alone)
 
 

@@ -85,7 +85,7 @@ def drr(
     from raylift.cli.parsing import check_choice, check_output, parse_geometry, parse_views
     from raylift.data.prepare import find_scans, is_scan
     from raylift.drr import ENGINES
-    from raylift.files import place
+    from raylift.places import place
     from raylift.projection import Projection
     from raylift.xrays import write_xrays
 
@@ -159,7 +159,7 @@ def reconstruct(
     from raylift.bulk import run_bulk
     from raylift.cli.parsing import check_choice, check_output, parse_views
     from raylift.dicom import Study
-    from raylift.files import is_file, local_copy, place
+    from raylift.places import is_file, local_copy, place
     from raylift.reconstruction import Reconstructor
     from raylift.results.files import FILES, Names, write_results
     from raylift.results.lifting import ENDINGS, Lifting
@@ -296,7 +296,7 @@ def evaluate(
     from raylift.evaluation.evaluate import evaluate as run
     from raylift.evaluation.protocols import find_protocol
     from raylift.evaluation.report import summarise
-    from raylift.files import place
+    from raylift.places import place
     from raylift.reconstruction import Reconstructor
 
     find_protocol(protocol)

@@ -48,7 +48,7 @@ def prepare(
     from raylift.data.prepare import prepare as run
     from raylift.drr import ENGINES
     from raylift.evaluation.overview import write_contact_sheet
-    from raylift.files import place
+    from raylift.places import place
 
     check_choice("--voxels", voxels, (32, 64, 128))
     check_choice("--drr-engine", drr_engine, ENGINES)
@@ -130,7 +130,7 @@ def fetch(
     from raylift.data.collections import data_version, judge, of_patients, read_index
     from raylift.data.fetch import ENDPOINT, check_space, is_here, scans_of
     from raylift.data.fetch import fetch as run
-    from raylift.files import place
+    from raylift.places import place
 
     if patients and patient:
         raise WrongUsage("--patients and --patient: give one of them")

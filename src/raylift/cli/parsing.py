@@ -8,8 +8,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from raylift.errors import BadInput, WrongUsage
-from raylift.files import Place
 from raylift.geometry import Geometry, View
+from raylift.places import Place
 
 
 def parse_views(text: str) -> tuple[View, ...]:

@@ -16,8 +16,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from raylift.errors import BadInput, known
-from raylift.files import Place, kept_copy, place
 from raylift.geometry import Geometry, Point, View, VolumeGrid
+from raylift.places import Place, kept_copy, place
 from raylift.volumes import Volume, read_volume
 
 AGAIN = "run raylift data prepare again"

@@ -22,7 +22,7 @@ from pydicom.errors import InvalidDicomError
 
 from raylift.engines import HERE, Engine, Lost, run_cases
 from raylift.errors import BadInput
-from raylift.files import Place, remove, stamps, write_json
+from raylift.places import Place, Unreachable, remove, replacing_together, stamps, write_json
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -196,7 +196,7 @@ def _fetch(output: Place, endpoint: str, scan_and_ours: tuple[Scan, bool]) -> st
     scan, ours = scan_and_ours
     try:
         _download(scan, output, endpoint, replace=ours)
-    except _Failed as error:
+    except (_Failed, Unreachable) as error:
         return " ".join(str(error).split())
     return ""
 
@@ -218,8 +218,9 @@ def _download(scan: Scan, output: Place, endpoint: str, *, replace: bool) -> Non
         if isinstance(folder, Path):
             arrived.rename(folder)
         else:
-            names = sorted(file.name for file in arrived.iterdir())
-            folder.fs.put([str(arrived / name) for name in names], [(folder / name).path for name in names])
+            with replacing_together(folder) as there:
+                for file in arrived.iterdir():
+                    file.rename(there / file.name)
 
 
 def _check(scan: Scan, folder: Path) -> None:

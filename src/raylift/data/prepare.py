@@ -21,8 +21,8 @@ from raylift.data.fetch import provenance
 from raylift.drr import ENGINES, plastimatch
 from raylift.engines import LOCAL, Engine
 from raylift.errors import BadInput, WrongUsage
-from raylift.files import Place, case_name, is_file, local_copy, stamps, stem_of, suffix_of, walk, write_json
 from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.places import Place, case_name, is_file, local_copy, stamps, stem_of, suffix_of, walk, write_json
 from raylift.thorax import Thorax, find_thorax
 from raylift.volumes import AIR, READABLE, Volume, read_volume, write_volume
 

@@ -13,7 +13,7 @@ from raylift.data.dataset import Case, PreparedDataset
 from raylift.evaluation.figures import save_figure
 from raylift.evaluation.methods import check_cubes, stored_xrays
 from raylift.explain import SLABS, explain
-from raylift.files import replacing
+from raylift.places import replacing
 from raylift.reconstruction import Reconstructor
 
 

@@ -27,8 +27,8 @@ from raylift.evaluation.methods import (
 )
 from raylift.evaluation.protocols import find_protocol
 from raylift.evaluation.report import CaseResult, write_report
-from raylift.files import Place, replacing_together
 from raylift.geometry import View
+from raylift.places import Place, replacing_together
 from raylift.reconstruction import Reconstructor
 from raylift.version import code_version
 from raylift.volumes import Volume, unit_to_hu

@@ -16,8 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from raylift.files import replacing
 from raylift.geometry import View
+from raylift.places import replacing
 from raylift.volumes import WINDOW, Volume
 
 # Windows in HU, beside the network's for planes. Means along a whole line never come near bone.

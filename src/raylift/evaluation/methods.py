@@ -12,9 +12,9 @@ from raylift.data.dataset import Case, PreparedDataset
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.clinical import clinical_measures
 from raylift.evaluation.protocols import score
-from raylift.files import Place, stem_of, suffix_of
 from raylift.geometry import View
 from raylift.iterative import ITERATIVE
+from raylift.places import Place, stem_of, suffix_of
 from raylift.reconstruction import Reconstructor
 from raylift.volumes import READABLE, Volume, hu_to_unit, read_volume, unit_to_hu
 from raylift.xrays import XraySet

@@ -7,7 +7,7 @@ from typing import Any
 
 from raylift.data.dataset import PreparedDataset
 from raylift.evaluation.figures import SheetEntry, contact_sheet
-from raylift.files import Place, replacing_together
+from raylift.places import Place, replacing_together
 
 MOST = 200
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from raylift._version import __version__
 from raylift.evaluation.protocols import Protocol, bootstrap_interval, find_protocol
-from raylift.files import replacing, write_json
+from raylift.places import replacing, write_json
 
 LEVEL = 0.95  # of the bootstrap intervals
 HEADINGS = {

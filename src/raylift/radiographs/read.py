@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from pydicom.misc import is_dicom
 
 from raylift.errors import BadInput
-from raylift.files import suffix_of
+from raylift.places import suffix_of
 from raylift.radiographs.checks import MAX_PIXELS, check_line_integrals, check_size, damaged, square_pixel
 from raylift.radiographs.dicom import read_dicom
 from raylift.radiographs.grey import Grey

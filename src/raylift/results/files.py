@@ -8,7 +8,7 @@ from typing import Any
 from raylift.dicom import Study, write_ct
 from raylift.errors import BadInput
 from raylift.evaluation.figures import montage
-from raylift.files import Place, remove, replacing_together, stem_of, suffix_of, write_json
+from raylift.places import Place, remove, replacing_together, stem_of, suffix_of, write_json
 from raylift.reconstruction import Reconstruction
 from raylift.results.page import write_page
 from raylift.volumes import WRITABLE, write_volume

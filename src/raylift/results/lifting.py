@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from raylift.files import Place, local_copy, stamps
+from raylift.places import Place, local_copy, stamps
 from raylift.reconstruction import Reconstruction, Reconstructor
 from raylift.results.files import Names, write_results
 

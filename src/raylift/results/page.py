@@ -15,7 +15,7 @@ from raylift._version import __version__
 from raylift.evaluation.figures import agreement, doubtful_planes
 from raylift.evaluation.report import NOT_MEDICAL
 from raylift.familiarity import STRANGE
-from raylift.files import replacing
+from raylift.places import replacing
 from raylift.reconstruction import Reconstruction
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from raylift.errors import BadInput
-from raylift.files import suffix_of
+from raylift.places import suffix_of
 from raylift.radiographs import Hanging
 
 MOST_XRAYS = 8

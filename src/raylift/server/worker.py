@@ -91,7 +91,7 @@ def work(job: Job, jobs: Jobs, settings: Settings, reconstructor: Reconstructor)
 def _reconstruct(job: Job, jobs: Jobs, settings: Settings, reconstructor: Reconstructor, folder: Path) -> None:
     from raylift.dicom import Study, write_ct
     from raylift.evaluation.figures import agreement
-    from raylift.files import write_json
+    from raylift.places import write_json
     from raylift.results.files import CT_WINDOWS, DOUBT_WINDOWS, Names, write_results
     from raylift.volumes import write_volume
 

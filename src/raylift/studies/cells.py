@@ -17,8 +17,8 @@ from raylift._version import __version__
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput
 from raylift.evaluation.methods import CaseMethod, from_weights, not_learned, score_case
-from raylift.files import write_json
 from raylift.geometry import View
+from raylift.places import write_json
 from raylift.recipe import PaperObjectivePart, Recipe
 from raylift.recipe_files import find_packaged, load_recipe
 from raylift.reconstruction import Reconstructor

@@ -29,10 +29,10 @@ from raylift.data.pairs import Batch, OfflinePairs, OnlinePairs
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.figures import montage
 from raylift.evaluation.protocols import score
-from raylift.files import Place, replacing, write_json
 from raylift.networks.apart import Apart
 from raylift.networks.mapping import Mapping
 from raylift.objectives import Translation, build_objective
+from raylift.places import Place, replacing, write_json
 from raylift.recipe import Recipe, TrainPart
 from raylift.recipe_files import load_recipe
 from raylift.training.checkpoint import (

@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import WrongUsage
-from raylift.files import write_json
+from raylift.places import write_json
 from raylift.recipe import Recipe
 from raylift.version import code_version
 

@@ -10,7 +10,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from raylift.errors import BadInput, WrongUsage
-from raylift.files import (
+from raylift.geometry import VolumeGrid
+from raylift.places import (
     Place,
     Unreachable,
     case_name,
@@ -23,7 +24,6 @@ from raylift.files import (
     stamps,
     walk,
 )
-from raylift.geometry import VolumeGrid
 from raylift.volumes import Volume, read_volume, write_volume
 
 

@@ -26,7 +26,7 @@ COMPANIONS = (".npy", ".mhd")  # a part of their content stands in a file of the
 
 
 class Unreachable(BadInput):
-    """What is in a store cannot be read; it may be another time."""
+    """A store cannot be read or written; it may another time."""
 
 
 def place(text: str | Path | UPath) -> Place:
@@ -188,7 +188,7 @@ def replacing(path: Place) -> Iterator[Path]:
 def replacing_together(folder: Place) -> Iterator[Path]:
     """A temporary folder whose files go to `folder`, in place of those of the same names, when the block ends well.
 
-    A folder that is made for them is gone again where it does not.
+    A folder that is made for them is gone again where it does not. Raises Unreachable of a store.
     """
     if not isinstance(folder, Path):
         with tempfile.TemporaryDirectory(prefix="raylift-") as name:
@@ -223,14 +223,14 @@ def write_json(data: object, path: Place) -> None:
 
 def remove(path: Place) -> None:
     """A file, or a folder with all that is in it, if it is there."""
-    if not path.exists():
-        return
     if not isinstance(path, Path):
-        path.fs.rm(path.path, recursive=True)
+        with _reaching(path, "changed"):
+            if path.exists():
+                path.fs.rm(path.path, recursive=True)
     elif path.is_dir():
         shutil.rmtree(path)
     else:
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def checksum(files: Iterable[Path]) -> str:
@@ -246,11 +246,12 @@ def _move(file: Path, path: Place) -> None:
     if isinstance(path, Path):
         os.replace(file, path)
     else:
-        path.fs.put(str(file), path.path)  # an object is there when all of it is
+        with _reaching(path, "written"):
+            path.fs.put(str(file), path.path)  # an object is there when all of it is
 
 
 @contextmanager
-def _reaching(source: UPath) -> Iterator[None]:
+def _reaching(store: UPath, what: str = "read") -> Iterator[None]:
     try:
         yield
     except BadInput:
@@ -258,5 +259,5 @@ def _reaching(source: UPath) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # of this machine
             raise
-        problem = f"cannot be read ({type(error).__name__}: {error})"
-        raise Unreachable(source, problem, "check the URL, the credentials and the network") from None
+        problem = f"cannot be {what} ({type(error).__name__}: {error})"
+        raise Unreachable(store, problem, "check the URL, the credentials and the network") from None
