@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 
@@ -26,6 +27,12 @@ def die_once(mark: Path) -> str:
 def die_at_three(number: int) -> int:
     if number == 3:
         os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def hang_at_three(number: int) -> int:
+    if number == 3:
+        time.sleep(60)
     return number
 
 

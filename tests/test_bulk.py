@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from raylift.bulk import RECORD, run_bulk
 from raylift.engines import HERE, Engine, Lost
 from raylift.errors import BadInput
-from raylift.places import Unreachable
+from raylift.places import Unreachable, place
 
 COMPUTED: list[str] = []
 
@@ -97,6 +98,21 @@ def test_what_changed_is_done_again(sources: dict[str, Path], tmp_path: Path, ha
     run_bulk(work, cases, tmp_path / "out", HERE)
     assert COMPUTED == ["a"] if harm != "settings" else ["a", "c"]
     assert result.read_text() == {"source": "10", "settings": "3"}.get(harm, "2")
+
+
+def test_a_store_that_takes_nothing_costs_a_try(sources: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    output, cases = place("memory://results"), {"a": sources["a"], "c": sources["c"]}
+
+    def down(file: MemoryFileSystem, here: str, there: str) -> None:
+        raise ConnectionError("down")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryFileSystem, "put", down)
+        records = run_bulk(Doubling(), cases, output, HERE)
+    assert {record["status"] for record in records.values()} == {"failed"}
+    assert "a/result.txt: cannot be written (ConnectionError: down)" in records["a"]["reason"]
+    assert run_bulk(Doubling(), cases, output, HERE)["a"]["made"] == 2
+    assert (output / "a" / "result.txt").read_text() == "2"
 
 
 def test_a_full_disk_ends_it(sources: dict[str, Path], tmp_path: Path) -> None:

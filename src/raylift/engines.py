@@ -1,13 +1,14 @@
 """Where the cases of bulk work are computed: in processes of this machine, or on a Ray cluster.
 
 The same function works on every case, and leaves its result where it can be found again. A worker that dies, with its
-machine or by itself, costs the case it was at: that is tried again. One that is lost `ATTEMPTS` times is given up, and
-named, while the others go on.
+machine or by itself or for want of an end, costs the case it was at: that is tried again. One that is lost `ATTEMPTS`
+times is given up, and named, while the others go on.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import warnings
 from collections import deque
@@ -37,11 +38,13 @@ class Engine:
         processes: of the local engine; the number of cores by default.
         address: of the Ray cluster, as `ray.init` takes it; by default that of the environment, or one of this machine
             alone, which ends with the work.
+        seconds: that a case may take; its worker is killed then. Not in this process.
     """
 
     name: str = "local"
     processes: int | None = None
     address: str | None = None
+    seconds: float = 3600.0
 
 
 LOCAL = Engine()
@@ -138,8 +141,8 @@ def _begin(engine: Engine, cases: int) -> Workers:
     if engine.name == "here":
         return _Here()
     if engine.name == "local":
-        return _Local(min(engine.processes or os.cpu_count() or 1, cases))
-    return _Ray(engine.address)
+        return _Local(min(engine.processes or os.cpu_count() or 1, cases), engine.seconds)
+    return _Ray(engine.address, engine.seconds)
 
 
 class _Here:
@@ -165,15 +168,15 @@ class _Here:
 class _Local:
     """Processes of this machine."""
 
-    def __init__(self, processes: int) -> None:
+    def __init__(self, processes: int, seconds: float) -> None:
         from pebble import ProcessPool
 
-        self.limit = 2 * processes
+        self.limit, self.seconds = 2 * processes, seconds
         # Spawned, not forked: PyTorch's threads do not survive a fork.
         self.pool = ProcessPool(processes, initializer=one_thread, context=get_context("spawn"))
 
     def submit(self, work: Callable[[Any], Any], case: Any) -> Future[Any]:
-        submitted: Future[Any] = self.pool.schedule(work, [case])
+        submitted: Future[Any] = self.pool.schedule(work, [case], timeout=self.seconds)
         return submitted
 
     def finished(self, running: list[Future[Any]]) -> list[Future[Any]]:
@@ -186,6 +189,8 @@ class _Local:
             return one.result()
         except ProcessExpired as death:
             raise Died(f"exit code {death.exitcode}") from None
+        except TimeoutError:
+            raise Died(f"after {self.seconds:g} s") from None
 
     def stop(self) -> None:
         self.pool.stop()
@@ -195,7 +200,7 @@ class _Local:
 class _Ray:
     """A Ray cluster, a core for each case."""
 
-    def __init__(self, address: str | None) -> None:
+    def __init__(self, address: str | None, seconds: float) -> None:
         try:
             import ray
         except ImportError:
@@ -210,14 +215,15 @@ class _Ray:
             except (OSError, RuntimeError, ValueError) as error:
                 raise WrongUsage(f"--address {address}: no Ray cluster answers there ({error})") from None
         self.limit = max(QUEUED, 2 * int(ray.cluster_resources().get("CPU", 1)))
+        self.seconds = seconds
         self.sent: tuple[Callable[[Any], Any], Any] | None = None
         # Deaths are counted here, as those of local workers are.
-        self.task = ray.remote(num_cpus=1, max_retries=0)(_in_one_thread)
+        self.task = ray.remote(num_cpus=1, max_retries=0)(_on_a_core)
 
     def submit(self, work: Callable[[Any], Any], case: Any) -> Any:
         if self.sent is None or self.sent[0] is not work:
             self.sent = work, self.ray.put(work)  # to each node once
-        return self.task.remote(self.sent[1], case)
+        return self.task.remote(self.sent[1], case, self.seconds)
 
     def finished(self, running: list[Any]) -> list[Any]:
         return list(self.ray.wait(running, num_returns=1)[0])
@@ -242,6 +248,12 @@ def _knock(address: str) -> None:
         socket.create_connection((place.hostname, place.port), timeout=10).close()
 
 
-def _in_one_thread(work: Callable[[Any], Any], case: Any) -> Any:
+def _on_a_core(work: Callable[[Any], Any], case: Any, seconds: float) -> Any:
+    """Work in one thread; the process ends where that takes longer, in the midst of compiled code too."""
     one_thread()
-    return work(case)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        return work(case)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
