@@ -2,11 +2,11 @@
 
 python benchmarks/costs.py
 
-Series of 512 × 512 voxels are written as DICOM and prepared, projected, reconstructed and evaluated, one core each; the
-cost of a preparation is interpolated between these. An engine's own cost is that of cases that do nothing. The second
-table is the model: series are found, in a store by a listing of each folder, some at a time, which answers after
---listing; then a machine has --cores of this machine's, and reads and writes --rate; cores and files are used at the same
-time, and the engine hands out cases one by one, so that the slowest of the three is what the rest lasts.
+Series of 512 × 512 voxels are written as DICOM and prepared, projected, reconstructed and evaluated, one core each;
+the cost of a preparation is interpolated between these. An engine's own cost is that of cases that do nothing. The
+second table is the model: series are found, in a store by a listing of each folder, some at a time, which answers after
+--listing; then a machine has --cores of this machine's, and reads and writes --rate; cores and files are used at the
+same time, and the engine hands out cases one by one, so that the slowest of the three is what the rest lasts.
 """
 
 from __future__ import annotations
