@@ -16,6 +16,10 @@ from raylift.places import Unreachable, place
 COMPUTED: list[str] = []
 
 
+class StoreError(Exception):
+    """No OSError, as those of botocore."""
+
+
 @dataclass(frozen=True)
 class Doubling:
     """Twice the number in a file."""
@@ -100,17 +104,38 @@ def test_what_changed_is_done_again(sources: dict[str, Path], tmp_path: Path, ha
     assert result.read_text() == {"source": "10", "settings": "3"}.get(harm, "2")
 
 
+def test_nothing_is_left_of_a_source_that_goes_bad(sources: dict[str, Path], tmp_path: Path) -> None:
+    run_bulk(Doubling(), {"a": sources["a"]}, tmp_path / "out", HERE)
+    sources["a"].write_text("no number")
+    (tmp_path / "out" / "a" / ".x.partial").mkdir()  # of a worker that was killed
+    assert run_bulk(Doubling(), {"a": sources["a"]}, tmp_path / "out", HERE)["a"]["status"] == "rejected"
+    assert [path.name for path in (tmp_path / "out" / "a").iterdir()] == [RECORD]
+
+
+def test_a_record_does_not_reach_out_of_its_folder(sources: dict[str, Path], tmp_path: Path) -> None:
+    run_bulk(Doubling(), {"a": sources["a"]}, tmp_path / "out", HERE)
+    path = tmp_path / "out" / "a" / RECORD
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps(told | {"files": ["../../in/a", str(sources["c"])], "fingerprint": "other"}))
+    assert run_bulk(Doubling(), {"a": sources["a"]}, tmp_path / "out", HERE)["a"]["made"] == 2
+    assert sources["a"].exists()
+    assert sources["c"].exists()
+
+
 def test_a_store_that_takes_nothing_costs_a_try(sources: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     output, cases = place("memory://results"), {"a": sources["a"], "c": sources["c"]}
 
-    def down(file: MemoryFileSystem, here: str, there: str) -> None:
-        raise ConnectionError("down")
+    def down(*_: object) -> None:
+        raise StoreError("down")
 
     with monkeypatch.context() as patched:
         patched.setattr(MemoryFileSystem, "put", down)
         records = run_bulk(Doubling(), cases, output, HERE)
     assert {record["status"] for record in records.values()} == {"failed"}
-    assert "a/result.txt: cannot be written (ConnectionError: down)" in records["a"]["reason"]
+    assert "a/result.txt: cannot be written (StoreError: down)" in records["a"]["reason"]
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryFileSystem, "cat_file", down)
+        assert run_bulk(Doubling(), cases, output, HERE)["a"]["status"] == "failed"
     assert run_bulk(Doubling(), cases, output, HERE)["a"]["made"] == 2
     assert (output / "a" / "result.txt").read_text() == "2"
 

@@ -12,6 +12,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import VolumeGrid
 from raylift.places import (
+    SCRATCH,
     Place,
     Unreachable,
     case_name,
@@ -97,6 +98,31 @@ def test_stamps_tell_of_a_change(root: Place) -> None:
     put(root / "scan" / "b", b"1234")
     assert stamps(root / "scan") != before
     assert stamps(root / "nothing") == []
+
+
+@pytest.mark.parametrize(("name", "beside"), [("s[1].npy", "s[1].json"), ("s.mhd", "s.raw"), ("s.mhd", "s.zraw")])
+def test_what_stands_beside_a_file_belongs_to_it(root: Place, name: str, beside: str) -> None:
+    put(root / "scans" / name)
+    put(root / "scans" / beside, b"1")
+    put(root / "scans" / "s1.json")
+    before = stamps(root / "scans" / name)
+    assert {one for one, _, _ in before} == {name, beside}
+    put(root / "scans" / beside, b"12")
+    assert stamps(root / "scans" / name) != before
+    with local_copy(root / "scans" / name) as path:
+        assert path.with_name(beside).read_bytes() == b"12"
+
+
+def test_what_killed_processes_left_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    source = put(place("memory://bucket/x.mha"))
+    killed = put(tmp_path / f"{SCRATCH}1" / ".lock").parent
+    put(killed / "files" / "scan.mha")
+    with local_copy(source) as first, local_copy(source) as second:
+        assert not killed.exists()
+        assert first.exists()
+        assert second.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_copy_for_as_long_as_it_is_needed(root: Place) -> None:

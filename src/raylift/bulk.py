@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -12,9 +13,20 @@ from typing import Any, Protocol
 
 from raylift.engines import Engine, Lost, run_cases
 from raylift.errors import BadInput
-from raylift.places import Place, Unreachable, checksum, remove, replacing_together, stamps, write_json
+from raylift.places import (
+    Place,
+    Unreachable,
+    checksum,
+    files_below,
+    read_bytes,
+    remove,
+    replacing_together,
+    write_json,
+)
 
 RECORD = "case.json"
+# What is no case's fault, and of all that follow too.
+SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
 Progress = Callable[[str, int, int], None]
 
 
@@ -55,7 +67,10 @@ def run_bulk(
         WrongUsage: of the engine.
         OSError: of the system rather than a case, such as a full disk.
     """
-    cases = {name: (source, output / name) for name, source in sources.items()}
+    # Workers of a cluster stand in folders of their own.
+    output = output.absolute()
+    places = {name: source.absolute() if isinstance(source, Path) else source for name, source in sources.items()}
+    cases = {name: (source, output / name) for name, source in places.items()}
     records = dict[str, dict[str, Any]]()
     for name, record in run_cases(partial(run_case, work), cases, engine, progress):
         if isinstance(record, Lost):
@@ -75,49 +90,55 @@ def run_case(work: Work, case: tuple[Any, Place]) -> dict[str, Any]:
         OSError: of the system rather than the case, such as a full disk.
     """
     source, folder = case
-    try:
-        record = _worked(work, source, folder)
-    except Unreachable as error:
-        record = _failed(source, _reason(error, source))
-    if record != read_record(folder):
-        with suppress(Unreachable):  # what is not recorded is done again
-            write_json(record, folder / RECORD)
-    return record
-
-
-def _worked(work: Work, source: Any, folder: Place) -> dict[str, Any]:
-    """The record of a case. Raises Unreachable where a store may answer another time."""
     record: dict[str, Any] = {"source": _name(source)}
     try:
         fingerprint = hashlib.sha256(json.dumps(work.depends_on(source)).encode()).hexdigest()
         previous = read_record(folder)
         if previous is not None and previous.get("fingerprint") == fingerprint and _complete(folder, previous):
             return previous
-        remove(folder / RECORD)
+        _clear(folder, previous)
         record["fingerprint"] = fingerprint
         made = work.compute(source)
-    except (OSError, Unreachable):
-        raise
-    except BadInput as error:
-        return record | {"status": "rejected", "reason": _reason(error, source)}
     except Exception as error:
-        # Not the source's fault for certain, so without a fingerprint: the next run tries it again.
-        return _failed(source, _reason(error, source))
-    # Beyond the try, as ITK tells of a full disk by a RuntimeError.
-    with replacing_together(folder) as there:
-        told, files = work.write(made, there)
-        sha256 = checksum(there / name for name in files)
-    return record | {"status": "ok", "reason": "", **told, "files": files, "sha256": sha256}
+        if isinstance(error, OSError) and error.errno in SYSTEM:
+            raise
+        if isinstance(error, BadInput) and not isinstance(error, Unreachable):
+            record |= {"status": "rejected", "reason": _reason(error, source)}
+        else:
+            record = _failed(source, _reason(error, source))
+    else:
+        try:
+            with replacing_together(folder) as there:
+                told, files = work.write(made, there)
+                sha256 = checksum(there / name for name in files)
+            record |= {"status": "ok", "reason": "", **told, "files": files, "sha256": sha256}
+        except Unreachable as error:  # others are of this machine's disk, of which ITK tells by a RuntimeError
+            record = _failed(source, _reason(error, source))
+    with suppress(Unreachable):  # what is not recorded is done again
+        write_json(record, folder / RECORD)
+    return record
+
+
+def _clear(folder: Place, previous: dict[str, Any] | None) -> None:
+    """Remove what is of another source or other settings, or damaged, and what killed workers left."""
+    for name in [RECORD, *(previous or {}).get("files", [])]:
+        if ".." not in PurePosixPath(name).parts and not PurePosixPath(name).is_absolute():
+            remove(folder / name)
+    for left in folder.glob(".*.partial*") if isinstance(folder, Path) else ():
+        remove(left)
 
 
 def _failed(source: Any, reason: str) -> dict[str, Any]:
+    """Without a fingerprint, as it is not the source's fault for certain: the next run tries it again."""
     return {"source": _name(source), "status": "failed", "reason": reason}
 
 
 def read_record(folder: Place) -> dict[str, Any] | None:
-    """What `case.json` says in a folder; None without one that can be read."""
+    """What `case.json` says in a folder; None without one that can be read. Raises Unreachable."""
     try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_text())
+        record: dict[str, Any] = json.loads(read_bytes(folder / RECORD))
+    except Unreachable:
+        raise
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) and "status" in record else None
@@ -129,13 +150,13 @@ def _complete(folder: Place, record: dict[str, Any]) -> bool:
         return True
     names = record.get("files", [""])
     if not isinstance(folder, Path):  # objects are whole, and reading them all again costs
-        return {name for name, _, _ in stamps(folder)} >= set(names)
+        return files_below(folder) >= set(names)
     files = [folder / name for name in names]
     return all(file.is_file() for file in files) and checksum(files) == record["sha256"]
 
 
 def _name(source: Any) -> str:
-    return PurePosixPath(str(source)).name
+    return str(getattr(source, "name", source))
 
 
 def _reason(error: Exception, source: Any) -> str:

@@ -67,7 +67,7 @@ class Workers(Protocol):
 
     limit: int
 
-    def submit(self, work: Callable[[Any], Any], case: Any) -> Any:
+    def submit(self, case: Any) -> Any:
         """Begin with a case; what is returned stands for it."""
 
     def finished(self, running: list[Any]) -> list[Any]:
@@ -103,14 +103,14 @@ def run_cases(
     """
     if not cases:
         return
-    workers = _begin(engine, len(cases))
+    workers = _begin(engine, work, len(cases))
     waiting, done = deque((name, 1) for name in cases), 0
     running: dict[Any, tuple[str, int]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < workers.limit:
                 name, attempt = waiting.popleft()
-                running[workers.submit(work, cases[name])] = name, attempt
+                running[workers.submit(cases[name])] = name, attempt
             for one in workers.finished(list(running)):
                 name, attempt = running.pop(one)
                 found: Result | Lost
@@ -137,12 +137,12 @@ def one_thread() -> None:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
 
-def _begin(engine: Engine, cases: int) -> Workers:
+def _begin(engine: Engine, work: Callable[[Any], Any], cases: int) -> Workers:
     if engine.name == "here":
-        return _Here()
+        return _Here(work)
     if engine.name == "local":
-        return _Local(min(engine.processes or os.cpu_count() or 1, cases), engine.seconds)
-    return _Ray(engine.address, engine.seconds)
+        return _Local(work, min(engine.processes or os.cpu_count() or 1, cases), engine.seconds)
+    return _Ray(work, engine.address, engine.seconds)
 
 
 class _Here:
@@ -150,9 +150,12 @@ class _Here:
 
     limit = 1
 
-    def submit(self, work: Callable[[Any], Any], case: Any) -> Future[Any]:
+    def __init__(self, work: Callable[[Any], Any]) -> None:
+        self.work = work
+
+    def submit(self, case: Any) -> Future[Any]:
         done: Future[Any] = Future()
-        done.set_result(work(case))
+        done.set_result(self.work(case))
         return done
 
     def finished(self, running: list[Future[Any]]) -> list[Future[Any]]:
@@ -168,15 +171,15 @@ class _Here:
 class _Local:
     """Processes of this machine."""
 
-    def __init__(self, processes: int, seconds: float) -> None:
+    def __init__(self, work: Callable[[Any], Any], processes: int, seconds: float) -> None:
         from pebble import ProcessPool
 
         self.limit, self.seconds = 2 * processes, seconds
         # Spawned, not forked: PyTorch's threads do not survive a fork.
-        self.pool = ProcessPool(processes, initializer=one_thread, context=get_context("spawn"))
+        self.pool = ProcessPool(processes, initializer=_take_up, initargs=[work], context=get_context("spawn"))
 
-    def submit(self, work: Callable[[Any], Any], case: Any) -> Future[Any]:
-        submitted: Future[Any] = self.pool.schedule(work, [case], timeout=self.seconds)
+    def submit(self, case: Any) -> Future[Any]:
+        submitted: Future[Any] = self.pool.schedule(_work_on, [case], timeout=self.seconds)
         return submitted
 
     def finished(self, running: list[Future[Any]]) -> list[Future[Any]]:
@@ -197,10 +200,23 @@ class _Local:
         self.pool.join()
 
 
+def _take_up(work: Callable[[Any], Any]) -> None:
+    """In a worker, once: what it will do, and in one thread."""
+    one_thread()
+    _TAKEN[:] = [work]
+
+
+def _work_on(case: Any) -> Any:
+    return _TAKEN[0](case)
+
+
+_TAKEN: list[Callable[[Any], Any]] = []
+
+
 class _Ray:
     """A Ray cluster, a core for each case."""
 
-    def __init__(self, address: str | None, seconds: float) -> None:
+    def __init__(self, work: Callable[[Any], Any], address: str | None, seconds: float) -> None:
         try:
             import ray
         except ImportError:
@@ -215,15 +231,12 @@ class _Ray:
             except (OSError, RuntimeError, ValueError) as error:
                 raise WrongUsage(f"--address {address}: no Ray cluster answers there ({error})") from None
         self.limit = max(QUEUED, 2 * int(ray.cluster_resources().get("CPU", 1)))
-        self.seconds = seconds
-        self.sent: tuple[Callable[[Any], Any], Any] | None = None
+        self.seconds, self.work = seconds, ray.put(work)  # to each node once
         # Deaths are counted here, as those of local workers are.
         self.task = ray.remote(num_cpus=1, max_retries=0)(_on_a_core)
 
-    def submit(self, work: Callable[[Any], Any], case: Any) -> Any:
-        if self.sent is None or self.sent[0] is not work:
-            self.sent = work, self.ray.put(work)  # to each node once
-        return self.task.remote(self.sent[1], case, self.seconds)
+    def submit(self, case: Any) -> Any:
+        return self.task.remote(self.work, case, self.seconds)
 
     def finished(self, running: list[Any]) -> list[Any]:
         return list(self.ray.wait(running, num_returns=1)[0])

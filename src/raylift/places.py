@@ -9,12 +9,13 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from filelock import FileLock, Timeout
 from upath import UPath
 
 from raylift.errors import BadInput, WrongUsage
@@ -22,7 +23,11 @@ from raylift.errors import BadInput, WrongUsage
 Place: TypeAlias = Path | UPath  # of this machine, or of a store that fsspec knows
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 LISTINGS = 32
-COMPANIONS = (".npy", ".mhd")  # a part of their content stands in a file of the same name
+SCRATCH = "raylift-scratch-"
+COMPANIONS = {".npy": (".json",), ".mhd": (".raw", ".zraw")}  # where a part of the content may stand, by the same name
+# What a store says of a file that changes with its content, the first that there is.
+VERSIONS = ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created")
+LONGEST = 200  # letters of a case's name; systems take 255 bytes
 
 
 class Unreachable(BadInput):
@@ -52,8 +57,9 @@ def place(text: str | Path | UPath) -> Place:
 
 def case_name(path: Place, root: Place) -> str:
     """What a file or folder below a folder is called as a case: its path, in letters that are safe everywhere."""
-    relative = str(path).removeprefix(str(root)).replace(os.sep, "/").strip("/") or path.name
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", relative).strip("._") or "case"
+    relative = str(path).removeprefix(str(root)).replace(os.sep, "/").strip("/") or path.absolute().name
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", relative).strip("._") or "case"
+    return name if len(name) <= LONGEST else f"{name[:LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def suffix_of(path: Place) -> str:
@@ -108,14 +114,50 @@ def is_file(path: Place) -> bool:
         return bool(path.fs.isfile(path.path))
 
 
+def read_bytes(path: Place) -> bytes:
+    """The content of a file.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        Unreachable: the store does not answer.
+        OSError: of this machine.
+    """
+    if isinstance(path, Path):
+        return path.read_bytes()
+    with _reaching(path):
+        try:
+            return bytes(path.fs.cat_file(path.path))
+        except FileNotFoundError:
+            pass
+    raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
+
+
 def stamps(source: Place) -> list[tuple[str, int, str | int]]:
     """Name, size and what changes with the content, of a file or of each in a folder. Raises Unreachable."""
     if isinstance(source, Path):
-        files = sorted(source.iterdir()) if source.is_dir() else [source]
+        files = sorted(source.iterdir()) if source.is_dir() else _parts(source)
         return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
     with _reaching(source):
-        found = source.fs.find(source.path, maxdepth=1, detail=True)
-        return [(Path(name).name, info["size"], source.fs.ukey(name)) for name, info in sorted(found.items())]
+        found: dict[str, Any] = {}
+        for part in _parts(source):
+            found |= part.fs.find(part.path, maxdepth=1, detail=True)
+        return [(PurePosixPath(n).name, info["size"], _version(source, n, info)) for n, info in sorted(found.items())]
+
+
+def stamps_of(sources: Sequence[Place]) -> list[list[tuple[str, int, str | int]]]:
+    """Those of many, of a store some at a time. Raises Unreachable."""
+    with ThreadPoolExecutor(LISTINGS) as pool:
+        return list(pool.map(stamps, sources))
+
+
+def _version(store: UPath, name: str, info: dict[str, Any]) -> str:
+    return str(next((info[key] for key in VERSIONS if info.get(key)), None) or store.fs.ukey(name))
+
+
+def _parts(file: Place) -> list[Any]:
+    """A file, and those beside it where a part of its content may stand."""
+    beside = COMPANIONS.get(suffix_of(file), ()) if file.suffix else ()
+    return [file, *(file.with_suffix(ending) for ending in beside)]
 
 
 @contextmanager
@@ -129,18 +171,17 @@ def local_copy(source: Place) -> Iterator[Path]:
     if isinstance(source, Path):
         yield source
         return
-    with tempfile.TemporaryDirectory(prefix="raylift-") as folder:
-        copy = Path(folder) / source.name
+    with _scratch() as folder:
+        copy = folder / source.name
         with _reaching(source):
             if source.fs.isdir(source.path):
                 copy.mkdir()
                 names = source.fs.find(source.path, maxdepth=1)
                 source.fs.get(names, [str(copy / Path(name).name) for name in names])
             else:
-                names = [source.path]
-                if suffix_of(source) in COMPANIONS:
-                    names = source.fs.glob(f"{source.path.removesuffix(source.suffix)}.*")
-                source.fs.get(names, [str(copy.with_name(Path(name).name)) for name in names])
+                first, *beside = _parts(source)
+                parts = [first, *(part for part in beside if part.exists())]
+                source.fs.get([part.path for part in parts], [str(copy.with_name(part.name)) for part in parts])
         try:
             yield copy
         except BadInput as error:
@@ -191,10 +232,10 @@ def replacing_together(folder: Place) -> Iterator[Path]:
     A folder that is made for them is gone again where it does not. Raises Unreachable of a store.
     """
     if not isinstance(folder, Path):
-        with tempfile.TemporaryDirectory(prefix="raylift-") as name:
-            yield Path(name)
-            for path in sorted(Path(name).rglob("*")):
-                there = folder / path.relative_to(name).as_posix()
+        with _scratch() as written:
+            yield written
+            for path in sorted(written.rglob("*")):
+                there = folder / path.relative_to(written).as_posix()
                 _move(path, there) if path.is_file() else remove(there)
         return
     new = not folder.exists()
@@ -221,6 +262,15 @@ def write_json(data: object, path: Place) -> None:
         temporary.write_text(json.dumps(data, indent=2) + "\n")
 
 
+def files_below(folder: Place) -> set[str]:
+    """Ways from a folder to all files in it. Raises Unreachable."""
+    if isinstance(folder, Path):
+        return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    with _reaching(folder):
+        start = folder.path.rstrip("/") + "/"
+        return {name.removeprefix(start) for name in folder.fs.find(folder.path)}
+
+
 def remove(path: Place) -> None:
     """A file, or a folder with all that is in it, if it is there."""
     if not isinstance(path, Path):
@@ -239,6 +289,17 @@ def checksum(files: Iterable[Path]) -> str:
     for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A temporary folder. Those that killed processes left are removed: a scan in each would fill the disk."""
+    for lock in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*/.lock"):
+        with suppress(OSError, Timeout), FileLock(lock, timeout=0):
+            shutil.rmtree(lock.parent)
+    with tempfile.TemporaryDirectory(prefix=SCRATCH) as name, FileLock(Path(name) / ".lock"):
+        (Path(name) / "files").mkdir()
+        yield Path(name) / "files"
 
 
 def _move(file: Path, path: Place) -> None:

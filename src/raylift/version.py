@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from functools import lru_cache
 from pathlib import Path
@@ -11,14 +12,16 @@ from raylift._version import __version__
 
 @lru_cache(1)
 def code_version() -> str:
-    """The version, and in a checkout its commit, like 0.1.0+g7b668db, with .changed where files differ from it."""
-    here = Path(__file__).parent
-    git = ["git", "-C", str(here), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=.changed"]
+    """The version, in a checkout with its commit, like 0.1.0+g7b668db53c3f, and a digest of what differs from that."""
     try:
-        tracked = subprocess.run([*git[:3], "ls-files", "--error-unmatch", __file__], capture_output=True)
-        found = subprocess.run(git, capture_output=True, text=True)
-    except OSError:
+        _git("ls-files", "--error-unmatch", __file__)
+        commit, changes = _git("rev-parse", "--short=12", "HEAD"), _git("diff", "HEAD", "--", ".")
+    except (OSError, subprocess.CalledProcessError):
         return __version__
-    if tracked.returncode or found.returncode:
-        return __version__
-    return f"{__version__}+g{found.stdout.strip()}"
+    changed = f".{hashlib.sha256(changes).hexdigest()[:8]}" if changes else ""
+    return f"{__version__}+g{commit.decode().strip()}{changed}"
+
+
+def _git(*arguments: str) -> bytes:
+    here = str(Path(__file__).parent)
+    return subprocess.run(["git", "-C", here, *arguments], capture_output=True, check=True).stdout

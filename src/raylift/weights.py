@@ -86,6 +86,11 @@ def describe(
     }
 
 
+def identity(info: dict[str, Any]) -> list[Any]:
+    """What of weights a reconstruction depends on, by `weights.json`."""
+    return [info["sha256"], info.get("familiarity_sha256"), info.get("doubt")]
+
+
 def save_weights(mapping: Mapping, info: dict[str, Any], folder: Path, familiarity: Familiarity | None = None) -> Path:
     """Write `weights.safetensors` and `weights.json` into a folder, and `familiarity.safetensors` if it is given.
 

@@ -10,14 +10,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from object_store import BUCKET, Store, contents, dicom_series, index_of
 from raylift.data import fetch as module
-from raylift.data.fetch import Scan, check_space, fetch, scans_of
+from raylift.data.fetch import Scan, check_space, fetch, provenance, read_sources, scans_of
 from raylift.data.prepare import Settings, find_scans, prepare
 from raylift.engines import HERE, Engine
 from raylift.errors import BadInput
 from raylift.geometry import Geometry
+from raylift.places import files_below, local_copy, place, write_json
 from raylift.volumes import Volume, read_volume, write_volume
 
 
@@ -149,6 +151,33 @@ def test_scans_at_a_time(store: Store, tmp_path: Path) -> None:
     assert {name: case["state"] for name, case in sources(tmp_path).items()} == {
         "P-1": "done", "P-2": "failed", "P-3": "done",
     }  # fmt: skip
+
+
+def test_into_a_store_as_a_whole_or_not_at_all(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    scans, output = put(store, "P-1", "P-2"), place("memory://scans")
+    upload, done = MemoryFileSystem.put, []
+
+    def breaking(self: MemoryFileSystem, here: str, there: str) -> None:
+        done.append(there)
+        if len(done) == 4:  # sources.json is the first
+            raise ConnectionError("down")
+        upload(self, here, there)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryFileSystem, "put", breaking)
+        failed = fetch(scans, output, endpoint=store.url)
+    assert list(failed) == ["P-1"]
+    assert "cannot be written" in failed["P-1"]
+    assert files_below(output) == {"sources.json", *(f"P-2/{k}.dcm" for k in range(5))}
+    # A process that was killed leaves what it had written.
+    (output / "P-1" / "0.dcm").write_bytes(b"half")
+    cases = {"P-1": {**read_sources(output)["P-1"], "state": "begun"}, "P-2": read_sources(output)["P-2"]}
+    write_json({"format": 1, "cases": cases}, output / "sources.json")
+    assert fetch(scans, output, endpoint=store.url) == {}
+    with local_copy(output / "P-1") as series:
+        assert read_volume(series).grid.shape == (5, 4, 4)
+    assert list(provenance(find_scans(output))) == ["P-1", "P-2"]
+    MemoryFileSystem.store.clear()
 
 
 # --- What fails -----------------------------------------------------------------------------------------------------

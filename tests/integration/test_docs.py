@@ -417,9 +417,9 @@ class Terminal(io.StringIO):
         return True
 
 
-def in_this_process(engine: engines.Engine, cases: int) -> engines.Workers:
+def in_this_process(engine: engines.Engine, work: Callable[[Any], Any], cases: int) -> engines.Workers:
     """In place of processes, each of which would import PyTorch."""
-    return engines._Here()
+    return engines._Here(work)
 
 
 # --- What a reader has ----------------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ def fetch(
     """
     from raylift.cli.parsing import check_output
     from raylift.data.collections import data_version, judge, of_patients, read_index
-    from raylift.data.fetch import ENDPOINT, check_space, is_here, scans_of
+    from raylift.data.fetch import ENDPOINT, check_space, scans_of, those_here
     from raylift.data.fetch import fetch as run
     from raylift.places import place
 
@@ -143,7 +143,8 @@ def fetch(
     where, target = parse_engine(engine, processes, address, here=True), place(output)
     check_output(target, folder=True)
     scans = scans_of(selected[:patients], data_version())
-    missing = [scan for scan in scans if not is_here(scan, target / scan.name)]
+    here = those_here(scans, target)
+    missing = [scan for scan in scans if scan not in here]
     announce(scans, missing)
     if without := judged.PatientID.nunique() - len(selected):
         say(f"{without} patients of the collection have no series that serves as a chest CT")

@@ -17,7 +17,7 @@ import SimpleITK as sitk
 
 from raylift.errors import BadInput, known
 from raylift.geometry import Geometry, Point, View, VolumeGrid
-from raylift.places import Place, kept_copy, place
+from raylift.places import Place, Unreachable, kept_copy, place, read_bytes
 from raylift.volumes import Volume, read_volume
 
 AGAIN = "run raylift data prepare again"
@@ -60,6 +60,8 @@ class Case:
     def _reading(self, name: str) -> Iterator[Path]:
         try:
             yield kept_copy(self.folder / name)
+        except Unreachable:
+            raise
         except (OSError, EOFError, RuntimeError, ValueError) as error:  # RuntimeError is ITK's
             reason = [type(error).__name__, *str(error).strip().splitlines()][-1]
             raise BadInput(self.folder, f"its {name} cannot be read ({reason})", AGAIN) from None
@@ -113,12 +115,14 @@ class PreparedDataset:
     def __init__(self, folder: str | Place) -> None:
         self.folder = place(folder)
         try:
-            self.info: dict[str, Any] = json.loads((self.folder / "dataset.json").read_text())
-            self.splits: dict[str, list[str]] = json.loads((self.folder / "splits.json").read_text())
+            self.info: dict[str, Any] = json.loads(read_bytes(self.folder / "dataset.json"))
+            self.splits: dict[str, list[str]] = json.loads(read_bytes(self.folder / "splits.json"))
             self.geometry = Geometry.from_dict(self.info["geometry"])
             self.views = tuple(View.from_dict(view) for view in self.info["views"])
             self.voxels, self.cube_mm = int(self.info["voxels"]), float(self.info["cube_mm"])
             self._check_splits()
+        except Unreachable:
+            raise
         except OSError:
             raise BadInput(folder, "not a prepared dataset", "make one with raylift data prepare") from None
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -126,7 +130,7 @@ class PreparedDataset:
                 folder, f"its dataset.json or splits.json is damaged ({error})", "prepare it again"
             ) from None
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 that tells this dataset from others: unit, cube, views, cases and splits."""
         info = {key: self.info[key] for key in ("geometry", "voxels", "cube_mm", "views", "cases")}
@@ -159,10 +163,12 @@ class PreparedDataset:
         folder = self.folder / "cases" / name
         pixels = self.geometry.pixels
         try:
-            record = json.loads((folder / "case.json").read_text())
+            record = json.loads(read_bytes(folder / "case.json"))
             x, y, z = record["isocentre_lps_mm"]
             grid = VolumeGrid.from_dict(record["context_grid"])
             same = record["sha256"] == self.info["cases"][name]["sha256"]
+        except Unreachable:
+            raise
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise BadInput(folder, f"not a prepared case ({error})", AGAIN) from None
         if not same:

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -22,7 +23,18 @@ from pydicom.errors import InvalidDicomError
 
 from raylift.engines import HERE, Engine, Lost, run_cases
 from raylift.errors import BadInput
-from raylift.places import Place, Unreachable, remove, replacing_together, stamps, write_json
+from raylift.places import (
+    LISTINGS,
+    Place,
+    Unreachable,
+    files_below,
+    read_bytes,
+    remove,
+    replacing_together,
+    stamps,
+    stamps_of,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -85,10 +97,14 @@ def scans_of(selected: DataFrame, idc_version: str) -> list[Scan]:
     return scans
 
 
-def is_here(scan: Scan, folder: Place) -> bool:
-    """Whether a folder holds as many files of as many bytes as the scan has."""
-    sizes = [size for _, size, _ in stamps(folder)]
-    return (len(sizes), sum(sizes)) == (scan.files, scan.bytes)
+def those_here(scans: Sequence[Scan], output: Place) -> list[Scan]:
+    """The scans whose folders hold as many files of as many bytes as they have."""
+    found = stamps_of([output / scan.name for scan in scans])
+    return [scan for scan, files in zip(scans, found, strict=True) if _whole(scan, files)]
+
+
+def _whole(scan: Scan, files: Sequence[tuple[str, int, object]]) -> bool:
+    return (len(files), sum(size for _, size, _ in files)) == (scan.files, scan.bytes)
 
 
 def check_space(scans: Sequence[Scan], output: Place) -> None:
@@ -129,16 +145,22 @@ def fetch(
     Returns:
         By name of the scans that are not there: why.
     """
+    output = output.absolute()  # workers of a cluster stand in folders of their own
     if isinstance(output, Path):
         output.mkdir(parents=True, exist_ok=True)
         for left in output.glob(f".*{PARTIAL}"):  # by a run that was killed
             shutil.rmtree(left, ignore_errors=True)
     sources = _Sources(output)
-    here = {scan.name for scan in scans if is_here(scan, output / scan.name)}
+    here = {scan.name for scan in those_here(scans, output)}
     for scan in scans:
         if scan.name in here:
             sources.add(scan, {"state": "done"})
     missing = {scan.name: (scan, sources.holds(scan.name)) for scan in scans if scan.name not in here}
+    if not isinstance(output, Path):  # where files arrive one by one, and those of a killed process stay
+        for scan, ours in missing.values():
+            if not ours and not files_below(output / scan.name):
+                sources.add(scan, {"state": "begun"})
+        missing = {name: (scan, sources.holds(name)) for name, (scan, _) in missing.items()}
     total, done, in_a_row = sum(scan.bytes for scan in scans), sum(s.bytes for s in scans if s.name in here), 0
     tried: dict[str, str] = {}
     for name, reason in run_cases(partial(_fetch, output, endpoint), missing, engine):
@@ -171,7 +193,7 @@ class _Sources:
 
     def holds(self, name: str) -> bool:
         """Whether a scan is there that was fetched."""
-        return self.cases.get(name, {}).get("state") == "done"
+        return self.cases.get(name, {}).get("state") in ("begun", "done")
 
     def add(self, scan: Scan, state: dict[str, Any]) -> None:
         """Tell of a scan; written unless that, in a large collection, would take more than a tenth of the time."""
@@ -203,7 +225,7 @@ def _fetch(output: Place, endpoint: str, scan_and_ours: tuple[Scan, bool]) -> st
 
 def _download(scan: Scan, output: Place, endpoint: str, *, replace: bool) -> None:
     folder = output / scan.name
-    if folder.exists() and not replace:
+    if files_below(folder) and not replace:
         raise _Failed(f"{folder} holds something else; move it away")
     # Hidden, so that `prepare` takes nothing in it for a scan if this process is killed.
     on_disk = output if isinstance(output, Path) else None
@@ -218,14 +240,18 @@ def _download(scan: Scan, output: Place, endpoint: str, *, replace: bool) -> Non
         if isinstance(folder, Path):
             arrived.rename(folder)
         else:
-            with replacing_together(folder) as there:
-                for file in arrived.iterdir():
-                    file.rename(there / file.name)
+            try:
+                with replacing_together(folder) as there:
+                    for file in arrived.iterdir():
+                        shutil.move(file, there)
+            except BaseException:
+                remove(folder)
+                raise
 
 
 def _check(scan: Scan, folder: Path) -> None:
     """Raise _Failed unless the folder holds the series, whole."""
-    if not is_here(scan, folder):
+    if not _whole(scan, stamps(folder)):
         files = list(folder.iterdir())
         arrived = f"{len(files)} files with {sum(file.stat().st_size for file in files)} bytes"
         raise _Failed(f"{arrived} arrived of {scan.files} with {scan.bytes}")
@@ -282,9 +308,11 @@ def read_sources(folder: Place) -> dict[str, dict[str, Any]]:
     """
     path = folder / SOURCES
     try:
-        cases: dict[str, dict[str, Any]] = json.loads(path.read_text())["cases"]
+        cases: dict[str, dict[str, Any]] = json.loads(read_bytes(path))["cases"]
     except FileNotFoundError:
         return {}
+    except Unreachable:
+        raise
     except (OSError, ValueError, KeyError, TypeError):
         raise BadInput(path, "not a record of fetched scans", "fetch them again, or remove the file") from None
     return cases
@@ -303,7 +331,9 @@ def provenance(scans: Mapping[str, Place]) -> dict[str, dict[str, Any]]:
         BadInput: a `sources.json` cannot be read.
     """
     kept = ("collection", "doi", "licence", "idc_version", "patient_id", "study_uid", "series_uid")
-    sources = {parent: read_sources(parent) for parent in {path.parent for path in scans.values()}}
+    parents = sorted({path.parent for path in scans.values()}, key=str)
+    with ThreadPoolExecutor(LISTINGS) as pool:
+        sources = dict(zip(parents, pool.map(read_sources, parents), strict=True))
     records = {name: sources[path.parent].get(path.name, {}) for name, path in scans.items()}
     return {
         name: {key: record[key] for key in kept} for name, record in records.items() if record.get("state") == "done"

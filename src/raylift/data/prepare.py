@@ -271,7 +271,10 @@ def prepare(
         name, record = next(iter(records.items()))
         others = f", and {len(records) - 1} more" if len(records) > 1 else ""
         raise BadInput(source, f"no usable scan ({name}: {record['reason']}{others})", "give chest CT scans in HU")
-    validated = held_out({name: records[name].get("patient", name) for name in usable}, validation)
+    patients = {name: records[name].get("patient", name) for name in usable}
+    if len(set(patients.values())) == 1:  # what removes identities may call all of them the same
+        patients = {name: name for name in usable}
+    validated = held_out(patients, validation)
     write_json(
         {
             "format": 1,

@@ -28,11 +28,11 @@ from raylift.evaluation.methods import (
 from raylift.evaluation.protocols import find_protocol
 from raylift.evaluation.report import CaseResult, write_report
 from raylift.geometry import View
-from raylift.places import Place, replacing_together
+from raylift.places import Place, read_bytes, replacing_together
 from raylift.reconstruction import Reconstructor
 from raylift.version import code_version
 from raylift.volumes import Volume, unit_to_hu
-from raylift.weights import seen_cases
+from raylift.weights import identity, seen_cases
 
 BASELINE = "mean volume"
 PICTURE, DOUBT = "montage.png", "doubt.npy"
@@ -61,10 +61,9 @@ class Evaluation:
 
     def depends_on(self, name: str) -> Any:
         """Weights, case and settings, and the code, as measures change with it."""
-        weights = self._reconstructor.weights.info
-        told = [weights["sha256"], weights.get("doubt"), [view.to_dict() for view in self.views]]
+        weights, views = identity(self._reconstructor.weights.info), [view.to_dict() for view in self.views]
         case = self._dataset.info["cases"][name]["sha256"], self._dataset.fingerprint
-        return [told, case, self.protocol, self.refine, code_version()]
+        return [weights, views, case, self.protocol, self.refine, code_version()]
 
     def compute(self, name: str) -> tuple[str, list[CaseResult], tuple[Volume, Volume, Any], np.ndarray | None]:
         """Scores, what to draw, and the doubt's tally. Raises BadInput where the case or its X-rays do not serve."""
@@ -171,10 +170,12 @@ def evaluate(
     results = [CaseResult(name, **told) for name in scored for told in records[name]["results"]]
     with replacing_together(folder) as parts:
         images = [parts / "cases" / name / PICTURE for name in scored[:SHOWN]]
-        tallies = [_tally(folder / "cases" / name) for name in scored if DOUBT in records[name]["files"]]
-        if tallies:
-            images.insert(0, draw_reliability(np.sum(tallies, 0), parts / "reliability.png", f"doubt, {split}"))
-        notes = _notes(reconstructor.weights.info, dataset, split, scored, refine, bool(tallies))
+        doubted = [name for name in scored if DOUBT in records[name]["files"]]
+        if doubted:
+            tallied = sum(_tally(folder / "cases" / name) for name in doubted)
+            assert isinstance(tallied, np.ndarray)
+            images.insert(0, draw_reliability(tallied, parts / "reliability.png", f"doubt, {split}"))
+        notes = _notes(reconstructor.weights.info, dataset, split, scored, refine, bool(doubted))
         notes += [f"Left out: {name}: {reason}" for name, reason in reasons.items()]
         write_report(results, protocol, parts, f"Evaluation on {split}", notes, images)
     return results
@@ -198,5 +199,5 @@ def _notes(
 
 
 def _tally(folder: Place) -> np.ndarray:
-    tallied: np.ndarray = np.load(BytesIO((folder / DOUBT).read_bytes()), allow_pickle=False)
+    tallied: np.ndarray = np.load(BytesIO(read_bytes(folder / DOUBT)), allow_pickle=False)
     return tallied

@@ -36,15 +36,17 @@ class MeanVolume:
 
     Args:
         total: of the cubes.
-        cases: their folders.
+        folder: of their cases.
+        cases: their names.
     """
 
     total: np.ndarray
-    cases: frozenset[Place]
+    folder: Place
+    cases: frozenset[str]
 
     def __call__(self, case: Case) -> np.ndarray:
         """What there is beside a case."""
-        if case.folder.resolve() in self.cases:
+        if case.name in self.cases and case.folder.parent.resolve() == self.folder:
             return (self.total - _unit(case)) / (len(self.cases) - 1)
         mean: np.ndarray = self.total / len(self.cases)
         return mean
@@ -58,7 +60,7 @@ def mean_volume(training: PreparedDataset) -> MeanVolume:
     total = np.zeros((training.voxels,) * 3)
     for case in cases:
         total += _unit(case)
-    return MeanVolume(total, frozenset(case.folder.resolve() for case in cases))
+    return MeanVolume(total, (training.folder / "cases").resolve(), frozenset(training.splits["train"]))
 
 
 def _unit(case: Case) -> np.ndarray:

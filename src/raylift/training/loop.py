@@ -43,7 +43,7 @@ from raylift.training.checkpoint import (
     optimizer_tensors,
 )
 from raylift.training.familiarise import familiarise
-from raylift.training.tracking import Tracker, name_run
+from raylift.training.tracking import Tracker, import_mlflow, name_run
 from raylift.volumes import Volume, hu_to_unit, unit_to_hu
 from raylift.weights import Weights, describe, save_weights, seen_cases
 
@@ -103,6 +103,8 @@ class Run:
             raise WrongUsage(f"{folder} holds a run already: go on with --resume, or name another folder")
         if resume:
             check_same(recipe, folder)
+        if mlflow:
+            import_mlflow()  # before any other process waits for this one
         devices, nodes = processes()
         self.fabric = Fabric(devices=devices, num_nodes=nodes, precision=train.precision)
         self.fabric.launch()
@@ -182,11 +184,21 @@ class Run:
 
     def train(self, progress: Progress = lambda step, steps, numbers: None) -> None:
         """Train to the recipe's last step, then write the averaged weights."""
-        train = self.recipe.train
         tracker = None
         if self.fabric.is_global_zero:
             tracker = self._tracker()
             self._note()
+        try:
+            self._steps(tracker, progress)
+        finally:
+            if tracker is not None:
+                tracker.close(self.step == self.recipe.train.steps)
+        if tracker is not None and not self._written():
+            self.write_weights()
+
+    def _steps(self, tracker: Tracker | None, progress: Progress) -> None:
+        """Those that are left."""
+        train = self.recipe.train
         table = Table(self.folder / "metrics.csv", self.step)
         timing = Table(self.folder / "timing.csv", self.step)
         started = saved = previewed = time.monotonic()
@@ -224,10 +236,6 @@ class Run:
             if tracker is not None and (last or now - previewed > 60 * train.preview_minutes):
                 self.preview()
                 previewed = time.monotonic()
-        if tracker is not None:
-            tracker.close()
-            if not self._written():
-                self.write_weights()
 
     def _update_g(self) -> dict[str, float]:
         """One update of g on fresh minibatches, d frozen."""

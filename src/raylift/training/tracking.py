@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -46,6 +49,16 @@ def name_run(recipe: Recipe, dataset: PreparedDataset, folder: Path, step: int, 
     return told
 
 
+def import_mlflow() -> Any:
+    """The package. Raises WrongUsage if it is not installed."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nobody is told that somebody trains
+    try:
+        import mlflow
+    except ImportError:
+        raise WrongUsage("--mlflow: MLflow is not installed: pip install 'raylift[mlflow]'") from None
+    return mlflow
+
+
 class Tracker:
     """Where numbers go.
 
@@ -73,23 +86,18 @@ class Tracker:
         if self.mlflow is not None:
             self.mlflow.write(numbers, step)
 
-    def close(self) -> None:
-        """All is written."""
+    def close(self, whole: bool) -> None:
+        """All is written, of the whole run or of one that failed."""
         self.board.close()
         if self.mlflow is not None:
-            self.mlflow.close()
+            self.mlflow.close(whole)
 
 
 class _Mlflow:
     """A run of MLflow, which goes on where the folder's run does."""
 
     def __init__(self, folder: Path, told: dict[str, Any], recipe: Recipe) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nobody is told that somebody trains
-        try:
-            import mlflow
-        except ImportError:
-            raise WrongUsage("--mlflow: MLflow is not installed: pip install 'raylift[mlflow]'") from None
-        self.mlflow = mlflow
+        self.mlflow = mlflow = import_mlflow()
         try:
             if not mlflow.environment_variables.MLFLOW_EXPERIMENT_NAME.get():
                 mlflow.set_experiment(EXPERIMENT)
@@ -103,15 +111,25 @@ class _Mlflow:
             )
             if "mlflow_run" not in told:
                 mlflow.log_params(_flat(recipe.model_dump(mode="json")))
-        except mlflow.exceptions.MlflowException as error:
+        except Exception as error:  # of a run that is active too
             raise WrongUsage(f"--mlflow: {error}; say in MLFLOW_TRACKING_URI where MLflow is") from None
         write_json({**told, "mlflow_run": run.info.run_id}, folder / RUN)
 
     def write(self, numbers: dict[str, float], step: int) -> None:
-        self.mlflow.log_metrics(numbers, step=step)
+        with self._going_on():
+            self.mlflow.log_metrics(numbers, step=step)
 
-    def close(self) -> None:
-        self.mlflow.end_run()
+    def close(self, whole: bool) -> None:
+        with self._going_on():
+            self.mlflow.end_run("FINISHED" if whole else "FAILED")
+
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """A training does not end because a server did; the folder has all numbers."""
+        try:
+            yield
+        except Exception as error:
+            warnings.warn(f"MLflow does not answer: {error}", stacklevel=2)
 
 
 def _flat(settings: dict[str, Any], before: str = "") -> dict[str, Any]:
