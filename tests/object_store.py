@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from pydicom.uid import generate_uid
+from s3fs import S3FileSystem
 from werkzeug.serving import make_server
 
 from dicom_files import ct_slice
@@ -29,6 +30,7 @@ class Store:
 
     def __init__(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        S3FileSystem.clear_instance_cache()  # which know another store's address
         self.downloads: list[str] = []
         self.uploads: list[str] = []
         self.held: str | None = None

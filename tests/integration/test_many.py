@@ -2,12 +2,11 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from s3fs import S3FileSystem
 
 from helpers import random_weights
 from object_store import BUCKET, Store
@@ -35,13 +34,12 @@ def raylift(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.fixture
-def remote(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Store]:
+def remote(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
     """The object store, with the environment of somebody who may write there."""
     names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "RAYLIFT_CACHE")
     for name, value in zip(names, (store.url, "test", "test", tmp_path / "cache"), strict=True):
         monkeypatch.setenv(name, str(value))
-    yield store
-    S3FileSystem.clear_instance_cache()
+    return store
 
 
 @pytest.fixture(scope="module")
