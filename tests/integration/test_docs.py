@@ -15,8 +15,8 @@ parsed, and nothing more. An unknown placeholder or kind of command fails. Besid
 - An engine's cases, Ray's too, are prepared in this process; `tests/test_engines.py` has the engines.
 - `pip install` asks for an extra that exists; `make` is asked what it would do (`make -n`), and `raylift demo` runs for
   `make demo`; `git clone` is of this checkout, and the reader stays in the folder, which is laid out like it.
-- `raylift serve` gets a free port, which stands for 8000 in what follows; `torchrun` starts one process, what
-  `srun` would start is run once.
+- `raylift serve` gets a free port, which stands for 8000 in what follows; what `torchrun` and
+  `srun` would start is run once, in this process.
 - Where a page trains a second time into a folder, or combines weights there, it is emptied first. A training to be
   resumed is begun.
 - A command's bare name, or name and options alone, is a mention: it must exist. So must the options of a synopsis
@@ -65,7 +65,6 @@ from raylift.places import place
 from raylift.recipe import Recipe
 from raylift.studies import cells
 from raylift.thorax import find_thorax
-from raylift.training import familiarise
 from raylift.training.loop import train
 from raylift.volumes import write_volume
 from raylift.weights import build_mapping, save_weights
@@ -330,10 +329,8 @@ class Reader:
             assert Path(rest[rest.index("-o") + 1]).exists()
 
     def torchrun(self, words: list[str]) -> None:
-        place = words.index("raylift-by-path")
-        words[place] = str(shutil.which("raylift", path=PATH))
-        shutil.rmtree("run", ignore_errors=True)
-        self.program("torchrun", "--nproc-per-node", "1", *words[2:])
+        assert shutil.which("torchrun", path=PATH)
+        self.raylift(words[words.index("raylift-by-path") + 1 :])
         assert Path("run", "weights.safetensors").exists()
 
     def curl(self, words: list[str]) -> None:
@@ -484,9 +481,7 @@ def workspace(clone: Path) -> Path:
             patched.setattr(engines, "_begin", in_this_process)
             preparing.prepare(clone / "scans", clone / name, replace(settings, voxels=voxels), validation=["phantom-2"])
     recipe = recipe_files.load_recipe("any-views", [*SETTINGS, "train.steps=1"])
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(familiarise, "SETS", 24)
-        train(recipe, clone / "prepared", clone / "runs" / "any-views")
+    train(recipe, clone / "prepared", clone / "runs" / "any-views")
     for name in ("run", "sharp", "runs/before", "runs/now"):
         (clone / name).symlink_to("any-views" if name.startswith("runs/") else "runs/any-views")
     return clone
@@ -559,7 +554,6 @@ def reader(
     monkeypatch.setattr(engines, "_begin", in_this_process)
     monkeypatch.setattr(Figure, "savefig", save_blank)
     monkeypatch.setattr(refinement, "ITERATIONS", 1)
-    monkeypatch.setattr(familiarise, "SETS", 24)
     monkeypatch.setattr(cells, "TRIAL_STEPS", 3)
     monkeypatch.setattr(cells, "load_recipe", load_small)
     return Reader(folder, monkeypatch, start, demo)

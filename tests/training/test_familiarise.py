@@ -12,6 +12,11 @@ from raylift.training import familiarise as module
 from raylift.training.familiarise import familiarise
 
 
+@pytest.fixture(autouse=True)
+def _all_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SETS", 240)
+
+
 def content(**data: object) -> dict[str, object]:
     return {
         "name": "tiny",

@@ -466,7 +466,7 @@ class TestKill:
         assert second.exists()
         assert not (folder / "weights.safetensors").exists()
 
-        subprocess.run([*command, "--resume"], env=environment, capture_output=True, check=True)
+        train(parse_recipe(settings, "test"), prepared, folder, resume=True)
         assert outcome(folder) == outcome(tmp_path / "straight")
 
 
