@@ -223,13 +223,15 @@ class _Ray:
             raise WrongUsage("--engine ray: Ray is not installed: pip install 'raylift[ray]'") from None
         self.ray, self.begun = ray, not ray.is_initialized()
         if self.begun:
+            named = address or os.environ.get("RAY_ADDRESS", "")
             try:
-                _knock(address or os.environ.get("RAY_ADDRESS", ""))
+                _knock(named)
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     ray.init(address, log_to_driver=False, configure_logging=False)
             except (OSError, RuntimeError, ValueError) as error:
-                raise WrongUsage(f"--address {address}: no Ray cluster answers there ({error})") from None
+                remedy = "check the address; where the cluster asks for a token, set RAY_AUTH_MODE=token"
+                raise WrongUsage(f"--address {named}: no Ray cluster answers there ({error}); {remedy}") from None
         self.limit = max(QUEUED, 2 * int(ray.cluster_resources().get("CPU", 1)))
         self.seconds, self.work = seconds, ray.put(work)  # to each node once
         # Deaths are counted here, as those of local workers are.
