@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -264,8 +265,13 @@ def _knock(address: str) -> None:
 
 
 def _on_a_core(work: Callable[[Any], Any], case: Any, seconds: float) -> Any:
-    """Work in one thread; the process ends where that takes longer, in the midst of compiled code too."""
+    """Work in one thread; the process ends where that takes longer, in the midst of compiled code too.
+
+    Windows has no such alarm.
+    """
     one_thread()
+    if sys.platform == "win32":
+        return work(case)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:

@@ -122,11 +122,26 @@ def test_a_damaged_case_is_left_out_and_named(dataset: PreparedDataset, tmp_path
     results = evaluate(constant(0.25), PreparedDataset(damaged), "all", "hu", tmp_path / "report")
     assert {result.name for result in results} == {"phantom-0", "phantom-2"}
     page = (tmp_path / "report" / "report.md").read_text()
+    assert "The mean volume is without" not in page
     assert re.search(r"Left out: phantom-1: .*xrays\.mha cannot be read", page)
     (damaged / "splits.json").write_text(json.dumps({"train": ["phantom-0"], "validation": ["phantom-1"]}))
     with pytest.raises(BadInput, match=r"phantom-1: .*no case can be scored"):
         evaluate(constant(0.25), PreparedDataset(damaged), "validation", "hu", tmp_path / "other")
     assert not (tmp_path / "other" / "report.md").exists()
+
+
+def test_a_damaged_training_case_is_no_part_of_the_mean(dataset: PreparedDataset, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(dataset.folder, damaged)
+    splits = {"train": ["phantom-0", "phantom-1", "phantom-2"], "validation": ["phantom-2"]}
+    (damaged / "splits.json").write_text(json.dumps(splits))
+    (damaged / "cases" / "phantom-1" / "ct.nii.gz").write_bytes(b"damaged")
+    evaluate(constant(0.25), PreparedDataset(damaged), "validation", "hu", tmp_path / "report")
+    page = (tmp_path / "report" / "report.md").read_text()
+    assert "The mean volume is without phantom-1, which cannot be read." in page
+    mean = mean_volume(PreparedDataset(damaged))
+    volumes = [unit(dataset, name) for name in ("phantom-0", "phantom-2")]
+    np.testing.assert_allclose(mean(dataset.case("phantom-1")), sum(volumes) / 2, atol=1e-6)
 
 
 def test_scored_cases_are_not_scored_again(

@@ -176,6 +176,8 @@ def evaluate(
             assert isinstance(tallied, np.ndarray)
             images.insert(0, draw_reliability(tallied, parts / "reliability.png", f"doubt, {split}"))
         notes = _notes(reconstructor.weights.info, dataset, split, scored, refine, bool(doubted))
+        if baseline is not None and baseline.unread:
+            notes.append(f"The mean volume is without {', '.join(baseline.unread)}, which cannot be read.")
         notes += [f"Left out: {name}: {reason}" for name, reason in reasons.items()]
         write_report(results, protocol, parts, f"Evaluation on {split}", notes, images)
     return results

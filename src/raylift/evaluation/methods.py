@@ -14,7 +14,7 @@ from raylift.evaluation.clinical import clinical_measures
 from raylift.evaluation.protocols import score
 from raylift.geometry import View
 from raylift.iterative import ITERATIVE
-from raylift.places import Place, stem_of, suffix_of
+from raylift.places import Place, Unreachable, stem_of, suffix_of
 from raylift.reconstruction import Reconstructor
 from raylift.volumes import READABLE, Volume, hu_to_unit, read_volume, unit_to_hu
 from raylift.xrays import XraySet
@@ -38,11 +38,13 @@ class MeanVolume:
         total: of the cubes.
         folder: of their cases.
         cases: their names.
+        unread: names of training cases that are not among them, as they cannot be read.
     """
 
     total: np.ndarray
     folder: Place
     cases: frozenset[str]
+    unread: tuple[str, ...]
 
     def __call__(self, case: Case) -> np.ndarray:
         """What there is beside a case."""
@@ -53,14 +55,19 @@ class MeanVolume:
 
 
 def mean_volume(training: PreparedDataset) -> MeanVolume:
-    """The mean of a dataset's training patients. Raises BadInput if it has fewer than two training cases."""
-    cases = training.cases("train")
-    if len(cases) < 2:
+    """The mean of a dataset's training patients. Raises BadInput if there are fewer than two that can be read."""
+    total, read, unread = np.zeros((training.voxels,) * 3), set[str](), list[str]()
+    for name in training.names("train"):
+        try:
+            total += _unit(training.case(name))
+            read.add(name)
+        except Unreachable:
+            raise
+        except BadInput:
+            unread.append(name)
+    if len(read) < 2:
         raise BadInput(training.folder, "one training case has no mean", "prepare more scans")
-    total = np.zeros((training.voxels,) * 3)
-    for case in cases:
-        total += _unit(case)
-    return MeanVolume(total, (training.folder / "cases").resolve(), frozenset(training.splits["train"]))
+    return MeanVolume(total, (training.folder / "cases").resolve(), frozenset(read), tuple(unread))
 
 
 def _unit(case: Case) -> np.ndarray:
@@ -95,6 +102,8 @@ def not_learned(name: str, training: PreparedDataset, views: Sequence[View]) -> 
     """
     if name == MEAN:
         mean = mean_volume(training)
+        if mean.unread:
+            raise BadInput(training.folder, f"cannot read {', '.join(mean.unread)}", "run raylift data prepare again")
         return lambda dataset, case: Volume(unit_to_hu(mean(case).astype(np.float32)), case.truth.grid)
     reconstruct = ITERATIVE[name]
     return lambda dataset, case: reconstruct(stored_xrays(dataset, case, views), case.truth.grid)
