@@ -44,6 +44,8 @@ class Doubling:
             raise BadInput(source, "no number", "write one") from None
 
     def write(self, made: int, folder: Path) -> tuple[dict[str, Any], list[str]]:
+        if made == 14:
+            raise ZeroDivisionError("while writing")
         (folder / "result.txt").write_text(str(made))
         return {"made": made}, ["result.txt"]
 
@@ -74,6 +76,16 @@ def test_each_case_is_recorded(sources: dict[str, Path], tmp_path: Path) -> None
         assert json.loads((tmp_path / "out" / name / RECORD).read_text()) == json.loads(json.dumps(record))
     assert (records["c"]["made"], (tmp_path / "out" / "c" / "result.txt").read_text()) == (6, "6")
     assert [step[1:] for step in steps] == [(k, 6) for k in range(1, 7)]
+
+
+def test_what_cannot_be_written_stops_no_other(sources: dict[str, Path], tmp_path: Path) -> None:
+    sources["a"].write_text("7")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "c").write_text("a file, where the case's folder is to be")
+    cases = {name: sources[name] for name in "acf"}
+    records = run_bulk(Doubling(), cases, tmp_path / "out", HERE)
+    assert [record["status"] for record in records.values()] == ["failed", "failed", "ok"]
+    assert records["a"]["reason"] == "ZeroDivisionError: while writing"
 
 
 def test_only_what_failed_is_done_again(sources: dict[str, Path], tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -75,8 +74,7 @@ def run_bulk(
     for name, record in run_cases(partial(run_case, work), cases, engine, progress):
         if isinstance(record, Lost):
             record = _failed(sources[name], record.reason)
-            with suppress(Unreachable):
-                write_json(record, output / name / RECORD)
+            _write(record, output / name)
         records[name] = record
     return {name: records[name] for name in sources}
 
@@ -100,7 +98,7 @@ def run_case(work: Work, case: tuple[Any, Place]) -> dict[str, Any]:
         record["fingerprint"] = fingerprint
         made = work.compute(source)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in SYSTEM:
+        if _is_systems(error):
             raise
         if isinstance(error, BadInput) and not isinstance(error, Unreachable):
             record |= {"status": "rejected", "reason": _reason(error, source)}
@@ -112,11 +110,25 @@ def run_case(work: Work, case: tuple[Any, Place]) -> dict[str, Any]:
                 told, files = work.write(made, there)
                 sha256 = checksum(there / name for name in files)
             record |= {"status": "ok", "reason": "", **told, "files": files, "sha256": sha256}
-        except Unreachable as error:  # others are of this machine's disk, of which ITK tells by a RuntimeError
+        except Exception as error:
+            if _is_systems(error) or isinstance(error, RuntimeError):  # by which ITK tells of a full disk
+                raise
             record = _failed(source, _reason(error, source))
-    with suppress(Unreachable):  # what is not recorded is done again
-        write_json(record, folder / RECORD)
+    _write(record, folder)
     return record
+
+
+def _write(record: dict[str, Any], folder: Place) -> None:
+    """The record, if it can be written: what is not recorded is done again."""
+    try:
+        write_json(record, folder / RECORD)
+    except (OSError, Unreachable) as error:
+        if _is_systems(error):
+            raise
+
+
+def _is_systems(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in SYSTEM
 
 
 def _clear(folder: Place, previous: dict[str, Any] | None) -> None:
