@@ -57,9 +57,19 @@ def place(text: str | Path | UPath) -> Place:
 
 def case_name(path: Place, root: Place) -> str:
     """What a file or folder below a folder is called as a case: its path, in letters that are safe everywhere."""
-    relative = str(path).removeprefix(str(root)).replace(os.sep, "/").strip("/") or path.absolute().name
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", relative).strip("._") or "case"
+    return safe_name(str(path).removeprefix(str(root)).replace(os.sep, "/").strip("/") or path.absolute().name)
+
+
+def safe_name(text: str) -> str:
+    """A text in letters that a file's name may have everywhere, and not too many of them."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._") or "case"
     return name if len(name) <= LONGEST else f"{name[:LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+
+def add_case(cases: dict[str, Place], name: str, path: Place) -> None:
+    """Add a case. Raises BadInput if another has its name."""
+    if cases.setdefault(name, path) != path:
+        raise BadInput(path, f"as a case it would be called {name}, as {cases[name]} is", "rename one of them")
 
 
 def suffix_of(path: Place) -> str:

@@ -41,7 +41,11 @@ class Projection:
         return [1, stamps(source), views, self.geometry.to_dict(), self.engine, self.dicom, self.isocentre]
 
     def compute(self, source: Place, progress: Callable[[int], None] | None = None) -> XraySet:
-        """Line integrals through the whole scan. Raises BadInput where it fails a check."""
+        """Line integrals (V, rows, columns) through the whole scan, without unit; row 0 is superior.
+
+        Raises:
+            BadInput: the scan fails a check.
+        """
         with local_copy(source) as path:
             volume = read_volume(path)
             with named(path):

@@ -17,7 +17,7 @@ from raylift.errors import BadInput
 from raylift.familiarity import Familiarity
 from raylift.geometry import Geometry, Point, View
 from raylift.hanging import guess
-from raylift.places import Place, case_name, replacing, walk, write_json
+from raylift.places import Place, add_case, case_name, replacing, walk, write_json
 from raylift.radiographs import Hanging, Radiograph, decode, read_radiograph
 from raylift.radiographs.checks import MAX_PIXELS, MIN_EDGE
 
@@ -122,8 +122,8 @@ def find_sets(folder: Place) -> dict[str, Place]:
     found: dict[str, Place] = {}
     for here, folders, files in walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if SIDECAR in files and found.setdefault(name := case_name(here, folder), here) != here:
-            raise BadInput(here, f"as a case it would be called {name}, as {found[name]} is", "rename one of them")
+        if SIDECAR in files:
+            add_case(found, case_name(here, folder), here)
     if not found:
         raise BadInput(folder, f"no {SIDECAR} in it", "give a folder that raylift drr wrote, or images and --views")
     return dict(sorted(found.items()))

@@ -85,6 +85,7 @@ def drr(
     from raylift.cli.parsing import check_choice, check_output, parse_geometry, parse_views
     from raylift.data.prepare import find_scans, is_scan
     from raylift.drr import ENGINES
+    from raylift.drr.plastimatch import program_for
     from raylift.places import place
     from raylift.projection import Projection
     from raylift.xrays import write_xrays
@@ -93,8 +94,8 @@ def drr(
         drr_engine, engine = engine, "local"
     check_choice("--drr-engine", drr_engine, ENGINES)
     chosen, unit = parse_views(views), parse_geometry(geometry, pixels)
-    if unit.parallel and drr_engine == "plastimatch":
-        raise WrongUsage("plastimatch projects cone beams only: use --drr-engine torch for the parallel geometry")
+    if drr_engine == "plastimatch":
+        program_for(unit)
     work = Projection(chosen, unit, drr_engine, dicom, _parse_point(isocentre) if isocentre else None)
     where, source, target = parse_engine(engine, processes, address), place(ct), place(output)
     check_output(target, folder=True)

@@ -31,6 +31,7 @@ from raylift.places import (
     read_bytes,
     remove,
     replacing_together,
+    safe_name,
     stamps,
     stamps_of,
     write_json,
@@ -77,7 +78,7 @@ def scans_of(selected: DataFrame, idc_version: str) -> list[Scan]:
     """
     scans = [
         Scan(
-            name=re.sub(r"[^A-Za-z0-9._-]+", "_", row.PatientID).strip("._") or "case",
+            name=safe_name(row.PatientID),
             collection=row.collection_id,
             doi=row.source_DOI,
             licence=row.license_short_name,

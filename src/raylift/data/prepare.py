@@ -20,9 +20,9 @@ from raylift.bulk import run_bulk, run_case
 from raylift.data.fetch import provenance
 from raylift.drr import ENGINES, plastimatch
 from raylift.engines import LOCAL, Engine
-from raylift.errors import BadInput, WrongUsage
+from raylift.errors import BadInput
 from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.places import Place, case_name, is_file, local_copy, stamps, stem_of, suffix_of, walk, write_json
+from raylift.places import Place, add_case, case_name, is_file, local_copy, stamps, stem_of, suffix_of, walk, write_json
 from raylift.thorax import Thorax, find_thorax
 from raylift.volumes import AIR, READABLE, Volume, read_volume, write_volume
 
@@ -78,18 +78,14 @@ def find_scans(folder: Place, skip: Place | None = None) -> dict[str, Place]:
         return {stem_of(folder): folder}
     scans: dict[str, Place] = {}
 
-    def add(name: str, path: Place) -> None:
-        if scans.setdefault(name, path) != path:
-            raise BadInput(path, f"as a case it would be called {name}, as {scans[name]} is", "rename one of them")
-
     for here, folders, names in walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         folders[:] = [name for name in folders if skip is None or (here / name).resolve() != skip.resolve()]
         for name in names:
             if suffix_of(Path(name)) in READABLE:
-                add(case_name(here / stem_of(Path(name)), folder), here / name)
+                add_case(scans, case_name(here / stem_of(Path(name)), folder), here / name)
         if _holds_dicom(here, names):
-            add(case_name(here, folder), here)
+            add_case(scans, case_name(here, folder), here)
     if not scans:
         raise BadInput(folder, "no CT scans in it", f"put DICOM folders or {', '.join(READABLE)} files there")
     return dict(sorted(scans.items()))
@@ -125,9 +121,9 @@ class Prepared:
     Args:
         scan_grid: of the scan that it is from.
         thorax: what was found in it.
-        cube: the target around the thorax.
-        context: the whole scan at 2.5 mm without the air around it.
-        xrays: line integrals (V, rows, columns).
+        cube: the target around the thorax, (z, y, x) in HU.
+        context: the whole scan at 2.5 mm without the air around it, (z, y, x) in HU.
+        xrays: line integrals (V, rows, columns), without unit; row 0 is superior.
         patient: digest of the DICOM files' PatientID, by which scans of one patient are told; "" without.
     """
 
@@ -260,7 +256,7 @@ def prepare(
         WrongUsage: an engine is not installed, or does not know the geometry.
     """
     if settings.engine == "plastimatch":
-        _check_plastimatch(settings.geometry)
+        plastimatch.program_for(settings.geometry)  # said once, not of every case
     scans = find_scans(source, output)
     origins = provenance(scans)
     if unmatched := [p for p in validation if not any(fnmatch.fnmatch(name, p) for name in scans)]:
@@ -302,14 +298,6 @@ def _collections(origins: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     keys = ("collection", "doi", "licence", "idc_version")
     counts = Counter(tuple(origin[key] for key in keys) for origin in origins)
     return [dict(zip(keys, values, strict=True)) | {"cases": count} for values, count in sorted(counts.items())]
-
-
-def _check_plastimatch(geometry: Geometry) -> None:
-    """What plastimatch would say of every case, said once."""
-    if plastimatch.program() is None:
-        raise WrongUsage("plastimatch is not installed: pip install plastimatch, or use --drr-engine torch")
-    if geometry.parallel:
-        raise WrongUsage("plastimatch projects cone beams only: use --drr-engine torch for the parallel geometry")
 
 
 def held_out(patients: Mapping[str, str], patterns: Sequence[str] = ()) -> list[str]:

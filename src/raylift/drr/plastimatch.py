@@ -28,6 +28,16 @@ def program() -> Path | None:
     return Path(found) if found else None
 
 
+def program_for(geometry: Geometry) -> Path:
+    """The program. Raises WrongUsage where it is not installed, or the geometry is parallel, which it does not know."""
+    executable = program()
+    if executable is None:
+        raise WrongUsage("plastimatch is not installed: pip install plastimatch, or use --drr-engine torch")
+    if geometry.parallel:
+        raise WrongUsage("plastimatch projects cone beams only: use --drr-engine torch for the parallel geometry")
+    return executable
+
+
 def project_volume(
     volume: Volume,
     geometry: Geometry,
@@ -41,11 +51,7 @@ def project_volume(
         WrongUsage: plastimatch is not installed, or the geometry is parallel, which it does not know.
         RuntimeError: plastimatch failed.
     """
-    executable = program()
-    if executable is None:
-        raise WrongUsage("plastimatch is not installed: pip install plastimatch, or use --drr-engine torch")
-    if geometry.parallel:
-        raise WrongUsage("plastimatch projects cone beams only: use --drr-engine torch for the parallel geometry")
+    executable = program_for(geometry)
     # Plastimatch does not know turned grids, so the patient is turned into the grid's axes, and the unit with them.
     volume = volume.axis_aligned()
     turn = np.reshape(volume.grid.direction, (3, 3)).T

@@ -121,7 +121,7 @@ def draw_reliability(tallied: np.ndarray, path: Path, title: str) -> Path:
     """The root mean squared error beside the standard deviation that was said, in bins of about as many voxels each.
 
     Args:
-        tallied: by `tally`.
+        tallied: by `tally`, (3, 1025); of several cases their sum.
         path: of the PNG.
         title: above it.
     """

@@ -35,7 +35,7 @@ class MeanVolume:
     """The mean of cubes (z, y, x), in [0, 1]; for the patient of one of them, that of the others.
 
     Args:
-        total: of the cubes.
+        total: of the cubes, (z, y, x).
         folder: of their cases.
         cases: their names.
         unread: names of training cases that are not among them, as they cannot be read.
