@@ -246,10 +246,15 @@ by("cancel").addEventListener("click", () => ask(`api/jobs/${state.job}`, { meth
 by("again").addEventListener("click", () => { state.cards = []; showCards(); location.hash = ""; by("files").focus(); });
 by("doubt").addEventListener("input", (event) => state.viewer?.setOpacity(1, Number(event.target.value)));
 for (const button of document.querySelectorAll("[data-show]")) button.addEventListener("click", () => show(button.dataset.show));
-by("login").addEventListener("submit", (event) => {
+by("login").addEventListener("submit", async (event) => {
   event.preventDefault();
-  document.cookie = `raylift_token=${encodeURIComponent(by("token").value)}; path=/; samesite=strict`;
-  location.reload();
+  try {
+    const body = JSON.stringify({ token: by("token").value });
+    await ask("api/login", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+    location.reload();
+  } catch (problem) {
+    say(problem.message);
+  }
 });
 addEventListener("hashchange", () => { say(""); follow(location.hash.slice(1) || null); });
 ask("api/about").then((about) => { by("about").textContent = `Raylift ${about.version}. ${about.purpose}`; }).catch((problem) => say(problem.message));

@@ -15,7 +15,7 @@ from raylift.drr import Projector
 from raylift.errors import BadInput, WrongUsage
 from raylift.familiarity import STRANGE
 from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.radiographs import Hanging
+from raylift.radiographs import Grey, Hanging, Radiograph
 from raylift.volumes import WINDOW, Volume, hu_to_mu, unit_to_hu
 from raylift.weights import Weights, device_of, load_weights
 from raylift.xrays import SIDECAR, XraySet, describe_unit, read_radiographs, read_xrays
@@ -224,6 +224,7 @@ class Reconstructor:
         files: Sequence[str | Path],
         views: Sequence[View | None] | None = None,
         hangings: Sequence[Hanging | None] | None = None,
+        decoded: Sequence[Radiograph | Grey] | None = None,
     ) -> XraySet:
         """Radiographs as X-rays of the weights' unit; see `raylift.xrays.read_radiographs`."""
         data = self.weights.info["recipe"]["data"]
@@ -234,6 +235,7 @@ class Reconstructor:
             any_unit=bool(data.get("any_geometry")),
             familiarity=self.weights.familiarity,
             hangings=hangings,
+            decoded=decoded,
         )
 
     def matched(self, xrays: XraySet) -> XraySet:

@@ -16,6 +16,7 @@ import SimpleITK as sitk
 
 from raylift.errors import BadInput
 from raylift.geometry import VolumeGrid
+from raylift.image_files import image_reader
 from raylift.places import Place, place, replacing, suffix_of, write_json
 
 READABLE = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".npy")
@@ -171,8 +172,9 @@ def read_volume(path: str | Path) -> Volume:
 
 
 def _read_image(path: Path) -> Volume:
+    reader = image_reader(path)
     try:
-        image = sitk.ReadImage(str(path))
+        image = reader.Execute()
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise BadInput(path, f"cannot be read ({reason})", "the file is damaged or cut short; copy it again") from None

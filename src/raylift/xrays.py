@@ -18,7 +18,7 @@ from raylift.familiarity import Familiarity
 from raylift.geometry import Geometry, Point, View
 from raylift.hanging import guess
 from raylift.places import Place, add_case, case_name, replacing, walk, write_json
-from raylift.radiographs import Hanging, Radiograph, decode, read_radiograph
+from raylift.radiographs import Grey, Hanging, Radiograph, decode, read_radiograph
 from raylift.radiographs.checks import MAX_PIXELS, MIN_EDGE
 
 SIDECAR = "xrays.json"
@@ -137,6 +137,7 @@ def read_radiographs(
     any_unit: bool = False,
     familiarity: Familiarity | None = None,
     hangings: Sequence[Hanging | None] | None = None,
+    decoded: Sequence[Radiograph | Grey] | None = None,
 ) -> XraySet:
     """Read radiographs taken with a known or assumed unit onto its detector.
 
@@ -151,6 +152,7 @@ def read_radiographs(
         any_unit: take the source's distances from the files instead, where they all say the same.
         familiarity: what X-rays look like: by it pictures are found to have dark bones, and their views guessed.
         hangings: one per file, that makes it hang for reading; None to leave that to its looks.
+        decoded: what `decode` made of each file, where that was done already.
 
     Raises:
         BadInput: a file is unusable, not of the view given, or its view is not known, or files and views differ in
@@ -162,8 +164,9 @@ def read_radiographs(
         raise BadInput(f"{len(files)} X-rays", f"{len(views)} views given", "give one view per X-ray with --views")
     images, taken, notes, distances = [], [], [], []
     nothing = [None] * len(files)
-    for file, given, hanging in zip(files, views or nothing, hangings or nothing, strict=True):
-        radiograph, view, facts = _understood(Path(file), given, familiarity, hanging)
+    known = zip(files, views or nothing, hangings or nothing, decoded or nothing, strict=True)
+    for file, given, hanging, content in known:
+        radiograph, view, facts = _understood(Path(file), given, familiarity, hanging, content or decode(file))
         image = radiograph.image
         if radiograph.pixel_mm is not None:
             wanted = round(geometry.detector_mm / radiograph.pixel_mm)
@@ -195,10 +198,13 @@ def describe_unit(geometry: Geometry) -> str:
 
 
 def _understood(
-    file: Path, given: View | None, familiarity: Familiarity | None, hanging: Hanging | None
+    file: Path,
+    given: View | None,
+    familiarity: Familiarity | None,
+    hanging: Hanging | None,
+    decoded: Radiograph | Grey,
 ) -> tuple[Radiograph, View, list[str]]:
     """A file's line integrals, its view, and what was assumed of that. Raises BadInput where that is in doubt."""
-    decoded = decode(file)
     told = decoded.view
     if isinstance(decoded, Radiograph):
         view, facts = _known_view(file, given, told if decoded.hung or given is None else None)

@@ -200,7 +200,9 @@ def test_a_full_server_says_so(idle: TestClient, tmp_path: Path) -> None:
 
 
 def test_only_who_brings_the_token_comes_in(tmp_path: Path, weights: Path) -> None:
-    with TestClient(create_app(Settings(tmp_path, "0.0.0.0", token=TOKEN, weights=str(weights), workers=0))) as client:
+    with TestClient(
+        create_app(Settings(tmp_path, "0.0.0.0", token=TOKEN, weights=str(weights), workers=0)), "http://localhost"
+    ) as client:
         assert client.get("/api/about").status_code == 401
         assert client.get("/api/about", headers={"Authorization": "Bearer wrong"}).status_code == 401
         assert client.get("/api/about", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200

@@ -136,7 +136,8 @@ def test_what_is_no_radiograph_is_said(tmp_path: Path, serve: Callable[..., Any]
 
 def test_a_token_is_asked_for(tmp_path: Path, serve: Callable[..., Any], browser: Any) -> None:
     token = "0123456789abcdef+/"
-    with serve(tmp_path / "server", "--token", token) as server:
+    (tmp_path / "token").write_text(token)
+    with serve(tmp_path / "server", "--token-file", tmp_path / "token") as server:
         page = browser.new_page()
         page.goto(server.url)
         page.wait_for_selector("#login:not([hidden])")

@@ -393,12 +393,13 @@ def export(
 @app.command()
 def serve(
     folder: Annotated[Path, typer.Option("--folder", help="For jobs and their results.")] = Path("raylift-server"),
-    host: Annotated[str, typer.Option(help="Address to listen at; others than this machine's own need --token.")] = (
+    host: Annotated[str, typer.Option(help="Address to listen at; others than this machine's own need a token.")] = (
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at.")] = 8000,
-    token: Annotated[
-        str | None, typer.Option(envvar="RAYLIFT_TOKEN", help="That every request has to bring.", show_default=False)
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the token that every request has to bring; or set RAYLIFT_TOKEN to the token."),
     ] = None,
     weights: Weights = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that reconstruct, which divide cores or GPUs.")] = 1,
@@ -411,14 +412,13 @@ def serve(
 
     Example: raylift serve --port 8000
     """
-    from raylift.cli.parsing import check_output
+    from raylift.cli.parsing import check_output, read_token
     from raylift.server.settings import Settings
     from raylift.weights import load_weights
 
     check_output(folder, folder=True)
-    settings = Settings(
-        folder.resolve(), host, port, token, None if weights is None else str(weights), workers, waiting, seconds
-    )
+    token, named = read_token(token_file), None if weights is None else str(weights)
+    settings = Settings(folder.resolve(), host, port, token, named, workers, waiting, seconds)
     load_weights(weights)
     from raylift.server.run import run
 

@@ -64,3 +64,19 @@ def check_choice(option: str, value: object, choices: Collection[object]) -> Non
     """Raise WrongUsage unless the value is one of the choices."""
     if value not in choices:
         raise WrongUsage(f"{option} {value}: choose one of {', '.join(map(str, choices))}")
+
+
+def read_token(file: Path | None) -> str | None:
+    """Read a server's token: of a file, or else of RAYLIFT_TOKEN, so that no list of processes shows it.
+
+    Raises:
+        BadInput: the file cannot be read.
+    """
+    if file is None:
+        return os.environ.get("RAYLIFT_TOKEN") or None
+    try:
+        if not file.is_file():
+            raise BadInput(file, "no such file", "write the token into it, and name it with --token-file")
+        return file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(file, f"no token can be read from it ({error})", "write the token into it as text") from None

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from pydicom.misc import is_dicom
 
 from raylift.errors import BadInput
+from raylift.image_files import image_reader
 from raylift.places import suffix_of
 from raylift.radiographs.checks import MAX_PIXELS, check_line_integrals, check_size, damaged, square_pixel
 from raylift.radiographs.dicom import read_dicom
@@ -86,8 +87,7 @@ def _read_line_integrals(path: Path) -> Radiograph:
             _check_array(path, image.shape, image.dtype.kind == "f")
             pixel_mm = None
         else:
-            reader = sitk.ImageFileReader()
-            reader.SetFileName(str(path))
+            reader = image_reader(path)
             reader.ReadImageInformation()
             components = reader.GetNumberOfComponents()
             shape = (*reader.GetSize()[::-1], *([components] if components > 1 else []))

@@ -58,16 +58,8 @@ def file_name(index: int, given: str | None) -> str:
 def check_ending(given: str | None) -> None:
     """Raises BadInput for a file of another format."""
     ending = suffix_of(Path(given or ""))
-    if ending in (".mhd", ".nrrd", ".raw", ".json"):
+    if ending in (".mhd", ".nrrd", ".nhdr", ".hdr", ".img", ".raw", ".json"):
         raise BadInput(shown(given), "a format that may need other files", f"give one of {', '.join(ENDINGS)}")
-
-
-def check_whole(path: Path, given: str | None) -> None:
-    """Raises BadInput for an .mha whose pixels are said to lie in another file."""
-    if path.suffix == ".mha":
-        header = path.read_bytes()[:65536].split(b"ElementDataFile", 1)
-        if len(header) != 2 or header[1].split(b"\n", 1)[0].strip(b" =\r\t").upper() != b"LOCAL":
-            raise BadInput(shown(given), "its pixels lie in another file", "save it as one file")
 
 
 def shown(given: str | None) -> str:

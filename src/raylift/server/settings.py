@@ -18,7 +18,7 @@ class Settings:
         folder: for the list of jobs and their files.
         host: address to listen at.
         port: to listen at.
-        token: that a request has to bring; needed at any address but this machine's own.
+        token: that a request has to bring; needed at any address but this machine's own. At least 16 characters.
         weights: see `raylift.weights.load_weights`.
         workers: processes that reconstruct.
         waiting: how many jobs may wait.
@@ -38,15 +38,31 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.host not in LOOPBACK and not self.token:
-            raise WrongUsage(f"--host {self.host}: others can reach it, so it needs a --token")
-        if self.token is not None and len(self.token) < 16:
-            raise WrongUsage("--token: give at least 16 characters, like those of `openssl rand -hex 16`")
+            raise WrongUsage(f"--host {self.host}: others can reach it, so it needs a token: give --token-file")
+        if self.token is not None and (len(self.token) < 16 or not self.token.isprintable()):
+            remedy = "give at least 16 printable characters, like those of `openssl rand -hex 16`"
+            raise WrongUsage(f"the token (--token-file or RAYLIFT_TOKEN): {remedy}")
 
     @property
     def database(self) -> Path:
         """The list of jobs."""
         return self.folder / "jobs.sqlite"
 
+    @property
+    def jobs(self) -> Path:
+        """Holds a folder for each job: its X-rays until it ends, its results afterwards."""
+        return self.folder / "jobs"
+
+    @property
+    def uploads(self) -> Path:
+        """Holds a folder for each request that brings X-rays, for as long as it lasts."""
+        return self.folder / "uploads"
+
+    @property
+    def work(self) -> Path:
+        """Holds a folder for each attempt that a worker is at, named for its claim."""
+        return self.folder / "work"
+
     def job(self, job_id: str) -> Path:
-        """The folder of a job."""
-        return self.folder / "jobs" / job_id
+        """Return the folder of a job."""
+        return self.jobs / job_id

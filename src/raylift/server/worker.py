@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import shutil
 import signal
+import sqlite3
 import tempfile
 import time
-import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from safetensors import SafetensorError
 
 from raylift.errors import BadInput, WrongUsage
+from raylift.server.intake import NICE, end_with_parent
 from raylift.server.jobs import Job, Jobs
-from raylift.server.reading import NICE, Ask, end_with_parent, read
+from raylift.server.kept import NAME, kept
 from raylift.server.requests import Options
 from raylift.server.settings import Settings
 
@@ -21,6 +27,10 @@ if TYPE_CHECKING:
     from raylift.reconstruction import Reconstructor
 
 REST = 0.2  # seconds between two looks at the list
+AGAIN = 1.0  # seconds between two tries, where the list cannot be used
+FULL = (errno.ENOSPC, errno.EDQUOT)
+LOG = logging.getLogger("raylift.server")
+Result = TypeVar("Result")
 # What a job leaves to be fetched: its name there, and the kind of what it holds.
 RESULTS = {
     "volume.nii.gz": "application/gzip",
@@ -51,40 +61,73 @@ def main(settings: Settings, name: str, number: int) -> None:
     """
     from raylift.reconstruction import Reconstructor
 
-    os.nice(NICE)
+    if hasattr(os, "nice"):
+        os.nice(NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server ends its workers itself
     end_with_parent()
     jobs = Jobs(settings.database, settings.waiting)
     reconstructor = Reconstructor.from_pretrained(settings.weights, _device(number, settings.workers))
     while True:
-        job = jobs.claim(name)
+        job = insist(lambda: jobs.claim(name))
         if job is None:
             time.sleep(REST)
         else:
             work(job, jobs, settings, reconstructor)
 
 
-def work(job: Job, jobs: Jobs, settings: Settings, reconstructor: Reconstructor) -> None:
-    """Do one job; its results count if it is still this worker's when they are there."""
-    assert job.claim is not None
-    folder = settings.job(job.id)
-    error = None
-    for left in folder.iterdir():  # by a worker that died
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=".partial") as partial:
+def insist(ask: Callable[[], Result]) -> Result:
+    """Return what the list of jobs answers, as soon as it does: it may be locked for a while, by a backup say."""
+    while True:
         try:
-            _reconstruct(job, jobs, settings, reconstructor, Path(partial))
-            os.rename(partial, folder / job.claim)
-            Path(partial).mkdir()  # for TemporaryDirectory to remove
-        except TakenAway:
-            return
-        except (BadInput, WrongUsage) as problem:
-            error = str(problem)
-        except Exception as problem:
-            traceback.print_exc()
+            return ask()
+        except sqlite3.Error as error:
+            LOG.warning("the list of jobs cannot be used (%s); trying again", error)
+            time.sleep(AGAIN)
+
+
+def work(job: Job, jobs: Jobs, settings: Settings, reconstructor: Reconstructor) -> None:
+    """Do one job; its results count if it is still this worker's when they are there.
+
+    While a worker is at a job, the job's folder is the worker's to clear.
+    """
+    assert job.claim is not None
+    folder, making = settings.job(job.id), settings.work / job.claim
+    error = None
+    try:
+        making.mkdir(parents=True)
+        _reconstruct(job, jobs, settings, reconstructor, making)
+        os.rename(making, folder / job.claim)
+    except TakenAway:
+        error = "it was taken away"
+    except (BadInput, WrongUsage) as problem:
+        error = str(problem).replace(str(settings.folder), "the server's folder")
+    except (FileNotFoundError, SafetensorError) as problem:
+        LOG.warning("a job's files are gone or damaged (%s)", type(problem).__name__)
+        error = "its files on the server are gone or damaged; hand it in again"
+    except Exception as problem:
+        if isinstance(problem, OSError) and problem.errno in FULL:
+            error = "the server's disk is full; hand it in again when there is room"
+        else:
+            LOG.exception("a reconstruction failed")
             error = f"the reconstruction failed ({type(problem).__name__})"
-    if not jobs.end(job, "failed" if error else "done", error):
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    _end(job, jobs, folder, error)
+
+
+def _end(job: Job, jobs: Jobs, folder: Path, error: str | None) -> None:
+    """Say what became of a job, and leave of its folder what that needs."""
+    assert job.claim is not None
+    if insist(lambda: jobs.end(job, "failed" if error else "done", error)):
+        if error:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            (folder / NAME).unlink(missing_ok=True)
+        return
+    now = insist(lambda: jobs.get(job.id))
+    if now is None or now.claim == job.claim:  # removed, cancelled, or ended since it took too long
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
         shutil.rmtree(folder / job.claim, ignore_errors=True)
 
 
@@ -96,14 +139,17 @@ def _reconstruct(job: Job, jobs: Jobs, settings: Settings, reconstructor: Recons
     from raylift.volumes import write_volume
 
     def say(note: str, done: float) -> None:
-        if not jobs.report(job, note, done):
+        try:
+            ours = jobs.report(job, note, done)
+        except sqlite3.Error:  # that can wait
+            return
+        if not ours:
             raise TakenAway
 
     options = Options.model_validate({k: v for k, v in job.options.items() if k in Options.model_fields})
     names = tuple(job.options["names"])
-    files = tuple(settings.job(job.id) / file for file in job.options["files"])
     say("reading the X-rays", 0.02)
-    xrays = read(Ask(settings.weights, files, names, tuple(options.xrays)), reconstructor)
+    xrays = kept(settings.job(job.id) / NAME)
     say("reconstructing", 0.1)
     made = reconstructor(
         xrays,
@@ -121,7 +167,7 @@ def _reconstruct(job: Job, jobs: Jobs, settings: Settings, reconstructor: Recons
     agreement(shown, made.xrays.images, made.reprojected, folder / "agreement.png")
     doubt = None if made.doubt is None else "doubt.nii.gz"
     study = Study()
-    with tempfile.TemporaryDirectory() as series:
+    with tempfile.TemporaryDirectory(dir=folder) as series:
         for number, (kind, volume, windows) in enumerate(
             (("volume", made.volume, CT_WINDOWS), ("doubt", made.doubt, DOUBT_WINDOWS)), 1
         ):

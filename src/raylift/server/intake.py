@@ -1,0 +1,177 @@
+"""Reading of uploads, in a process that sees nothing but them: what a stranger sent may kill it, but opens no door."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from raylift.errors import BadInput, WrongUsage
+from raylift.image_files import READERS, image_reader
+from raylift.places import suffix_of
+from raylift.server.kept import NAME, keep
+from raylift.server.requests import Xray
+from raylift.server.sandbox import confine
+
+if TYPE_CHECKING:
+    from raylift.radiographs import Grey, Radiograph
+    from raylift.reconstruction import Reconstructor
+
+NICE = 5  # how far reading and reconstructing stand back behind the server, which has to answer at once
+PICTURE = 384  # pixels along an edge of what is shown of an X-ray
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class ReadRequest:
+    """X-rays to be read.
+
+    Args:
+        weights: that they are for.
+        folder: where they lie, and where the result is written.
+        files: their names in the folder.
+        names: that they were given, for messages.
+        xrays: how each is to be understood.
+        whole: they are to be a job's, so that nothing may be left in doubt.
+    """
+
+    weights: str | None
+    folder: Path
+    files: tuple[str, ...]
+    names: tuple[str, ...]
+    xrays: tuple[Xray, ...]
+    whole: bool
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Return where the files lie."""
+        return tuple(self.folder / file for file in self.files)
+
+    def renamed(self, text: str) -> str:
+        """Return a message with the files' given names, and without the folder."""
+        for file, name in zip(self.files, self.names, strict=True):
+            text = text.replace(str(self.folder / file), name).replace(file, name)
+        return text.replace(str(self.folder), "the upload")
+
+
+def read_confined(request: ReadRequest) -> None:
+    """Read a request's X-rays; what is found is written as `result.json` and, for a job, as `kept.NAME`.
+
+    This is what the process runs. It loads the weights, which are the server's own, and then sees only the folder.
+    """
+    import torch
+
+    from raylift.reconstruction import Reconstructor
+
+    if hasattr(os, "nice"):
+        os.nice(NICE)
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    reconstructor = Reconstructor.from_pretrained(request.weights, "cpu")
+    tempfile.tempdir = str(request.folder)
+    os.chdir(request.folder)
+    confine(request.folder)
+    (request.folder / RESULT).write_text(json.dumps(understand(request, reconstructor)))
+
+
+def end_with_parent() -> None:
+    """Let this process end when that of the server is gone, however it went."""
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def understand(request: ReadRequest, reconstructor: Reconstructor) -> dict[str, Any]:
+    """Read a request's files, and keep a job's X-rays.
+
+    Args:
+        request: the files.
+        reconstructor: with the weights that they are for.
+
+    Returns:
+        Under "xrays", how each is understood, with a picture of it; or one sentence under "error".
+    """
+    from raylift.radiographs import decode
+
+    try:
+        for path in request.paths:
+            if suffix_of(path) in READERS:
+                image_reader(path, alone=True)
+        decoded = [decode(path) for path in request.paths]
+        found = [_looked_at(request, index, decoded[index], reconstructor) for index in range(len(decoded))]
+        if request.whole:
+            _keep(request, decoded, reconstructor)
+    except (BadInput, WrongUsage, ValueError) as error:
+        return {"error": request.renamed(str(error))}
+    except MemoryError:
+        return {"error": "the X-rays need more memory than reading may take; scale them down"}
+    return {"xrays": found}
+
+
+def _keep(request: ReadRequest, decoded: list[Radiograph | Grey], reconstructor: Reconstructor) -> None:
+    """Write the X-rays as the weights take them. Raises BadInput with the files' given names."""
+    from raylift.geometry import View
+
+    views = [None if one.view is None else View.parse(one.view) for one in request.xrays]
+    hangings = [None if one.hang is None else one.hang.hanging() for one in request.xrays]
+    xrays = reconstructor.matched(reconstructor.read(request.paths, views, hangings, decoded))
+    keep(replace(xrays, notes=tuple(request.renamed(note) for note in xrays.notes)), request.folder / NAME)
+
+
+def _looked_at(
+    request: ReadRequest, index: int, radiograph: Radiograph | Grey, reconstructor: Reconstructor
+) -> dict[str, Any]:
+    """Say how one X-ray is understood."""
+    from raylift.geometry import View
+    from raylift.hanging import guess
+    from raylift.radiographs import Grey, Hanging
+
+    asked = request.xrays[index]
+    view = View.parse(asked.view) if asked.view else radiograph.view
+    sure, hanging, turnable = view is not None, Hanging(), isinstance(radiograph, Grey)
+    if isinstance(radiograph, Grey):
+        familiarity = reconstructor.weights.familiarity
+        looks = None if familiarity is None else guess(radiograph, familiarity)
+        if view is None and looks is not None:
+            view, sure = looks.view, looks.sure
+        if asked.hang is not None:
+            hanging = asked.hang.hanging()
+        elif looks is not None:
+            hanging = looks.hanging
+        radiograph = radiograph.hung(hanging).line_integrals(view is not None and view.lateral)
+    return {
+        "name": request.names[index],
+        "view": None if view is None else view.name,
+        "sure": sure,
+        "turnable": turnable,
+        "hang": asdict(hanging),
+        "picture": _picture(radiograph.image),
+    }
+
+
+def _picture(image: np.ndarray) -> str:
+    """Draw line integrals (rows, columns) as a data URL."""
+    low, high = np.quantile(image, [0.0, 0.998])
+    grey = (255 * np.clip((image - low) / max(high - low, 1e-6), 0, 1)).astype(np.uint8)
+    picture = Image.fromarray(grey)
+    picture.thumbnail((PICTURE, PICTURE))
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
