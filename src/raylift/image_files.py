@@ -115,7 +115,7 @@ def _metaimage_data_file(path: Path, alone: bool) -> str | None:
     for line in _lines(path):
         key, equals, value = (part.strip() for part in line.partition("="))
         if not equals or not KEY.fullmatch(key) or key in seen:
-            raise BadInput(path, f"damaged: its header says '{line[:60]}'", "save it again")
+            raise BadInput(path, f"cannot be read (its header says '{line[:60]}')", "save it again")
         seen.add(key)
         if key == "ElementDataFile":
             return None if value.upper() == "LOCAL" else value
@@ -131,8 +131,8 @@ def _metaimage_data_file(path: Path, alone: bool) -> str | None:
         if key == "NDims":
             axes = int(numbers[0]) if len(numbers) == 1 and numbers[0] in (2, 3, 4) else 0
         if not axes or len(numbers) != count(axes):
-            raise BadInput(path, f"damaged: its header says '{line[:60]}'", "save it again")
-    raise BadInput(path, "damaged: its header does not say where its pixels are", "copy it again")
+            raise BadInput(path, f"cannot be read (its header says '{line[:60]}')", "save it again")
+    raise BadInput(path, "cannot be read (its header does not say where its pixels are)", "copy it again")
 
 
 def _nrrd_data_file(path: Path) -> str | None:
@@ -162,7 +162,7 @@ def _lines(path: Path) -> Iterator[str]:
             except UnicodeDecodeError:
                 text = "\0"
             if not text.replace("\t", "").isprintable():
-                raise BadInput(path, "damaged: its header is no text", "copy it again")
+                raise BadInput(path, "cannot be read (its header is no text)", "copy it again")
             yield text
 
 
@@ -178,4 +178,6 @@ def _check_nifti(path: Path) -> None:
     length = struct.unpack("<i", header[:4].ljust(4, b"\0"))[0]
     magic = header[344:348] if length in (348, 0x5C010000) else header[4:8]
     if magic[:3] not in (b"n+1", b"n+2"):
-        raise BadInput(path, "no NIfTI file that holds its own voxels", "convert it to .nii.gz; or copy it again")
+        raise BadInput(
+            path, "cannot be read (no NIfTI that holds its own voxels)", "copy it again, or convert it to .nii.gz"
+        )

@@ -1,16 +1,22 @@
 """The list of jobs: nothing is lost, nothing ends twice, whatever dies."""
 
+import sqlite3
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
-from raylift.server.jobs import ATTEMPTS, Full, Jobs
+from raylift.errors import BadInput
+from raylift.server.jobs import ATTEMPTS, LOCKED_SECONDS, Full, Jobs
 
 
 @pytest.fixture
 def jobs(tmp_path: Path) -> Jobs:
-    return Jobs(tmp_path / "jobs.sqlite", waiting=3)
+    jobs = Jobs(tmp_path / "jobs.sqlite", waiting=3)
+    assert jobs.prepare()
+    return jobs
 
 
 def ids(jobs: Jobs) -> list[str]:
@@ -20,7 +26,7 @@ def ids(jobs: Jobs) -> list[str]:
 def test_first_come_first_served(jobs: Jobs) -> None:
     for name in "abc":
         jobs.add(name, {"title": name})
-    assert [jobs.place(job) for job in jobs.newest(3)] == [2, 1, 0]
+    assert jobs.waiting_ids() == ["a", "b", "c"]
     claimed = [jobs.claim("w") for _ in range(4)]
     assert [job and job.id for job in claimed] == ["a", "b", "c", None]
     assert claimed[0] is not None
@@ -41,7 +47,7 @@ def test_a_job_given_back_ends_once(jobs: Jobs) -> None:
     jobs.add("a", {})
     first = jobs.claim("w")
     assert first is not None
-    jobs.give_back()
+    jobs.give_back_all()
     second = jobs.claim("v")
     assert second is not None
     assert second.id == first.id
@@ -76,16 +82,77 @@ def test_what_kills_its_workers_fails_in_the_end(jobs: Jobs) -> None:
     assert jobs.claim("w") is None
 
 
+def test_a_server_that_ends_is_no_fault_of_its_jobs(jobs: Jobs) -> None:
+    jobs.add("a", {})
+    for _ in range(3 * ATTEMPTS):
+        assert jobs.claim("w") is not None
+        jobs.give_back_all()
+    assert jobs.waiting_ids() == ["a"]
+    claimed = jobs.claim("w")
+    assert claimed is not None
+    assert claimed.attempts == 1
+
+
+def test_reading_waits_for_nobody(jobs: Jobs) -> None:
+    jobs.add("a", {})
+    with closing(sqlite3.connect(jobs.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        assert ids(jobs) == ["a"]
+        assert jobs.count("queued") == 1
+        assert jobs.get("a") is not None
+        assert time.monotonic() - began < LOCKED_SECONDS / 2  # it would wait so long for the other
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            jobs.add("b", {})
+
+
+def test_a_list_that_is_gone_is_not_begun_anew(jobs: Jobs) -> None:
+    jobs.add("a", {})
+    jobs.path.unlink()
+    with pytest.raises(sqlite3.OperationalError):
+        jobs.add("b", {})
+    assert not jobs.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"no database, but long enough to be taken for one" * 30, "no list of jobs, or a damaged one"),
+        ("cut", "no list of jobs, or a damaged one"),
+        ("other", "cannot be opened .no such column"),
+        ("locked", "cannot be opened .database is locked.; end the program that uses it"),
+    ],
+)
+def test_a_list_that_cannot_be_used_is_named_at_the_start(tmp_path: Path, content: str | bytes, words: str) -> None:
+    path = tmp_path / "jobs.sqlite"
+    with ExitStack() as stack:
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        elif content == "cut":
+            Jobs(path, 3).prepare()
+            with closing(sqlite3.connect(path)) as database:
+                database.execute("PRAGMA journal_mode = DELETE")
+            path.write_bytes(path.read_bytes()[:5000])
+        else:
+            other = stack.enter_context(closing(sqlite3.connect(path, isolation_level=None)))
+            other.execute("CREATE TABLE jobs (number INTEGER, state TEXT)")
+            if content == "locked":
+                other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(BadInput, match=words) as raised:
+            Jobs(path, 3).prepare()
+    assert str(path) in str(raised.value)
+
+
 @pytest.mark.parametrize("begun", [False, True])
 def test_cancel_and_remove(jobs: Jobs, begun: bool) -> None:
     jobs.add("a", {})
     claimed = jobs.claim("w") if begun else None
     assert not jobs.remove("a")
-    assert jobs.cancel("a")
-    assert not jobs.cancel("a")
+    assert jobs.cancel("a") == ("running" if begun else "queued")
+    assert jobs.cancel("a") is None
     if claimed is not None:
         assert not jobs.end(claimed, "done")
-    jobs.give_back()
+    jobs.give_back_all()
     assert jobs.claim("w") is None
     assert jobs.remove("a")
     assert jobs.get("a") is None
@@ -102,6 +169,7 @@ def test_it_outlives_the_process(jobs: Jobs) -> None:
 
 def test_many_at_once_take_each_job_once(tmp_path: Path) -> None:
     jobs = Jobs(tmp_path / "jobs.sqlite", waiting=40)
+    jobs.prepare()
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: jobs.add(str(number), {}), range(40)))
         claimed = list(pool.map(lambda number: jobs.claim(f"w{number % 8}"), range(48)))

@@ -39,7 +39,7 @@ class Supervisor:
         self.failures, self.next_start = 0, 0.0
         self.looked = time.monotonic()
         self.stopped = threading.Event()
-        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread: threading.Thread | None = None
 
     def start(self, new: bool) -> None:
         """Take up what an earlier server left, and begin.
@@ -56,12 +56,16 @@ class Supervisor:
             self._sweep()
         for folder in (self.settings.uploads, self.settings.work, self.settings.jobs):
             folder.mkdir(parents=True, exist_ok=True)
+        self.stopped.clear()
+        self.looked = time.monotonic()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
 
     def stop(self) -> None:
         """End the workers; what they are at waits for the next server."""
         self.stopped.set()
-        self.thread.join()
+        if self.thread is not None:
+            self.thread.join()
         for process in self.processes.values():
             process.kill()
             process.join()
@@ -76,7 +80,7 @@ class Supervisor:
 
     def able(self) -> bool:
         """Tell whether jobs get done: workers are watched, the list can be written, and they do not die at once."""
-        watching = self.thread.is_alive() and time.monotonic() - self.looked < STALE
+        watching = self.thread is not None and self.thread.is_alive() and time.monotonic() - self.looked < STALE
         return watching and self.failures < MOST_FAILURES
 
     def _put_aside(self) -> None:

@@ -1,0 +1,128 @@
+"""Image headers open no file but those in their own folder, and stand for the reader of their ending alone."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from raylift.errors import BadInput
+from raylift.image_files import image_reader
+from raylift.volumes import read_volume
+
+START = "NDims = 2\nDimSize = 64 64\nElementType = MET_FLOAT\n"
+# Each names another patient's pixels. ITK opens those of the kinds marked True.
+HOSTILE = {
+    "plain": (f"{START}ElementDataFile = SECRET\n", True),
+    "after a comment that says the key": (
+        f"Comment = ElementDataFile = LOCAL\n{START}ElementDataFile = SECRET\n",
+        True,
+    ),
+    "hidden behind a key of too few numbers": (
+        f"{START}Color =\nElementDataFile = LOCAL\nElementDataFile = SECRET\n",
+        True,
+    ),
+    "by a colon": (f"{START}ElementDataFile: SECRET\nElementDataFile = LOCAL\n", True),
+    "with blanks": (f"{START}  ElementDataFile  =   SECRET\n", True),
+    "past a header": (f"{START}HeaderSize = 4\nElementDataFile = SECRET\n", True),
+    "in a list": (f"{START}ElementDataFile = LIST\nSECRET\n", False),
+    "twice": (f"{START}ElementDataFile = SECRET\nElementDataFile = LOCAL\n", True),
+    "by a carriage return": (f"{START}Comment = x\rElementDataFile = SECRET\nElementDataFile = LOCAL\n", False),
+    "an identity without a number": (f"{START}ID =\nElementDataFile = LOCAL\nElementDataFile = SECRET\n", False),
+}
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """Another patient's X-ray, in another folder."""
+    folder = tmp_path / "another"
+    folder.mkdir()
+    np.random.default_rng(0).random((64, 65), np.float32).tofile(folder / "secret.raw")
+    return folder / "secret.raw"
+
+
+@pytest.fixture
+def upload(tmp_path: Path) -> Path:
+    folder = tmp_path / "upload"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("alone", [True, False])
+def test_no_header_opens_anothers_file(secret: Path, upload: Path, kind: str, alone: bool) -> None:
+    text, opened = HOSTILE[kind]
+    path = upload / "a.mha"
+    path.write_text(text.replace("SECRET", str(secret)), newline="")
+    if opened:  # the attack is one: ITK alone falls for it
+        assert sitk.GetArrayFromImage(sitk.ReadImage(str(path))).max() > 0.9
+    with pytest.raises(BadInput) as raised:
+        image_reader(path, alone=alone)
+    assert "0.6369" not in str(raised.value)
+
+
+@pytest.mark.parametrize("line", ["Secret = 1", "HeaderSize = 0", "NDims = 2", "DimSize = 64", "no equals sign"])
+def test_a_strangers_header_says_known_things_once(upload: Path, line: str) -> None:
+    path = upload / "a.mha"
+    path.write_bytes(f"{START}{line}\nElementDataFile = LOCAL\n".encode() + bytes(4 * 64 * 64))
+    with pytest.raises(BadInput, match="its header says"):
+        image_reader(path, alone=True)
+
+
+@pytest.mark.parametrize("ending", ["mha", "nii", "nii.gz", "nrrd"])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_what_itk_writes_is_read(upload: Path, ending: str, compressed: bool) -> None:
+    image = sitk.GetImageFromArray(np.random.default_rng(0).random((4, 5, 6)).astype(np.float32))
+    image.SetMetaData("0008|0060", "DX")
+    image.SetMetaData("ITK_note", "by hand")
+    path = upload / f"a.{ending}"
+    sitk.WriteImage(image, str(path), useCompression=compressed)
+    read = image_reader(path, alone=True).Execute()
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read), sitk.GetArrayFromImage(image))
+
+
+def test_pixels_beside_their_header(secret: Path, upload: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(np.ones((4, 5, 6), np.int16)), str(upload / "a.mhd"))
+    assert image_reader(upload / "a.mhd").Execute().GetSize() == (6, 5, 4)
+    with pytest.raises(BadInput, match="its pixels lie in another file; save it as one file"):
+        image_reader(upload / "a.mhd", alone=True)
+    (upload / "a.raw").unlink()
+    with pytest.raises(BadInput, match=r"the file that it names is missing \(a\.raw\)"):
+        image_reader(upload / "a.mhd")
+    (upload / "a.raw").symlink_to(secret)
+    with pytest.raises(BadInput, match=r"names a file outside of its folder \(a\.raw\)"):
+        image_reader(upload / "a.mhd")
+    (upload / "a.raw").unlink()
+    os.mkfifo(upload / "a.raw")
+    with pytest.raises(BadInput, match="is missing"):
+        image_reader(upload / "a.mhd")
+
+
+@pytest.mark.parametrize("field", ["data file", "datafile", "Data File"])
+def test_an_nrrd_that_names_another_file(secret: Path, upload: Path, field: str) -> None:
+    header = f"NRRD0004\ntype: float\ndimension: 2\nsizes: 64 64\nencoding: raw\nendian: little\n{field}: {secret}\n"
+    (upload / "a.nrrd").write_text(header)
+    with pytest.raises(BadInput, match="outside of its folder"):
+        image_reader(upload / "a.nrrd")
+
+
+def test_a_text_nifti_names_files_too(secret: Path, upload: Path) -> None:
+    (upload / "a.nii").write_text(f"<nifti_image\n nifti_type = 'NIFTI-1A'\n image_filename = '{secret}'\n/>\n")
+    with pytest.raises(BadInput, match="no NIfTI that holds its own voxels"):
+        image_reader(upload / "a.nii")
+
+
+def test_the_ending_decides_on_the_reader(upload: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(np.ones((64, 64), np.float32)), str(upload / "a.h5"))
+    for ending in ("nii", "mha", "nrrd"):
+        path = upload / f"a.{ending}"
+        path.write_bytes((upload / "a.h5").read_bytes())
+        with pytest.raises((BadInput, RuntimeError)):  # HDF5 knows pixels in other files
+            image_reader(path).Execute()
+
+
+def test_a_pipe_is_not_waited_for(upload: Path) -> None:
+    os.mkfifo(upload / "a.nii")
+    with pytest.raises(BadInput, match="no regular file"):
+        read_volume(upload / "a.nii")
