@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: help demo test lint docs web wheel clean
+.PHONY: help demo test lint audit docs web wheel clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -21,6 +21,10 @@ lint: $(VENV)/.installed-dev  ## check rules, format and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+audit: $(VENV)/.installed-dev  ## ask PyPI's advisories about what constraints.txt pins (needs a network)
+	$(PIP) pip-audit
+	$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip
 
 # Typer executes the module anew: raylift.cli would be a second one, whose app has no commands.
 docs: $(VENV)/.installed-docs  ## render the documentation, into site/

