@@ -1,6 +1,7 @@
 """Work that is recorded case by case: done once, resumed, and no case in the way of another."""
 
 import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,32 @@ def test_a_record_does_not_reach_out_of_its_folder(sources: dict[str, Path], tmp
     assert run_bulk(Doubling(), {"a": sources["a"]}, tmp_path / "out", HERE)["a"]["made"] == 2
     assert sources["a"].exists()
     assert sources["c"].exists()
+
+
+def test_a_link_in_a_record_is_not_followed(sources: dict[str, Path], tmp_path: Path) -> None:
+    run_bulk(Doubling(), {"a": sources["a"]}, tmp_path / "out", HERE)
+    path = tmp_path / "out" / "a" / RECORD
+    (path.parent / "link").symlink_to(sources["c"].parent)
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps(told | {"files": ["link/c"], "fingerprint": "0" * 64}))
+    assert run_bulk(Doubling(), {"a": sources["a"]}, tmp_path / "out", HERE)["a"]["made"] == 2
+    assert sources["c"].exists()
+
+
+@pytest.mark.parametrize(
+    "content", ["pipe", "[" * 100_000, '{"status": "ok", "files": []}', '{"status": NaN}', "x" * 100]
+)
+def test_a_record_that_cannot_be_counts_for_nothing(sources: dict[str, Path], tmp_path: Path, content: str) -> None:
+    run_bulk(Doubling(), {"a": sources["a"]}, tmp_path / "out", HERE)
+    path = tmp_path / "out" / "a" / RECORD
+    path.unlink()
+    if content == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_text(content)
+    COMPUTED.clear()
+    assert run_bulk(Doubling(), {"a": sources["a"]}, tmp_path / "out", HERE)["a"]["made"] == 2
+    assert COMPUTED == ["a"]
 
 
 def test_a_store_that_takes_nothing_costs_a_try(sources: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

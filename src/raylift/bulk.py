@@ -8,8 +8,11 @@ import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
+from pydantic import AfterValidator, Field
+
+from raylift import records
 from raylift.engines import Engine, Lost, run_cases
 from raylift.errors import BadInput
 from raylift.places import (
@@ -17,7 +20,6 @@ from raylift.places import (
     Unreachable,
     checksum,
     files_below,
-    read_bytes,
     remove,
     replacing_together,
     write_json,
@@ -27,6 +29,36 @@ RECORD = "case.json"
 # What is no case's fault, and of all that follow too.
 SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
 Progress = Callable[[str, int, int], None]
+
+
+def _below(name: str) -> str:
+    """Return a file's way below its case's folder. Raises ValueError for one that leads elsewhere."""
+    for part in name.split("/"):
+        records.plain_name(part)
+    return name
+
+
+class BulkRecord(records.Typed):
+    """What of `case.json` decides whether a case is done.
+
+    Args:
+        status: "ok", "rejected" or "failed".
+        fingerprint: of source and settings; the result is the same while it is.
+        files: of the result, as ways below the case's folder.
+        sha256: of the files' contents, one after another.
+    """
+
+    status: Literal["ok", "rejected", "failed"]
+    fingerprint: records.Sha256 | None = None
+    files: Annotated[list[Annotated[str, AfterValidator(_below)]], Field(max_length=10_000)] = Field(
+        default_factory=list
+    )
+    sha256: records.Sha256 | None = None
+
+    def model_post_init(self, context: object) -> None:
+        """Check that a result has a checksum. Raises ValueError."""
+        if self.status == "ok" and self.sha256 is None:
+            raise ValueError("a result without a checksum")
 
 
 class Work(Protocol):
@@ -70,13 +102,13 @@ def run_bulk(
     output = output.absolute()
     places = {name: source.absolute() if isinstance(source, Path) else source for name, source in sources.items()}
     cases = {name: (source, output / name) for name, source in places.items()}
-    records = dict[str, dict[str, Any]]()
+    found = dict[str, dict[str, Any]]()
     for name, record in run_cases(partial(run_case, work), cases, engine, progress):
         if isinstance(record, Lost):
             record = _failed(sources[name], record.reason)
             _write(record, output / name)
-        records[name] = record
-    return {name: records[name] for name in sources}
+        found[name] = record
+    return {name: found[name] for name in sources}
 
 
 def run_case(work: Work, case: tuple[Any, Place]) -> dict[str, Any]:
@@ -134,8 +166,10 @@ def _is_systems(error: Exception) -> bool:
 def _clear(folder: Place, previous: dict[str, Any] | None) -> None:
     """Remove what is of another source or other settings, or damaged, and what killed workers left."""
     for name in [RECORD, *(previous or {}).get("files", [])]:
-        if ".." not in PurePosixPath(name).parts and not PurePosixPath(name).is_absolute():
-            remove(folder / name)
+        path = folder / name
+        # Names may hold folders; none of those may be a link to somewhere else.
+        if not isinstance(path, Path) or path.parent.resolve() == folder.resolve() / PurePosixPath(name).parent:
+            remove(path)
     for left in folder.glob(".*.partial*") if isinstance(folder, Path) else ():
         remove(left)
 
@@ -148,12 +182,11 @@ def _failed(source: Any, reason: str) -> dict[str, Any]:
 def read_record(folder: Place) -> dict[str, Any] | None:
     """What `case.json` says in a folder; None without one that can be read. Raises Unreachable."""
     try:
-        record: dict[str, Any] = json.loads(read_bytes(folder / RECORD))
+        return records.read_record(folder / RECORD, BulkRecord).model_dump(mode="json", exclude_unset=True)
     except Unreachable:
         raise
     except (OSError, ValueError):
         return None
-    return record if isinstance(record, dict) and "status" in record else None
 
 
 def _complete(folder: Place, record: dict[str, Any]) -> bool:

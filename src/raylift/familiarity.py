@@ -20,12 +20,13 @@ from safetensors.numpy import load_file, save_file
 
 from raylift.errors import BadInput
 from raylift.geometry import View
-from raylift.places import replacing
+from raylift.places import replacing, size_of
 
 EDGE = 8  # pixels of the small images
 DIRECTIONS = 48  # of the covariance
 FLOOR = 1e-3  # least variance in a direction, as a share of the mean one
 QUANTILE = 0.95  # of the distances of a patient's X-rays; the largest of the patients left out counts as 1
+MOST_BYTES = 2**24  # of a file
 STRANGE = 1.0  # relative distance from which X-rays are called unlike those of the training
 
 
@@ -92,7 +93,16 @@ class Familiarity:
     def load(cls, path: Path) -> Familiarity:
         """Read what `save` wrote. Raises BadInput if it is damaged."""
         try:
-            read = load_file(path)
+            if size_of(path) > MOST_BYTES:
+                raise ValueError("too large")
+            read = {name: array.astype(np.float64) for name, array in load_file(path).items()}
+            kept, size = len(read["deviations"]), EDGE**2
+            shapes = {"mean": (5, size), "directions": (kept, size), "deviations": (kept,), "noise": (), "unit": ()}
+            for name, shape in shapes.items():
+                if read[name].shape != shape or not np.isfinite(read[name]).all():
+                    raise ValueError(f"{name} is no finite array of {shape}")
+            if min(read["deviations"].min(initial=1), read["noise"], read["unit"]) <= 0:
+                raise ValueError("a deviation is not positive")
             arrays = (read["mean"], read["directions"], read["deviations"])
             return cls(*arrays, float(read["noise"]), float(read["unit"]))
         except (OSError, SafetensorError, KeyError, ValueError) as error:

@@ -19,6 +19,10 @@ Point = tuple[float, float, float]
 Direction = tuple[float, float, float, float, float, float, float, float, float]
 
 IDENTITY: Direction = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+# What is plausible of a description in a file.
+FARTHEST = 1e5  # mm
+MOST_VOXELS = 2**31
+MOST_PIXELS = 2**14  # along a detector's edge
 
 
 @dataclass(frozen=True)
@@ -99,16 +103,12 @@ class VolumeGrid:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> VolumeGrid:
         """The grid that `to_dict` described. Raises KeyError or ValueError if an entry is missing or malformed."""
-        shape, spacing, origin = data["shape_zyx"], data["spacing_xyz_mm"], data["origin_lps_mm"]
-        direction = data.get("direction", IDENTITY)
-        if not np.isfinite(np.array([*shape, *spacing, *origin, *direction], float)).all():
-            raise ValueError("a grid needs finite numbers")
-        z, y, x = (int(n) for n in shape)
-        sx, sy, sz = (float(s) for s in spacing)
-        ox, oy, oz = (float(o) for o in origin)
-        a, b, c, d, e, f, g, h, i = (float(cosine) for cosine in direction)
-        if min(sx, sy, sz) <= 0 or min(x, y, z) < 1:
-            raise ValueError("a grid needs positive spacing and at least one voxel per axis")
+        z, y, x = (_whole(n, 1, MOST_VOXELS) for n in _list(data["shape_zyx"], 3))
+        sx, sy, sz = (_number(s, 1e-3, FARTHEST) for s in _list(data["spacing_xyz_mm"], 3))
+        ox, oy, oz = (_number(o, -FARTHEST, FARTHEST) for o in _list(data["origin_lps_mm"], 3))
+        a, b, c, d, e, f, g, h, i = (_number(n, -2, 2) for n in _list(data.get("direction", IDENTITY), 9))
+        if z * y * x > MOST_VOXELS:
+            raise ValueError(f"{z} × {y} × {x} voxels are none of a scan")
         axes = np.reshape([a, b, c, d, e, f, g, h, i], (3, 3))
         if not np.allclose(axes.T @ axes, np.eye(3), atol=1e-3):  # cosines may be rounded to three digits
             raise ValueError("a grid's direction needs perpendicular axes of length 1")
@@ -226,12 +226,10 @@ class View:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> View:
         """The view that `to_dict` described. Raises KeyError or ValueError if it is malformed."""
-        angle = float(data["angle"])
-        turn, shift = data.get("turn_xyz_deg", (0, 0, 0)), data.get("shift_xyz_mm", (0, 0, 0))
-        a, b, c, d, e, f = (float(number) for number in (*turn, *shift))
-        if not np.isfinite([a, b, c, d, e, f, angle]).all():
-            raise ValueError("a view needs finite numbers")
-        return cls(angle % 360, bool(data["mirrored"]), (a, b, c), (d, e, f))
+        angle = _number(data["angle"], -FARTHEST, FARTHEST)
+        a, b, c = (_number(n, -360, 360) for n in _list(data.get("turn_xyz_deg", (0, 0, 0)), 3))
+        d, e, f = (_number(n, -FARTHEST, FARTHEST) for n in _list(data.get("shift_xyz_mm", (0, 0, 0)), 3))
+        return cls(angle % 360, _truth(data["mirrored"]), (a, b, c), (d, e, f))
 
 
 @dataclass(frozen=True)
@@ -321,12 +319,36 @@ class Geometry:
     def from_dict(cls, data: dict[str, Any]) -> Geometry:
         """The geometry that `to_dict` described. Raises KeyError or ValueError if it is malformed."""
         return cls(
-            float(data["source_axis_mm"]),
-            float(data["source_detector_mm"]),
-            float(data["detector_mm"]),
-            int(data["pixels"]),
-            bool(data.get("parallel", False)),
+            _number(data["source_axis_mm"], 1, FARTHEST),
+            _number(data["source_detector_mm"], 1, FARTHEST),
+            _number(data["detector_mm"], 1, FARTHEST),
+            _whole(data["pixels"], 1, MOST_PIXELS),
+            _truth(data.get("parallel", False)),
         )
+
+
+def _list(value: Any, length: int) -> Sequence[Any]:
+    if not isinstance(value, (list, tuple)) or len(value) != length:
+        raise ValueError(f"{str(value)[:60]} is no list of {length}")
+    return value
+
+
+def _number(value: Any, low: float, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise ValueError(f"{str(value)[:60]!r} is no number from {low:g} to {high:g}")
+    return float(value)
+
+
+def _whole(value: Any, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"{str(value)[:60]!r} is no whole number from {low} to {high}")
+    return value
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{str(value)[:60]!r} is neither true nor false")
+    return value
 
 
 PRESETS: dict[str, Geometry] = {

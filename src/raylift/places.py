@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ SCRATCH = "raylift-scratch-"
 COMPANIONS = {".npy": (".json",), ".mhd": (".raw", ".zraw")}  # where a part of the content may stand, by the same name
 # What a store says of a file that changes with its content, the first that there is.
 VERSIONS = ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created")
+LEAST_ROOM = 2**20  # bytes that are left of a disk that is full
 LONGEST = 200  # letters of a case's name; systems take 255 bytes
 
 
@@ -124,22 +126,41 @@ def is_file(path: Place) -> bool:
         return bool(path.fs.isfile(path.path))
 
 
-def read_bytes(path: Place) -> bytes:
-    """The content of a file.
+def size_of(path: Path) -> int:
+    """Return the size of a file of this machine in bytes.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        OSError: it cannot be looked at, or is no regular file.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):  # a pipe or a device would be waited for without end
+        raise OSError(errno.EINVAL, "no regular file", str(path))
+    return found.st_size
+
+
+def read_bytes(path: Place, most: int) -> bytes:
+    """Return the content of a file of at most so many bytes.
 
     Raises:
         FileNotFoundError: it is not there.
         Unreachable: the store does not answer.
-        OSError: of this machine.
+        OSError: of this machine; or it is no regular file.
+        ValueError: it is longer.
     """
+    content: bytes | None = None
     if isinstance(path, Path):
-        return path.read_bytes()
-    with _reaching(path):
-        try:
-            return bytes(path.fs.cat_file(path.path))
-        except FileNotFoundError:
-            pass
-    raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
+        size = size_of(path)
+        content = path.read_bytes() if size <= most else None
+    else:
+        with _reaching(path), suppress(FileNotFoundError):
+            content = bytes(path.fs.cat_file(path.path, end=most + 1))
+        if content is None:
+            raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
+        size = len(content)
+    if content is None or size > most:
+        raise ValueError(f"longer than the {most / 2**20:.0f} MB that are read")
+    return content
 
 
 def stamps(source: Place) -> list[tuple[str, int, str | int]]:
@@ -214,6 +235,21 @@ def kept_copy(source: Place) -> Path:
             with replacing(copy) as temporary:
                 source.fs.get(source.path, str(temporary))
     return copy
+
+
+def is_full(place: Path, error: BaseException) -> bool:
+    """Tell whether a write failed since the disk is full: by the error's number, or by a look where it has none.
+
+    Args:
+        place: where it was to be written; what was written of it must still be there.
+        error: that a library raised.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    try:
+        return shutil.disk_usage(place).free < LEAST_ROOM
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -12,16 +12,17 @@ from raylift.lift import LIFTS
 from raylift.networks.registry import NETWORKS
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, le=1e9)]
+NotNegative = Annotated[float, Field(ge=0, le=1e9)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Step = Annotated[int, Field(ge=0, le=10**9)]
 
 
 class Part(BaseModel):
     """A block of a recipe: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class AugmentationPart(Part):
@@ -66,8 +67,8 @@ class DataPart(Part):
 
     pairs: Literal["online", "offline"] = "online"  # online: warp the CT, project it again; offline: stored X-rays
     split: Literal["train", "all"] = "train"
-    xray_pixels: Count = 128  # the network's X-rays; finer ones are averaged down to it
-    projection_spacing: Positive = 4.0  # mm, of the warped scan that is projected
+    xray_pixels: Annotated[int, Field(ge=1, le=4096)] = 128  # the network's X-rays; finer ones are averaged down to it
+    projection_spacing: Annotated[float, Field(ge=0.5, le=100)] = 4.0  # mm, of the warped scan that is projected
     opposite_views: bool = True  # each view is taken from its own side or the opposite one, at random
     any_views: Probability = 0.0  # of a batch to have some of the recipe's views or 1 to 8 at any angles
     any_geometry: Probability = 0.0  # of a batch to be taken by any unit of `geometry.PRESETS`, else the dataset's
@@ -89,10 +90,10 @@ class NetworkPart(Part):
     """
 
     name: str = "swin_unetr"
-    feature_size: Count = 12
-    window_size: Count = 4
+    feature_size: Annotated[int, Field(ge=1, le=512)] = 12
+    window_size: Annotated[int, Field(ge=1, le=16)] = 4
     checkpointing: bool = False
-    passes: Count = 1
+    passes: Annotated[int, Field(ge=1, le=64)] = 1
     doubt: bool = False
 
     @field_validator("name")
@@ -180,21 +181,21 @@ class TrainPart(Part):
     """Optimisation and bookkeeping. A step is the objective's updates of g, then those of d where there is one."""
 
     steps: Count
-    batch_size: Count = 2  # pairs of a minibatch, which processes that train together share evenly
+    batch_size: Annotated[int, Field(ge=1, le=10**5)] = 2  # of a minibatch, which processes that train together share
     accumulate: Count = 1  # minibatches per update
     lr: Positive = 5e-4
     d_lr: Positive | None = None  # the potential's; lr where it is not given
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     eps: Positive = 1e-8
     weight_decay: NotNegative = 1e-5
-    warmup: Annotated[int, Field(ge=0)] = 0  # steps of linear rise
-    decay_from: Annotated[int, Field(ge=0)] = 0  # step at which the rate begins to fall to 0 at the last step
+    warmup: Step = 0  # steps of linear rise
+    decay_from: Step = 0  # step at which the rate begins to fall to 0 at the last step
     decay: Literal["linear", "cosine"] = "linear"
     clip_norm: Positive | None = None
     ema_decay: Probability = 0.995
     ema_every: Count = 5
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     log_every: Count = 10
     validate_every: Count = 250
     checkpoint_minutes: NotNegative = 3.0
@@ -205,8 +206,8 @@ class TrainPart(Part):
 class Recipe(Part):
     """What to train."""
 
-    name: str
-    views: tuple[str | float, ...] = (0.0, 90.0)
+    name: Annotated[str, Field(max_length=100, pattern=r"^[ -~\w]+$")]
+    views: Annotated[tuple[str | float, ...], Field(max_length=360)] = (0.0, 90.0)
     lift: str = "backproject"
     aggregation: Literal["concatenate", "harmonics"] = "concatenate"
     data: DataPart = DataPart()

@@ -6,11 +6,14 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from raylift.errors import WrongUsage, nearest
 from raylift.recipe import OBJECTIVES, Recipe
+from raylift.records import DEEPEST, parse_yaml, read_yaml
+
+MOST_BYTES = 2**20  # of a recipe
+MOST_EXTENDED = 10
 
 # In the installed package, or beside its source.
 FOLDER = next(
@@ -60,27 +63,32 @@ def load_recipe(place: str | Path, overrides: list[str] | None = None) -> Recipe
         if not equals:
             raise WrongUsage(f"--set {override}: give it as key=value, like train.lr=1e-4")
         try:
-            _set(data, key.strip(), yaml.safe_load(value))
-        except yaml.YAMLError:
-            raise WrongUsage(f"--set {override}: its value is not YAML") from None
+            read = parse_yaml(value)
+        except ValueError as error:
+            raise WrongUsage(f"--set {override}: its value is not YAML ({error})") from None
+        _set(data, key.strip(), read)
     return parse_recipe(data, str(path))
 
 
 def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path.resolve() in above:
         raise WrongUsage(f"{path}: it extends itself")
+    if len(above) >= MOST_EXTENDED:
+        raise WrongUsage(f"{path}: more than {MOST_EXTENDED} recipes extend one another")
     try:
-        data = yaml.safe_load(path.read_text())
-    except OSError:
-        raise WrongUsage(f"{path}: no such recipe file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise WrongUsage(f"{path}: not a YAML recipe ({str(error).splitlines()[0]})") from None
-    if not isinstance(data, dict):
+        data = read_yaml(path, MOST_BYTES)
+    except OSError as error:
+        raise WrongUsage(f"{path}: no recipe file ({error.strerror or error})") from None
+    except ValueError as error:
+        raise WrongUsage(f"{path}: not a YAML recipe ({error})") from None
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise WrongUsage(f"{path}: not a recipe: it holds no keys")
     below = data.pop("extends", None)
     if below is None:
         return data
-    return _merged(_read(path.parent / str(below), (*above, path.resolve())), data)
+    if not isinstance(below, str) or Path(below).suffix not in (".yaml", ".yml"):
+        raise WrongUsage(f"{path}: extends: name a .yaml file, like ../cpu.yaml")
+    return _merged(_read(path.parent / below, (*above, path.resolve())), data)
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -115,6 +123,8 @@ def _set(data: dict[str, Any], key: str, value: Any) -> None:
         with contextlib.suppress(ValueError):
             value = float(value)
     *path, last = key.split(".")
+    if len(path) > DEEPEST:
+        raise WrongUsage(f"--set {key[:60]}: no such key")
     for part in path:
         data = data.setdefault(part, {})
         if not isinstance(data, dict):

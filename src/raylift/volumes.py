@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
-import json
+import math
 import zlib
 from collections import defaultdict
 from dataclasses import dataclass
@@ -15,9 +15,10 @@ import pydicom
 import SimpleITK as sitk
 
 from raylift.errors import BadInput
-from raylift.geometry import VolumeGrid
+from raylift.geometry import MOST_VOXELS, VolumeGrid
 from raylift.image_files import image_reader
 from raylift.places import Place, place, replacing, suffix_of, write_json
+from raylift.records import read_json
 
 READABLE = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".npy")
 WRITABLE = (".mha", ".nii.gz", ".nrrd", ".npy")
@@ -174,6 +175,11 @@ def read_volume(path: str | Path) -> Volume:
 def _read_image(path: Path) -> Volume:
     reader = image_reader(path)
     try:
+        reader.ReadImageInformation()
+        if math.prod(reader.GetSize()) > MOST_VOXELS:
+            raise BadInput(path, f"{reader.GetSize()} voxels (x, y, z)", "give one scan")
+        if suffix_of(path) in (".nii", ".nii.gz"):
+            _check_nifti(path, reader)
         image = reader.Execute()
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
@@ -181,22 +187,21 @@ def _read_image(path: Path) -> Volume:
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         kind = f"{image.GetDimension()} dimensions, {image.GetNumberOfComponentsPerPixel()} values per voxel"
         raise BadInput(path, f"not a scalar 3D volume ({kind})", "export a single CT volume")
-    if suffix_of(path) in (".nii", ".nii.gz"):
-        _check_nifti(path, image)
     return Volume.from_sitk(image)
 
 
-def _check_nifti(path: Path, image: sitk.Image) -> None:
+def _check_nifti(path: Path, image: sitk.ImageFileReader) -> None:
     """Raise BadInput for voxels that ITK's reader makes 0 without a word: those cut off, NaN or infinite."""
+    first, values = int(float(image.GetMetaData("vox_offset"))), math.prod(image.GetSize())
+    last = first + values * int(image.GetMetaData("bitpix")) // 8
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     try:
         with gzip.open(path, "rb") if packed else path.open("rb") as file:
-            content = file.read()
+            content = file.read(last)  # what comes after it is nobody's, and may unpack to any size
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(path, f"cannot be read ({error})", "the file is damaged or cut short; copy it again") from None
-    first, values = int(float(image.GetMetaData("vox_offset"))), image.GetNumberOfPixels()
-    missing = first + values * int(image.GetMetaData("bitpix")) // 8 - len(content)
+    missing = last - len(content)
     if missing > 0:
         raise BadInput(path, f"cannot be read (its last {missing} bytes are missing)", "copy it again")
     if kind := {"16": "f4", "64": "f8"}.get(image.GetMetaData("datatype")):
@@ -211,18 +216,18 @@ def _read_npy(path: Path) -> Volume:
     if not sidecar.exists():
         raise BadInput(path, "an array without a grid", f"put its grid beside it as {sidecar.name}")
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)  # a header may promise more than there is
     except (ValueError, OSError, EOFError) as error:
         raise BadInput(path, f"not a NumPy array of numbers ({error})", "save it with numpy.save") from None
     try:
-        grid = VolumeGrid.from_dict(json.loads(sidecar.read_text())["grid"])
-    except (KeyError, TypeError, ValueError) as error:
+        grid = VolumeGrid.from_dict(read_json(sidecar)["grid"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise BadInput(sidecar, f"not a grid ({error})", 'see VolumeGrid.to_dict under "grid"') from None
     if array.dtype.name not in NUMBERS:
         raise BadInput(path, f"an array of {array.dtype}", "save it as int16 or float32")
     if array.shape != grid.shape:
         raise BadInput(path, f"an array {array.shape}, but its grid says {grid.shape}", "make them agree")
-    return Volume(array.astype(array.dtype.newbyteorder("="), copy=False), grid)
+    return Volume(np.array(array, array.dtype.newbyteorder("=")), grid)
 
 
 def _read_dicom(folder: Path) -> Volume:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_model
 from torch import nn
 
@@ -22,13 +21,18 @@ from raylift.geometry import Geometry, View
 from raylift.networks.ensemble import Ensemble
 from raylift.networks.exported import SUFFIXES, Exported, check_ending, export
 from raylift.networks.mapping import XRAY_SCALE, Mapping
-from raylift.places import replacing_together, write_json
+from raylift.places import replacing_together, size_of, write_json
 from raylift.recipe import Recipe
+from raylift.records import read_record
 from raylift.volumes import WATER_MU, WINDOW
+from raylift.weights_info import WeightsInfo
 
 EMBEDDED = Path(__file__).parent / "pretrained"  # a folder for each set of weights that comes with Raylift
 DEFAULT = "chest-64"
 FAMILIARITY = "familiarity.safetensors"
+MOST_BYTES = 16 * 2**30
+DTYPES = ("F32", "F16", "BF16", "I64")
+AGAIN = "copy both files again"
 DIFFERENT = 1e-3  # of the network's window: an exported model that differs by more is none
 
 
@@ -96,8 +100,12 @@ def save_weights(mapping: Mapping, info: dict[str, Any], folder: Path, familiari
 
     Returns:
         The safetensors file.
+
+    Raises:
+        BadInput: a weight is NaN or infinite; nothing is written.
     """
     path = folder / "weights.safetensors"
+    check_finite(mapping.network, path)
     with replacing_together(folder) as temporary:
         save_model(mapping.network, str(temporary / path.name))  # a tensor that the network holds twice is written once
         info = {**info, "sha256": _digest(temporary / path.name)}
@@ -213,9 +221,11 @@ def _sidecar(path: Path) -> Path:
 
 def _digest(path: Path) -> str:
     """SHA-256 of weights, hexadecimal; OpenVINO IR has a second file."""
-    digest = hashlib.sha256(path.read_bytes())
-    if path.suffix == ".xml":
-        digest.update(path.with_suffix(".bin").read_bytes())
+    digest = hashlib.sha256()
+    for part in (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,):
+        with part.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
     return digest.hexdigest()
 
 
@@ -231,7 +241,7 @@ def find_weights(place: str | Path | None) -> Path:
         path = EMBEDDED / str(place)
     if path.is_dir():
         path = path / "weights.safetensors"
-    if not path.exists():
+    if not path.is_file():
         names = ", ".join(embedded_weights())
         raise BadInput(path, "no weights", f"give weights.safetensors, the folder that holds it, or one of {names}")
     return path
@@ -251,22 +261,78 @@ def load_weights(place: str | Path | None = None) -> Weights:
     path = find_weights(place)
     sidecar = _sidecar(path)
     try:
-        info = json.loads(sidecar.read_text())
-        if _digest(path) != info["sha256"]:
+        typed = read_record(sidecar, WeightsInfo)
+    except (OSError, ValueError) as error:
+        problem = f"its description, {sidecar.name}, cannot be used ({_first_line(error)})"
+        raise BadInput(path, problem, f"copy {path.name} and {sidecar.name} again") from None
+    try:
+        size = size_of(path)
+        if size > MOST_BYTES:
+            raise BadInput(
+                path, f"{size / 2**30:.0f} GB, where at most {MOST_BYTES / 2**30:.0f} are read", "give weights"
+            )
+        if _digest(path) != typed.sha256:
             raise BadInput(path, f"its checksum is not the one in {sidecar.name}", "copy both files again")
-        normalisation = info["normalisation"]
-        if (normalisation["window_hu"], normalisation["xray_scale"]) != (list(WINDOW), XRAY_SCALE):
-            raise BadInput(path, "made with another normalisation", f"use raylift {info['raylift']}")
+        normalisation = typed.normalisation
+        if (normalisation.window_hu, normalisation.xray_scale) != (list(WINDOW), XRAY_SCALE):
+            raise BadInput(path, "made with another normalisation", f"use raylift {typed.raylift}")
+        info = typed.model_dump(mode="json", exclude_unset=True) | {"recipe": typed.recipe.model_dump(mode="json")}
         exported = path.suffix in SUFFIXES
+        if not exported:
+            _check_tensors(path, info)
         mapping = build_mapping(info, Exported(path) if exported else None)
         if not exported:
-            load_model(mapping.network, path)
+            _load(mapping.network, path)
     except (BadInput, WrongUsage):
         raise
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = _first_line(error)
         raise BadInput(path, f"damaged weights ({reason})", f"copy {path.name} and {sidecar.name} again") from None
     return Weights(mapping.eval().requires_grad_(False), info, path, _familiarity(path, info))
+
+
+def _load(network: nn.Module, path: Path) -> None:
+    """Fill a network. Raises BadInput for values that are NaN or infinite, and for indices that it does not have."""
+    indices = {name: tensor.clone() for name, tensor in network.state_dict().items() if not tensor.is_floating_point()}
+    load_model(network, path)
+    check_finite(network, path)
+    found = network.state_dict()
+    for name, tensor in indices.items():
+        if not torch.equal(found[name], tensor):
+            raise BadInput(path, f"other indices than the network has (in {name})", AGAIN)
+
+
+def check_finite(network: nn.Module, path: Path) -> None:
+    """Raise BadInput where a network holds NaN or infinite values."""
+    for name, tensor in network.state_dict().items():
+        if not tensor.isfinite().all():
+            raise BadInput(path, f"weights that are NaN or infinite (in {name})", "use weights of another training")
+
+
+def _check_tensors(path: Path, info: dict[str, Any]) -> None:
+    """Raise BadInput where weights hold other tensors than the network that is described; before memory is taken."""
+    with safe_open(path, "pt") as file:
+        shapes = {}
+        for name in file.keys():  # noqa: SIM118 - no mapping
+            part = file.get_slice(name)
+            if part.get_dtype() not in DTYPES:
+                raise BadInput(path, f"numbers of type {part.get_dtype()}", f"weights are {', '.join(DTYPES)}")
+            shapes[name] = tuple(part.get_shape())
+    try:
+        with torch.device("meta"):
+            wanted = {name: tuple(t.shape) for name, t in build_mapping(info).network.state_dict().items()}
+    except (RuntimeError, NotImplementedError):  # a network of others that needs values to be built
+        return
+    # A tensor that the network holds twice is written once.
+    differing = [name for name, shape in shapes.items() if wanted.get(name) != shape]
+    named = {shapes[name] for name in shapes}
+    differing += [name for name, shape in wanted.items() if name not in shapes and shape not in named]
+    if differing:
+        raise BadInput(path, f"holds other tensors than {_sidecar(path).name} describes ({differing[0]})", AGAIN)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def _familiarity(path: Path, info: dict[str, Any]) -> Familiarity | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import SimpleITK as sitk
+from pydantic import Field
 
 from raylift._version import __version__
 from raylift.dicom import Study, digital_xray, new_uid
@@ -20,9 +21,26 @@ from raylift.hanging import guess
 from raylift.places import Place, add_case, case_name, replacing, walk, write_json
 from raylift.radiographs import Grey, Hanging, Radiograph, decode, read_radiograph
 from raylift.radiographs.checks import MAX_PIXELS, MIN_EDGE
+from raylift.records import PlainName, Typed, inside, read_record
 
 SIDECAR = "xrays.json"
+MOST_XRAYS = 1000  # of a set
+MOST_VALUES = 2**29  # pixels of a set: 2 GB
 SAY_VIEW = "say it with --views, like pa,lateral-left"
+
+
+class SidecarXray(Typed):
+    """One X-ray in `xrays.json`: its file, and its view as `View.to_dict` says it."""
+
+    file: PlainName
+
+
+class XraySidecar(Typed):
+    """The content of `xrays.json`."""
+
+    geometry: dict[str, Any]
+    isocentre_lps_mm: Annotated[list[float], Field(min_length=3, max_length=3)] | None
+    xrays: Annotated[list[SidecarXray], Field(min_length=1, max_length=MOST_XRAYS)]
 
 
 @dataclass(frozen=True)
@@ -99,21 +117,23 @@ def read_xrays(folder: str | Path) -> XraySet:
     if not path.exists():
         raise BadInput(folder, f"no {SIDECAR} in it", "give a folder that raylift drr wrote, or images and --views")
     try:
-        sidecar = json.loads(path.read_text())
-        geometry = Geometry.from_dict(sidecar["geometry"])
-        views = tuple(View.from_dict(x) for x in sidecar["xrays"])
-        files = [str(x["file"]) for x in sidecar["xrays"]]
-        point = sidecar["isocentre_lps_mm"]
-        isocentre = (float(point[0]), float(point[1]), float(point[2])) if point else None
-        if not files or any(Path(file).name != file for file in files):
-            raise ValueError("files must be named, and lie beside it")
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        record = read_record(path, XraySidecar)
+        geometry = Geometry.from_dict(record.geometry)
+        views = tuple(View.from_dict(x.model_dump()) for x in record.xrays)
+        if len(views) * geometry.pixels**2 > MOST_VALUES:
+            raise ValueError(f"{len(views)} X-rays of {geometry.pixels} × {geometry.pixels} pixels are too many")
+        files = [inside(path.parent, x.file) for x in record.xrays]
+        if len(set(files)) < len(files):
+            raise ValueError("a file stands there twice")
+        point = record.isocentre_lps_mm
+        isocentre = (point[0], point[1], point[2]) if point else None
+    except (OSError, KeyError, ValueError) as error:
         raise BadInput(path, f"damaged ({error})", "make the X-rays again with raylift drr") from None
-    images = [read_radiograph(path.parent / file).image for file in files]
+    images = [read_radiograph(file).image for file in files]
     for file, image in zip(files, images, strict=True):
         if image.shape != (geometry.pixels,) * 2:
             problem = f"{image.shape[0]}×{image.shape[1]} pixels, but {SIDECAR} says {geometry.pixels}"
-            raise BadInput(path.parent / file, problem, "make the X-rays again with raylift drr")
+            raise BadInput(file, problem, "make the X-rays again with raylift drr")
     return XraySet(np.stack(images), views, geometry, isocentre)
 
 

@@ -1,6 +1,8 @@
 """The prepared folder as it is read back: what it says, and every way in which it can be damaged."""
 
 import json
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View
 
 VIEWS = (View(0.0), View(90.0))
+HUGE = {"shape_zyx": [10**4] * 3, "spacing_xyz_mm": [1.0] * 3, "origin_lps_mm": [0.0] * 3}
 
 
 @pytest.fixture(scope="module")
@@ -86,18 +89,84 @@ def copied(prepared: Path, tmp_path: Path) -> Path:
         {"validation": [".."]},
         {"validation": [""]},
         {"validation": [0]},
+        {"train": ["phantom-0"], "validation": ["phantom-0"]},
+        {"train": ["phantom-0", "phantom-0"]},
     ],
 )
 def test_splits_name_usable_cases_alone(copied: Path, splits: object) -> None:
-    """A name is a path to read from and to write to: it must not lead elsewhere, whatever dataset.json says of it."""
+    """A name is a path to read from and to write to: it must not lead elsewhere."""
     info = json.loads((copied / "dataset.json").read_text())
-    info["cases"] |= dict.fromkeys(("../cases/phantom-1", "..", ""), info["cases"]["phantom-0"])
     info["cases"]["rejected"] = {"status": "rejected", "reason": "no lungs found"}
     (copied / "dataset.json").write_text(json.dumps(info))
     PreparedDataset(copied)
     (copied / "splits.json").write_text(json.dumps(splits))
     with pytest.raises(BadInput, match=r"splits\.json is damaged .*; prepare it again"):
         PreparedDataset(copied)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("voxels", 10**12, "voxels: Input should be less than or equal to 512"),
+        ("voxels", "64", "voxels: Input should be a valid integer"),
+        ("cube_mm", float("nan"), "NaN is no number"),
+        ("cube_mm", 1e999, "Infinity is no number"),
+        ("views", [], "views: List should have at least 1 item"),
+        ("views", [{"angle": 0.0, "mirrored": False}] * 2, "a view stands there twice"),
+        ("views", [{"angle": 0.0, "mirrored": "no"}], "'no' is neither true nor false"),
+        ("geometry", {"pixels": 10**9}, "source_axis_mm"),
+        ("cases", {"..": {"status": "ok", "sha256": "0" * 64}}, "'..' is no plain name of a file"),
+        ("cases", {"": {"status": "ok", "sha256": "0" * 64}}, "'' is no plain name of a file"),
+        ("cases", {"a/b": {"status": "rejected"}}, "'a/b' is no plain name of a file"),
+        ("cases", {"phantom-0": {"status": "ok"}}, "a case has no checksum"),
+        ("cases", [], "cases: Input should be a valid dictionary"),
+    ],
+)
+def test_a_dataset_that_cannot_be(copied: Path, key: str, value: object, words: str) -> None:
+    info = json.loads((copied / "dataset.json").read_text())
+    (copied / "dataset.json").write_text(json.dumps(info | {key: value}))
+    with pytest.raises(BadInput, match=re.escape(words)):
+        PreparedDataset(copied)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("isocentre_lps_mm", [float("nan"), 0, 0], "NaN is no number"),
+        ("isocentre_lps_mm", [0, 0], "isocentre_lps_mm: List should have at least 3 items"),
+        ("isocentre_lps_mm", [1e30, 0, 0], "isocentre_lps_mm.0: Input should be less"),
+        ("context_grid", HUGE, "10000 × 10000 × 10000 voxels are none of a scan"),
+        ("sha256", 5, "sha256: Input should be a valid string"),
+    ],
+)
+def test_a_case_that_cannot_be(copied: Path, key: str, value: object, words: str) -> None:
+    path = copied / "cases" / "phantom-0" / "case.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(BadInput, match=re.escape(words)):
+        PreparedDataset(copied).case("phantom-0")
+
+
+def test_files_of_a_case_that_cannot_be(copied: Path) -> None:
+    folder = copied / "cases" / "phantom-0"
+    case = PreparedDataset(copied).case("phantom-0")
+    shape = case.context_grid.shape
+    np.save(folder / "context.npy", np.full(shape, "a"))
+    with pytest.raises(BadInput, match="values of type <U1, not int16"):
+        _ = case.context
+    stack = np.full(case.xrays_shape, np.nan, np.float32)
+    sitk.WriteImage(sitk.GetImageFromArray(stack), str(folder / "xrays.mha"))
+    with pytest.raises(BadInput, match="NaN or infinite"):
+        _ = case.xrays
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 9, 9), np.float32)), str(folder / "xrays.mha"))
+    with pytest.raises(BadInput, match=r"\(2, 9, 9\) values, not"):
+        _ = case.xrays
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((9, 9, 9), np.int16)), str(folder / "ct.nii.gz"))
+    with pytest.raises(BadInput, match=r"\(9, 9, 9\) values, not"):
+        _ = case.truth
+    (folder / "context.npy").unlink()
+    os.mkfifo(folder / "context.npy")
+    with pytest.raises(BadInput, match=r"context\.npy cannot be read"):
+        _ = case.context
 
 
 def test_a_case_prepared_with_other_settings_since(copied: Path, phantom_scans: Path) -> None:

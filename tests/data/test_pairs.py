@@ -123,12 +123,12 @@ def marker(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
     hu = np.rint(1000 * np.clip((22 - distance) / 2.5 + 0.5, 0, 1) - 1000).astype(np.int16)
     (folder / "cases" / "ball").mkdir(parents=True)
     np.save(folder / "cases" / "ball" / "context.npy", hu)
-    case = {"isocentre_lps_mm": isocentre.tolist(), "context_grid": grid.to_dict(), "sha256": "-"}
+    case = {"isocentre_lps_mm": isocentre.tolist(), "context_grid": grid.to_dict(), "sha256": "0" * 64}
     (folder / "cases" / "ball" / "case.json").write_text(json.dumps(case))
     unit = Geometry(700.0, 1000.0, 430.0, 64)
     views = [{"angle": 0.0, "mirrored": False}, {"angle": 90.0, "mirrored": False}]
     info = {"geometry": unit.to_dict(), "views": views, "voxels": 64, "cube_mm": 320.0}
-    info["cases"] = {"ball": {"status": "ok", "sha256": "-"}}
+    info["cases"] = {"ball": {"status": "ok", "sha256": "0" * 64}}
     (folder / "dataset.json").write_text(json.dumps(info))
     (folder / "splits.json").write_text('{"train": ["ball"]}')
     return PreparedDataset(folder)

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from raylift.errors import BadInput
 from raylift.training.checkpoint import (
     Checkpoints,
+    NotFinite,
     load_module,
     load_optimizer,
     module_tensors,
@@ -26,7 +28,7 @@ def tensors(step: int) -> dict[str, Tensor]:
         "turned": torch.randn(4, 6, generator=generator).T,  # not contiguous
         "count": torch.tensor(step),
         "random": torch.randint(256, (100,), generator=generator, dtype=torch.uint8),
-        "edge": torch.tensor([0.1, -0.0, float("inf"), 1e-45]),
+        "edge": torch.tensor([0.1, -0.0, 3.4e38, 1e-45]),
     }
 
 
@@ -75,19 +77,19 @@ def test_keeps_the_last_and_the_best(checkpoints: Checkpoints) -> None:
     kept = [f"step-000000{step}.safetensors" for step in (2, 5, 6)]
     assert names(checkpoints.folder) == ["index.json", *kept]
     expect_step(checkpoints.load(), 6)
-    assert checkpoints.entries()[0]["score"] == 0.9
+    assert checkpoints.entries()[0].score == 0.9
 
 
 def test_the_best_is_not_kept_twice(checkpoints: Checkpoints) -> None:
     for step in (1, 2, 3):
         save(checkpoints, step, step / 10)
-    assert [entry["step"] for entry in checkpoints.entries()] == [2, 3]
+    assert [entry.step for entry in checkpoints.entries()] == [2, 3]
 
 
 def test_saving_a_step_again_replaces_it(checkpoints: Checkpoints) -> None:
     save(checkpoints, 1)
     save(checkpoints, 1, 0.5)
-    assert [(e["step"], e["score"]) for e in checkpoints.entries()] == [(1, 0.5)]
+    assert [(e.step, e.score) for e in checkpoints.entries()] == [(1, 0.5)]
     expect_step(checkpoints.load(), 1)
 
 
@@ -113,7 +115,7 @@ def test_a_damaged_file_gives_way_to_the_one_before(checkpoints: Checkpoints, da
     expect_step(again.load(), 1)
     # The damaged one is forgotten: it neither counts as one of the last two nor comes back.
     save(again, 3)
-    assert [entry["step"] for entry in again.entries()] == [1, 3]
+    assert [entry.step for entry in again.entries()] == [1, 3]
     assert names(again.folder) == ["index.json", "step-0000001.safetensors", "step-0000003.safetensors"]
     expect_step(again.load(), 3)
 
@@ -125,21 +127,74 @@ def test_all_damaged(checkpoints: Checkpoints) -> None:
         checkpoints.load()
 
 
-@pytest.mark.parametrize("content", ["", '[{"name": "step-', "\x00\x00", '{"step": 1}', "[3]", "7"])
-def test_a_damaged_index_throws_no_checkpoint_away(checkpoints: Checkpoints, content: str) -> None:
-    path = save(checkpoints, 1)
-    (checkpoints.folder / "index.json").write_text(content)
-    with pytest.raises(BadInput, match="damaged"):
-        checkpoints.load()
-    assert path.exists()
+LOST = ["", "[]", '[{"name": "step-', "\x00\x00", '{"step": 1}', "[3]", "7", None]
 
 
-def test_killed_before_the_first_index_was_written(checkpoints: Checkpoints) -> None:
+@pytest.mark.parametrize("content", LOST)
+def test_a_lost_index_throws_no_checkpoint_away(
+    checkpoints: Checkpoints, content: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in (1, 2):
+        save(checkpoints, step)
+    index = checkpoints.folder / "index.json"
+    index.unlink() if content is None else index.write_text(content)
+    again = Checkpoints(checkpoints.folder, keep=2)
+    expect_step(again.load(), 2)
+    assert "they are taken" in caplog.text
+    save(again, 3)
+    assert [entry.step for entry in again.entries()] == [2, 3]
+    expect_step(Checkpoints(checkpoints.folder, keep=2).load(), 3)
+
+
+def test_of_a_lost_index_only_whole_and_finite_checkpoints_count(checkpoints: Checkpoints) -> None:
     save(checkpoints, 1)
+    truncate(save(checkpoints, 2))
+    spoilt = {"g/weight": torch.tensor([float("nan")])}
+    save_file(spoilt, checkpoints.folder / "step-0000003.safetensors", {"state": '{"step": 3}'})
+    save_file(tensors(4), checkpoints.folder / "step-0000004.safetensors")  # without a state
     (checkpoints.folder / "index.json").unlink()
-    assert checkpoints.load() is None
-    save(checkpoints, 5)
-    expect_step(Checkpoints(checkpoints.folder, keep=2).load(), 5)
+    expect_step(checkpoints.load(), 1)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_no_checkpoint(checkpoints: Checkpoints, value: float) -> None:
+    save(checkpoints, 1, 0.5)
+    with pytest.raises(NotFinite, match="g/weight holds NaN or infinite values"):
+        checkpoints.save({"g/weight": torch.tensor([1.0, value])}, {"step": 2}, 2, None)
+    assert names(checkpoints.folder) == ["index.json", "step-0000001.safetensors"]
+    expect_step(checkpoints.load(), 1)
+
+
+def test_nan_is_never_the_best(checkpoints: Checkpoints) -> None:
+    for step, score in ((1, 0.5), (2, float("nan")), (3, float("nan")), (4, float("nan"))):
+        save(checkpoints, step, score)
+    assert [(entry.step, entry.score) for entry in checkpoints.entries()] == [(1, 0.5), (3, None), (4, None)]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        {"name": "../step-0000001.safetensors"},
+        {"name": "/etc/passwd"},
+        {"sha256": "0"},
+        {"step": -1},
+        {"step": "1"},
+        {"score": "high"},
+    ],
+)
+def test_an_index_that_cannot_be_is_none(checkpoints: Checkpoints, harm: dict[str, object]) -> None:
+    save(checkpoints, 1)
+    index = checkpoints.folder / "index.json"
+    index.write_text(json.dumps([json.loads(index.read_text())[0] | harm]))
+    expect_step(checkpoints.load(), 1)
+
+
+def test_a_link_out_of_the_folder_is_no_checkpoint(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    path = save(checkpoints, 1)
+    path.rename(tmp_path / "elsewhere.safetensors")
+    path.symlink_to(tmp_path / "elsewhere.safetensors")
+    with pytest.raises(BadInput, match="none of 1 checkpoints is good"):
+        checkpoints.load()
 
 
 def test_what_a_crash_left_is_ignored_and_cleared(checkpoints: Checkpoints) -> None:

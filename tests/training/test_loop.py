@@ -223,7 +223,7 @@ def test_learns_a_single_pair(tiny: Path, tmp_path: Path) -> None:
     assert losses[-1] < 0.7 * losses[0]
     assert "validation/ssim" not in rows(tmp_path / "run")[-1]
     # No validation: every score in the index is empty.
-    assert {e["score"] for e in Checkpoints(tmp_path / "run" / "checkpoints", 2).entries()} == {None}
+    assert {e.score for e in Checkpoints(tmp_path / "run" / "checkpoints", 2).entries()} == {None}
 
 
 def test_swin_unetr_learns_from_warped_scans(prepared: Path, tmp_path: Path) -> None:

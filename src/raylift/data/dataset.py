@@ -10,18 +10,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 import SimpleITK as sitk
 
+from raylift.data.case_records import CaseRecord, DatasetInfo, Splits
 from raylift.errors import BadInput, known
 from raylift.geometry import Geometry, Point, View, VolumeGrid
-from raylift.places import Place, Unreachable, kept_copy, place, read_bytes
+from raylift.image_files import image_reader
+from raylift.places import Place, Unreachable, kept_copy, place, size_of
+from raylift.records import parse_record, read_json, read_record
 from raylift.volumes import Volume, read_volume
 
 AGAIN = "run raylift data prepare again"
 KEPT = 10_000
+MOST_BYTES = 512 * 2**20  # of dataset.json and of splits.json; a million cases take half of it
 
 
 @dataclass(frozen=True)
@@ -33,19 +37,27 @@ class Case:
     isocentre: Point
     context_grid: VolumeGrid
     xrays_shape: tuple[int, int, int]
+    voxels: int
 
     @property
     def truth(self) -> Volume:
         """The target cube, int16 HU."""
         with self._reading("ct.nii.gz") as path:
-            return read_volume(path)
+            volume = read_volume(path)
+            _check_shape(volume.array, (self.voxels,) * 3)
+            return volume
 
     @property
     def xrays(self) -> np.ndarray:
         """The stored X-rays (V, rows, columns), float32 line integrals."""
         with self._reading("xrays.mha") as path:
-            array: np.ndarray = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-            _check_shape(array, self.xrays_shape)
+            reader = image_reader(path)
+            reader.ReadImageInformation()
+            if reader.GetSize()[::-1] != self.xrays_shape or reader.GetPixelID() != sitk.sitkFloat32:
+                raise ValueError(f"{reader.GetSize()[::-1]} values, not {self.xrays_shape} of float32")
+            array: np.ndarray = sitk.GetArrayFromImage(reader.Execute())
+            if not np.isfinite(array).all():
+                raise ValueError("NaN or infinite values")
             return array
 
     @cached_property
@@ -54,12 +66,16 @@ class Case:
         with self._reading("context.npy") as path:
             array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
             _check_shape(array, self.context_grid.shape)
+            if array.dtype != np.int16:
+                raise ValueError(f"values of type {array.dtype}, not int16")
             return array
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[Path]:
         try:
-            yield kept_copy(self.folder / name)
+            path = kept_copy(self.folder / name)
+            size_of(path)  # a pipe would be waited for without end
+            yield path
         except Unreachable:
             raise
         except (OSError, EOFError, RuntimeError, ValueError) as error:  # RuntimeError is ITK's
@@ -115,8 +131,9 @@ class PreparedDataset:
     def __init__(self, folder: str | Place) -> None:
         self.folder = place(folder)
         try:
-            self.info: dict[str, Any] = json.loads(read_bytes(self.folder / "dataset.json"))
-            self.splits: dict[str, list[str]] = json.loads(read_bytes(self.folder / "splits.json"))
+            self.info = read_record(self.folder / "dataset.json", DatasetInfo, MOST_BYTES).model_dump(mode="json")
+            splits = read_json(self.folder / "splits.json", MOST_BYTES)
+            self.splits = parse_record({"splits": splits}, Splits).splits
             self.geometry = Geometry.from_dict(self.info["geometry"])
             self.views = tuple(View.from_dict(view) for view in self.info["views"])
             self.voxels, self.cube_mm = int(self.info["voxels"]), float(self.info["cube_mm"])
@@ -125,7 +142,7 @@ class PreparedDataset:
             raise
         except OSError:
             raise BadInput(folder, "not a prepared dataset", "make one with raylift data prepare") from None
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise BadInput(
                 folder, f"its dataset.json or splits.json is damaged ({error})", "prepare it again"
             ) from None
@@ -137,13 +154,15 @@ class PreparedDataset:
         return hashlib.sha256(json.dumps([info, self.splits], sort_keys=True).encode()).hexdigest()
 
     def _check_splits(self) -> None:
-        """Raise ValueError or the like unless every name is a usable case's; results are written under these names."""
+        """Raise ValueError unless every name is a usable case's, once; results are written under these names."""
         usable = {name for name, case in self.info["cases"].items() if case["status"] == "ok"}
-        if not isinstance(self.splits, dict) or not all(isinstance(names, list) for names in self.splits.values()):
-            raise TypeError("splits are lists of cases by name")
+        seen = set[str]()
         for name in itertools.chain(*self.splits.values()):
-            if name not in usable or Path(name).name != name or name in ("", ".."):
+            if name not in usable:
                 raise ValueError(f"{name!r} in a split is no usable case")
+            if name in seen:
+                raise ValueError(f"{name!r} stands in the splits twice")
+            seen.add(name)
 
     def names(self, split: str) -> list[str]:
         """Case names of "train", "validation", or "all".
@@ -163,10 +182,10 @@ class PreparedDataset:
         folder = self.folder / "cases" / name
         pixels = self.geometry.pixels
         try:
-            record = json.loads(read_bytes(folder / "case.json"))
-            x, y, z = record["isocentre_lps_mm"]
-            grid = VolumeGrid.from_dict(record["context_grid"])
-            same = record["sha256"] == self.info["cases"][name]["sha256"]
+            record = read_record(folder / "case.json", CaseRecord)
+            x, y, z = record.isocentre_lps_mm
+            grid = VolumeGrid.from_dict(record.context_grid)
+            same = record.sha256 == self.info["cases"][name]["sha256"]
         except Unreachable:
             raise
         except (OSError, KeyError, TypeError, ValueError) as error:
@@ -174,7 +193,7 @@ class PreparedDataset:
         if not same:
             # An interrupted run with other settings leaves cases that dataset.json, written last, does not describe.
             raise BadInput(folder, "not the case that dataset.json tells of", AGAIN)
-        return Case(name, folder, (x, y, z), grid, (len(self.views), pixels, pixels))
+        return Case(name, folder, (x, y, z), grid, (len(self.views), pixels, pixels), self.voxels)
 
     def cases(self, split: str) -> Cases:
         """All cases of a split."""

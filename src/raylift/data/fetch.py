@@ -28,7 +28,6 @@ from raylift.places import (
     Place,
     Unreachable,
     files_below,
-    read_bytes,
     remove,
     replacing_together,
     safe_name,
@@ -36,6 +35,7 @@ from raylift.places import (
     stamps_of,
     write_json,
 )
+from raylift.records import read_json
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -310,7 +310,7 @@ def read_sources(folder: Place) -> dict[str, dict[str, Any]]:
     """
     path = folder / SOURCES
     try:
-        cases: dict[str, dict[str, Any]] = json.loads(read_bytes(path))["cases"]
+        cases: dict[str, dict[str, Any]] = read_json(path)["cases"]
     except FileNotFoundError:
         return {}
     except Unreachable:

@@ -36,6 +36,7 @@ from raylift.weights import identity, seen_cases
 
 BASELINE = "mean volume"
 PICTURE, DOUBT = "montage.png", "doubt.npy"
+MOST_BYTES = 2**24  # of it
 SHOWN = 100  # pictures on the report's page
 
 
@@ -201,5 +202,5 @@ def _notes(
 
 
 def _tally(folder: Place) -> np.ndarray:
-    tallied: np.ndarray = np.load(BytesIO(read_bytes(folder / DOUBT)), allow_pickle=False)
+    tallied: np.ndarray = np.load(BytesIO(read_bytes(folder / DOUBT, MOST_BYTES)), allow_pickle=False)
     return tallied

@@ -66,7 +66,7 @@ def _cut(grid: np.ndarray, window: Size) -> np.ndarray:
 @lru_cache
 def relative_positions(window: int) -> Tensor:
     """For each two tokens of a window, in C order, the number of their relative position: (window³, window³)."""
-    places = torch.stack(torch.meshgrid(*[torch.arange(window)] * 3, indexing="ij")).flatten(1)
+    places = torch.stack(torch.meshgrid(*[torch.arange(window, device="cpu")] * 3, indexing="ij")).flatten(1)
     steps = places[:, :, None] - places[:, None, :] + window - 1
     edge = 2 * window - 1
     return (steps[0] * edge + steps[1]) * edge + steps[2]

@@ -1,6 +1,7 @@
 """The application: jobs are handed in, followed, fetched and cancelled over HTTP; and a page that does it by mouse."""
 
 import logging
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,6 +26,7 @@ from raylift.server.supervisor import Supervisor
 from raylift.server.worker import FULL
 
 PAGE = Path(__file__).parent / "static"
+LEAST_ROOM = 2**20  # bytes that the list of jobs needs to be changed
 LOG = logging.getLogger("raylift.server")
 
 
@@ -87,6 +89,9 @@ async def _refused(request: Request, problem: Exception) -> JSONResponse:
 
 async def _unlisted(request: Request, problem: Exception) -> JSONResponse:
     LOG.warning("the list of jobs cannot be used (%s)", problem)
+    settings: Settings = request.app.state.parts.settings
+    if shutil.disk_usage(settings.folder).free < LEAST_ROOM:  # SQLite has many words for it
+        return _no_room()
     detail = "the server's list of jobs cannot be used at the moment; try again later"
     return JSONResponse({"detail": detail}, 503, {"Retry-After": "5"})
 
@@ -94,6 +99,10 @@ async def _unlisted(request: Request, problem: Exception) -> JSONResponse:
 async def _unwritten(request: Request, problem: Exception) -> JSONResponse:
     assert isinstance(problem, OSError)
     if problem.errno in FULL:
-        return JSONResponse({"detail": "the server's disk is full; try again when there is room"}, 507)
+        return _no_room()
     LOG.error("a request failed", exc_info=problem)
     return JSONResponse({"detail": f"the server failed ({type(problem).__name__})"}, 500)
+
+
+def _no_room() -> JSONResponse:
+    return JSONResponse({"detail": "the server's disk is full; try again when there is room"}, 507)

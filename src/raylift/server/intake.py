@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 import threading
 from dataclasses import asdict, dataclass, replace
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+from safetensors import SafetensorError
 
 from raylift.errors import BadInput, WrongUsage
 from raylift.image_files import READERS, image_reader
-from raylift.places import suffix_of
+from raylift.places import is_full, suffix_of
 from raylift.server.kept import NAME, keep
 from raylift.server.requests import Xray
 from raylift.server.sandbox import confine
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 NICE = 5  # how far reading and reconstructing stand back behind the server, which has to answer at once
 PICTURE = 384  # pixels along an edge of what is shown of an X-ray
 RESULT = "result.json"
+NO_ROOM = 28  # exit code: the disk is full
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,10 @@ def read_confined(request: ReadRequest) -> None:
     tempfile.tempdir = str(request.folder)
     os.chdir(request.folder)
     confine(request.folder)
-    (request.folder / RESULT).write_text(json.dumps(understand(request, reconstructor)))
+    try:
+        (request.folder / RESULT).write_text(json.dumps(understand(request, reconstructor)))
+    except (OSError, SafetensorError) as error:
+        sys.exit(NO_ROOM if is_full(request.folder, error) else 1)
 
 
 def end_with_parent() -> None:

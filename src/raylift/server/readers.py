@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import multiprocessing
 import signal
@@ -11,7 +12,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from raylift.server.intake import RESULT, ReadRequest, read_confined
+from raylift.server.intake import NO_ROOM, RESULT, ReadRequest, read_confined
 
 AT_A_TIME = 2
 MOST_WAITING = 32  # requests that may wait for being read
@@ -61,7 +62,7 @@ class Readers:
 
 
 def _read(request: ReadRequest) -> dict[str, Any]:
-    """Read in a process of its own. Raises Unreadable."""
+    """Read in a process of its own. Raises Unreadable, and OSError where the disk is full."""
     for attempt in range(1, TRIES + 1):
         try:
             process = PROCESSES.Process(target=read_confined, args=(request,), daemon=True)
@@ -78,6 +79,8 @@ def _read(request: ReadRequest) -> dict[str, Any]:
         if process.exitcode == 0 and result.is_file() and result.stat().st_size <= LARGEST_RESULT:
             found: dict[str, Any] = json.loads(result.read_bytes())
             return found
+        if process.exitcode == NO_ROOM:
+            raise OSError(errno.ENOSPC, "no room for what was read", str(request.folder))
         if process.exitcode != -signal.SIGKILL:
             break
     raise Unreadable

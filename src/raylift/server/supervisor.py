@@ -19,9 +19,8 @@ from raylift.server.settings import Settings
 LOOK = 0.5  # seconds between two looks at the workers
 STALE = 10.0  # seconds after which a look that did not succeed means that the server cannot work
 GRACE = 60.0  # seconds that a worker has to notice that its job was cancelled
-QUICK = 20.0  # seconds: a worker that dies sooner waits before the next one is started
-LONGEST_PAUSE = 30.0  # seconds
-MOST_FAILURES = 3  # workers that died soon, one after another: the server cannot work
+LONGEST_PAUSE = 30.0  # seconds before another worker is started, where they die before they begin
+MOST_FAILURES = 3  # workers that died before they began, one after another: the server cannot work
 LOG = logging.getLogger("raylift.server")
 
 
@@ -32,8 +31,8 @@ class Supervisor:
         self.settings, self.jobs = settings, jobs
         self.processes: dict[str, Any] = {}  # by the name under which a worker claims jobs
         self.numbers: dict[str, int] = {}  # of the workers, from 0
-        self.began: dict[str, float] = {}  # when a worker was started, by the monotonic clock like the next two
-        self.claims: dict[str, float] = {}  # when a claim was first seen
+        self.ready: dict[str, Any] = {}  # events that the workers set when they begin to work
+        self.claims: dict[str, float] = {}  # when a claim was first seen, by the monotonic clock like the next
         self.taken: dict[str, float] = {}  # when a claim was first seen to be of no use any more
         self.dead: set[str] = set()  # workers whose jobs are still to be given back
         self.failures, self.next_start = 0, 0.0
@@ -79,7 +78,7 @@ class Supervisor:
         return sum(process.is_alive() for process in list(self.processes.values()))
 
     def able(self) -> bool:
-        """Tell whether jobs get done: workers are watched, the list can be written, and they do not die at once."""
+        """Tell whether jobs get done: workers are watched, the list can be written, and workers begin."""
         watching = self.thread is not None and self.thread.is_alive() and time.monotonic() - self.looked < STALE
         return watching and self.failures < MOST_FAILURES
 
@@ -116,12 +115,12 @@ class Supervisor:
 
     def _bury(self) -> None:
         """Take note of dead workers."""
-        if any(time.monotonic() - self.began[name] > QUICK for name in self.processes):
+        if any(ready.is_set() for ready in self.ready.values()):
             self.failures = 0
         for name, process in list(self.processes.items()):
             if not process.is_alive():
                 process.join()
-                if time.monotonic() - self.began.pop(name) < QUICK:
+                if not self.ready.pop(name).is_set():
                     self.failures += 1
                     self.next_start = time.monotonic() + min(2.0 ** (self.failures - 3), LONGEST_PAUSE)
                 LOG.warning("a worker died (exit code %s)", process.exitcode)
@@ -134,9 +133,10 @@ class Supervisor:
             return
         for number in set(range(self.settings.workers)) - set(self.numbers.values()):
             name = secrets.token_hex(4)
-            process = PROCESSES.Process(target=worker.main, args=(self.settings, name, number), daemon=True)
+            ready = PROCESSES.Event()
+            process = PROCESSES.Process(target=worker.main, args=(self.settings, name, number, ready), daemon=True)
             process.start()
-            self.processes[name], self.numbers[name], self.began[name] = process, number, time.monotonic()
+            self.processes[name], self.numbers[name], self.ready[name] = process, number, ready
 
     def _look(self) -> None:
         """Give back the jobs of the dead, and end those that last too long. Raises sqlite3.Error."""

@@ -24,6 +24,8 @@ from raylift.server.requests import Options
 from raylift.server.settings import Settings
 
 if TYPE_CHECKING:
+    from multiprocessing.synchronize import Event
+
     from raylift.reconstruction import Reconstructor
 
 REST = 0.2  # seconds between two looks at the list
@@ -51,13 +53,14 @@ class TakenAway(Exception):
     """The job was cancelled, or given to another worker."""
 
 
-def main(settings: Settings, name: str, number: int) -> None:
+def main(settings: Settings, name: str, number: int, ready: Event) -> None:
     """Work until the server is gone.
 
     Args:
         settings: of the server.
         name: of this worker, under which it claims jobs.
         number: of this worker among all, from 0: it has a GPU of its own, or its share of the cores.
+        ready: set when it begins to work.
     """
     from raylift.reconstruction import Reconstructor
 
@@ -67,6 +70,7 @@ def main(settings: Settings, name: str, number: int) -> None:
     end_with_parent()
     jobs = Jobs(settings.database, settings.waiting)
     reconstructor = Reconstructor.from_pretrained(settings.weights, _device(number, settings.workers))
+    ready.set()
     while True:
         job = insist(lambda: jobs.claim(name))
         if job is None:

@@ -2,27 +2,53 @@
 
 A checkpoint holds everything that resuming needs, as named tensors and a JSON header; nothing is ever unpickled.
 A file counts once the index lists it with its checksum, so one cut off while it was written is never taken for good.
+Where the index is lost, files that are whole and finite count by themselves. A checkpoint with NaN is none.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from raylift.errors import BadInput
+from raylift.records import PlainName, Sha256, Typed, inside, parse_json, parse_record, read_json
 
 INDEX = "index.json"
+MOST_STATE = 2**24  # letters of a checkpoint's state
 PREFIX = ".partial-"
+
+
+LOG = logging.getLogger("raylift.training")
+
+
+class NotFinite(ValueError):
+    """Something that is to be kept holds NaN or infinite values."""
+
+
+class Entry(Typed):
+    """A checkpoint in the index: its file's name, its step, the validation's score, and the file's checksum."""
+
+    name: PlainName
+    step: Annotated[int, Field(ge=0, le=10**12)]
+    score: float | None
+    sha256: Sha256
+
+
+class _Index(Typed):
+    entries: Annotated[list[Entry], Field(max_length=10_000)]
 
 
 class Checkpoints:
@@ -38,20 +64,39 @@ class Checkpoints:
         self.damaged: set[str] = set()  # names that `load` passed over; the next index leaves them out
         folder.mkdir(parents=True, exist_ok=True)
 
-    def entries(self) -> list[dict[str, Any]]:
-        """The index: name, step, score, sha256 of each checkpoint, oldest first.
+    def entries(self) -> list[Entry]:
+        """Return the index, oldest first: that of the file or, where it is lost or damaged, of the checkpoints there.
 
         Raises:
-            BadInput: it is damaged; taking it for empty would throw the checkpoints away.
+            BadInput: the index cannot be read though it is there.
         """
         path = self.folder / INDEX
-        if not path.exists():
-            return []
         try:
-            entries: list[dict[str, Any]] = json.loads(path.read_text())
-            return [{key: entry[key] for key in ("name", "step", "score", "sha256")} for entry in entries]
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise BadInput(path, f"damaged ({error})", "restore it, or train into another folder") from None
+            listed = parse_record({"entries": read_json(path)}, _Index).entries
+        except FileNotFoundError:
+            listed = []
+        except ValueError as error:
+            LOG.warning("%s is damaged (%s): the checkpoints beside it are looked at", path.name, error)
+            listed = []
+        except OSError as error:
+            raise BadInput(
+                path, f"cannot be read ({error})", "make it readable, or train into another folder"
+            ) from None
+        return listed or self._found()
+
+    def _found(self) -> list[Entry]:
+        """Return entries for the good checkpoints that there are, by the files themselves."""
+        found = []
+        for path in sorted(self.folder.glob("step-*.safetensors")):
+            try:
+                _, state = _read(path)
+                entry = Entry(name=path.name, step=state["step"], score=None, sha256=_sha256(path))
+            except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+                continue
+            found.append(entry)
+        if found:
+            LOG.warning("%s lists no checkpoint, but there are %d: they are taken", INDEX, len(found))
+        return sorted(found, key=lambda entry: entry.step)
 
     def save(self, tensors: Mapping[str, Tensor], state: dict[str, Any], step: int, score: float | None) -> Path:
         """Write a checkpoint, then the index; drop those that are neither among the last `keep` nor the best.
@@ -60,25 +105,31 @@ class Checkpoints:
             tensors: by name.
             state: JSON-ready.
             step: number of finished steps.
-            score: of the validation, the higher the better; None if not validated at this step.
+            score: of the validation, the higher the better; None if not validated at this step. NaN is none.
+
+        Raises:
+            NotFinite: a tensor holds NaN or infinite values; nothing is written.
         """
+        check_finite(tensors)
+        score = score if score is not None and math.isfinite(score) else None
         path = self.folder / f"step-{step:07d}.safetensors"
         temporary = path.with_name(PREFIX + path.name)
         contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         save_file(contiguous, temporary, metadata={"state": json.dumps(state)})
         _sync(temporary)
-        entry = {"name": path.name, "step": step, "score": score, "sha256": _sha256(temporary)}
+        entry = Entry(name=path.name, step=step, score=score, sha256=_sha256(temporary))
+        before = self.entries()
         os.replace(temporary, path)
         gone = {*self.damaged, path.name}
-        entries = [*(e for e in self.entries() if e["name"] not in gone), entry]
+        entries = [*(e for e in before if e.name not in gone), entry]
         self.damaged.clear()
         kept = entries[-self.keep :]
-        scored = [e for e in entries if e["score"] is not None]
+        scored = [(e.score, e) for e in entries if e.score is not None]
         if scored:
-            best = max(scored, key=lambda e: e["score"])
+            _, best = max(scored, key=lambda pair: pair[0])
             kept = kept if best in kept else [best, *kept]
         self._write_index(kept)
-        names = {e["name"] for e in kept}
+        names = {e.name for e in kept}
         for file in self.folder.glob("*.safetensors"):
             if file.name not in names:
                 file.unlink()
@@ -93,22 +144,26 @@ class Checkpoints:
         entries = self.entries()
         finished = len(entries)
         while entries:
-            newest = max(entries, key=lambda e: e["step"])
-            path = self.folder / newest["name"]
+            newest = max(entries, key=lambda e: e.step)
             try:
-                if _sha256(path) == newest["sha256"]:
+                path = inside(self.folder, newest.name)
+                if _sha256(path) == newest.sha256:
                     return _read(path)
             except (OSError, SafetensorError, ValueError):
                 pass
             entries.remove(newest)
-            self.damaged.add(newest["name"])
+            self.damaged.add(newest.name)
         if finished:
             raise BadInput(self.folder, f"none of {finished} checkpoints is good", "train into another folder")
         return None
 
-    def _write_index(self, entries: list[dict[str, Any]]) -> None:
+    def newest_step(self) -> int | None:
+        """Return the step of the newest checkpoint; None without one."""
+        return max((entry.step for entry in self.entries()), default=None)
+
+    def _write_index(self, entries: list[Entry]) -> None:
         temporary = self.folder / (PREFIX + INDEX)
-        temporary.write_text(json.dumps(entries, indent=2) + "\n")
+        temporary.write_text(json.dumps([entry.model_dump() for entry in entries], indent=2) + "\n")
         _sync(temporary)
         os.replace(temporary, self.folder / INDEX)
         _sync(self.folder)
@@ -147,10 +202,25 @@ def load_optimizer(prefix: str, optimizer: Optimizer, tensors: Mapping[str, Tens
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Raise NotFinite where a tensor holds NaN or infinite values."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise NotFinite(f"{name} holds NaN or infinite values")
+
+
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a checkpoint's tensors and state. Raises OSError, SafetensorError or ValueError where it is no good one."""
     with safe_open(path, "pt") as file:
-        state = json.loads(file.metadata()["state"])
-        return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118
+        told = (file.metadata() or {}).get("state", "")
+        if len(told) > MOST_STATE:
+            raise ValueError("too long a state")
+        state = parse_json(told)
+        if not isinstance(state, dict):
+            raise ValueError("no state")
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    check_finite(tensors)
+    return tensors, state
 
 
 def _sha256(path: Path) -> str:

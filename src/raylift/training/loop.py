@@ -73,6 +73,23 @@ def learning_rate(step: int, train: TrainPart) -> float:
     return 1 - done if train.decay == "linear" else 0.5 * (1 + math.cos(math.pi * done))
 
 
+class Diverged(RuntimeError):
+    """A loss of a training is NaN or infinite.
+
+    Args:
+        step: at which it was.
+        what: names of the losses.
+        cases: that the batch was of, where that is known.
+        last_good: step of the newest checkpoint, None without one.
+    """
+
+    def __init__(self, step: int, what: str, cases: list[str], last_good: int | None) -> None:
+        of = f" on the cases {', '.join(cases[:10])}" if cases else ""
+        kept = f"the state of step {last_good} is kept" if last_good is not None else "no state was kept yet"
+        remedy = "look at these cases, lower train.lr, or set train.clip_norm"
+        super().__init__(f"step {step}: {what} is NaN or infinite{of}; {kept}; {remedy}")
+
+
 class Run:
     """One training run in its folder.
 
@@ -252,7 +269,9 @@ class Run:
                 self.fabric.backward(loss / accumulate)
             if self.objective.d_shares:
                 self.made.append(made.detach())
-            numbers.add({"loss": float(loss.detach()), **{n: float(t.detach()) for n, t in terms.items()}})
+            told = {"loss": float(loss.detach()), **{n: float(t.detach()) for n, t in terms.items()}}
+            self._check(told, batch)
+            numbers.add(told)
         self._apply(self.g, self.g_optimizer)
         return numbers.take()
 
@@ -270,12 +289,23 @@ class Run:
                     made = self._translate(batch)
             loss = self.objective.d_loss(made)
             self.fabric.backward(loss / accumulate)
-            numbers.add({"d_loss": float(loss.detach())})
+            told = {"d_loss": float(loss.detach())}
+            self._check(told, None if self.objective.d_shares else batch)
+            numbers.add(told)
         for parameter in self.d.parameters():  # the objective calls d itself, past the wrapper that would do this
             if parameter.grad is not None:
                 parameter.grad = torch.as_tensor(self.fabric.all_reduce(parameter.grad))
         self._apply(self.d, self.d_optimizer)
         return numbers.take()
+
+    def _check(self, losses: dict[str, float], batch: Batch | None) -> None:
+        """End the training where a loss is not finite; no process goes on alone. Raises Diverged."""
+        wrong = [name for name, value in losses.items() if not math.isfinite(value)]
+        if self._over_ranks(float(bool(wrong))) == 0:
+            return
+        cases = sorted({self.pairs.cases[k].name for k in batch.patients}) if batch is not None else []
+        what = ", ".join(wrong) or "a loss of another process"
+        raise Diverged(self.step + 1, what, cases, self.checkpoints.newest_step())
 
     def _translate(self, batch: Batch) -> Translation:
         """g(V_cat) of a batch; class maps or the doubt where g says them besides.

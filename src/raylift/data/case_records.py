@@ -1,0 +1,79 @@
+"""What `dataset.json`, `splits.json` and a prepared case's `case.json` say, as typed records."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.records import PlainName, Sha256, Typed
+
+MOST_VIEWS = 360
+MOST_XRAY_VALUES = 2**29  # of a case's X-rays together: 2 GB
+MOST_CONTEXT_VALUES = 2**30  # voxels of a scan at 2.5 mm
+MOST_NAMES = 5_000_000
+
+Millimetres = Annotated[float, Field(ge=-1e5, le=1e5)]
+
+
+class CaseEntry(Typed):
+    """Of a case in `dataset.json`."""
+
+    status: Annotated[str, Field(max_length=20)]
+    sha256: Sha256 | None = None
+
+
+class DatasetInfo(Typed):
+    """The content of `dataset.json`.
+
+    Args:
+        source: name of the folder of scans.
+        licence: of the scans.
+        geometry: X-ray unit, see `Geometry.to_dict`.
+        views: of the stored X-rays, see `View.to_dict`.
+        voxels: edge of the target cube in voxels.
+        cube_mm: edge of the target cube in mm.
+        cases: by name.
+    """
+
+    source: str = ""
+    licence: str = ""
+    geometry: dict[str, Any]
+    views: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MOST_VIEWS)]
+    voxels: Annotated[int, Field(ge=8, le=512)]
+    cube_mm: Annotated[float, Field(ge=10, le=2000)]
+    cases: Annotated[dict[PlainName, CaseEntry], Field(max_length=MOST_NAMES)]
+
+    def model_post_init(self, context: object) -> None:
+        """Check geometry and views. Raises ValueError."""
+        pixels = Geometry.from_dict(self.geometry).pixels
+        views = {View.from_dict(view) for view in self.views}
+        if len(views) < len(self.views):
+            raise ValueError("a view stands there twice")
+        if len(views) * pixels**2 > MOST_XRAY_VALUES:
+            raise ValueError(f"{len(views)} X-rays of {pixels} × {pixels} pixels are more than a case can have")
+        if any(case.status == "ok" and case.sha256 is None for case in self.cases.values()):
+            raise ValueError("a case has no checksum")
+
+
+class Splits(Typed):
+    """The content of `splits.json`, under one key: names of cases by split."""
+
+    splits: dict[PlainName, Annotated[list[PlainName], Field(max_length=MOST_NAMES)]]
+
+
+class CaseRecord(Typed):
+    """What a dataset needs of a prepared case's `case.json`."""
+
+    isocentre_lps_mm: Annotated[list[Millimetres], Field(min_length=3, max_length=3)]
+    context_grid: dict[str, Any]
+    sha256: Sha256
+
+    @field_validator("context_grid")
+    @classmethod
+    def _of_a_scan(cls, grid: dict[str, Any]) -> dict[str, Any]:
+        z, y, x = VolumeGrid.from_dict(grid).shape
+        if z * y * x > MOST_CONTEXT_VALUES:
+            raise ValueError(f"{z} × {y} × {x} voxels are none of a scan at 2.5 mm")
+        return grid
