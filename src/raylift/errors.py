@@ -1,6 +1,7 @@
 """The errors a user can cause, each one line that says which file, what is wrong and what to do."""
 
 import difflib
+import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -28,6 +29,24 @@ class BadInput(ValueError):
 
 class WrongUsage(ValueError):
     """A command, option or name that does not exist or does not fit; exit code 2."""
+
+
+class Failed(RuntimeError):
+    """Work that failed, for a reason that the one line of its text names; exit code 1."""
+
+
+class DiskFull(OSError):
+    """There is no room for what is to be written; exit code 1.
+
+    Args:
+        place: file or folder that was to be written.
+    """
+
+    def __init__(self, place: object) -> None:
+        super().__init__(errno.ENOSPC, "the disk is full", str(place))
+
+    def __str__(self) -> str:
+        return f"{self.filename}: the disk is full; make room, or name another place, and do the same again"
 
 
 @contextmanager

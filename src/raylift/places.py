@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from filelock import FileLock, Timeout
 from upath import UPath
 
-from raylift.errors import BadInput, WrongUsage
+from raylift.errors import BadInput, DiskFull, WrongUsage
 
 Place: TypeAlias = Path | UPath  # of this machine, or of a store that fsspec knows
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -260,15 +260,45 @@ def replacing(path: Place) -> Iterator[Path]:
     if isinstance(path, Path):
         folder = path.parent
         folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=folder, prefix=f".{stem}.", suffix=f".partial{ending}")
+    with told_when_full(path, folder or Path(tempfile.gettempdir())):
+        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{stem}.", suffix=f".partial{ending}")
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o644)
-        _move(temporary, path)
+        with told_when_full(path, temporary.parent):
+            yield temporary
+            temporary.chmod(_mode())
+            _move(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def told_when_full(path: Place, folder: Path) -> Iterator[None]:
+    """Let a block's failure to write into a folder of this machine be called a full disk, where it is one.
+
+    Args:
+        path: that is named.
+        folder: that the block writes into.
+
+    Raises:
+        DiskFull: there is no room.
+    """
+    try:
+        yield
+    except DiskFull:
+        raise
+    except Exception as error:
+        if is_full(folder, error):
+            raise DiskFull(path) from error
+        raise
+
+
+def _mode() -> int:
+    """Return what a new file may be to whom: as the user's umask says."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 @contextmanager
@@ -287,11 +317,14 @@ def replacing_together(folder: Place) -> Iterator[Path]:
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=".partial") as name:
+        with (
+            tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=".partial") as name,
+            told_when_full(folder, folder),
+        ):
             yield Path(name)
             for file in sorted(Path(name).iterdir()):
                 if file.is_file():
-                    file.chmod(0o644)
+                    file.chmod(_mode())
                 else:  # a folder does not take the place of another
                     remove(folder / file.name)
                 os.replace(file, folder / file.name)

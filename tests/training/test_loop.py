@@ -11,16 +11,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 import yaml
 from filelock import FileLock
+from safetensors.torch import load_file
 
 from helpers import Known, known_weights
+from raylift.cli import main
 from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import Batch
 from raylift.errors import BadInput, WrongUsage
@@ -29,7 +33,7 @@ from raylift.objectives import Translation
 from raylift.recipe import Recipe, TrainPart
 from raylift.recipe_files import load_recipe, parse_recipe
 from raylift.training.checkpoint import Checkpoints
-from raylift.training.loop import Run, learning_rate, train
+from raylift.training.loop import Diverged, Run, learning_rate, train
 from raylift.volumes import hu_to_unit
 from raylift.weights import load_weights, seen_cases, store_calibration
 
@@ -507,3 +511,80 @@ class TestBeginWith:
     def test_weights_of_another_network_are_refused(self, tiny: Path, tmp_path: Path) -> None:
         with pytest.raises(BadInput, match=r"known\.safetensors: holds 0%"):
             Run(recipe(), PreparedDataset(tiny), tmp_path / "run", begin_with=known_weights(Known()))
+
+
+class TestDiverged:
+    """A loss that is not finite ends the run, names where, and leaves the last good state."""
+
+    @pytest.fixture
+    def spoilt(self, tiny: Path, tmp_path: Path) -> Path:
+        """Training case phantom-1 has no end of attenuation in its X-rays' scale: its loss overflows."""
+        folder = Path(shutil.copytree(tiny, tmp_path / "spoilt"))
+        path = folder / "cases" / "phantom-1" / "xrays.mha"
+        huge = np.full(sitk.GetArrayFromImage(sitk.ReadImage(str(path))).shape, 3e38, np.float32)
+        path.unlink()
+        sitk.WriteImage(sitk.GetImageFromArray(huge), str(path))
+        return folder
+
+    @pytest.mark.parametrize("objective", [None, PAPER])
+    @pytest.mark.parametrize("split", ["train", "all"])
+    def test_names_step_and_case(self, spoilt: Path, tmp_path: Path, objective: Any, split: str) -> None:
+        with pytest.raises(Diverged, match=r"step \d+: .* is NaN or infinite on the cases .*phantom-1"):
+            train(recipe(objective, {"split": split}, steps=20, batch_size=2), spoilt, tmp_path / "run")
+        assert not (tmp_path / "run" / "weights.safetensors").exists()
+        for tensors in (tmp_path / "run" / "checkpoints").glob("*.safetensors"):
+            assert all(t.isfinite().all() for t in load_file(tensors).values() if t.is_floating_point())
+
+    def test_the_command_says_it_in_one_line(
+        self, spoilt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(content(steps=20)))
+        command = ["raylift", "train", tmp_path / "recipe.yaml", "--data", spoilt, "-o", tmp_path / "run"]
+        monkeypatch.setattr(sys, "argv", [str(word) for word in command])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 1
+        *_, line = capsys.readouterr().err.strip().splitlines()
+        assert line.startswith("raylift: step ")
+        assert "phantom-1" in line
+
+    def test_the_last_good_state_goes_on(self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        whole = train(recipe(), tiny, tmp_path / "whole")
+        translate = Run._translate
+
+        def spoil(run: Run, batch: Any) -> Any:
+            made = translate(run, batch)
+            return replace(made, fake=made.fake * math.nan) if run.step == 4 else made
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Run, "_translate", spoil)
+            with pytest.raises(Diverged, match=r"step 5: .*; the state of step 4 is kept; look at these cases"):
+                train(recipe(), tiny, tmp_path / "run")
+        train(recipe(), tiny, tmp_path / "run", resume=True)
+        assert outcome(tmp_path / "run") == outcome(whole.folder)
+
+    def test_weights_that_are_not_finite_are_not_written(self, tiny: Path, tmp_path: Path) -> None:
+        def spoil(step: int, steps: int, numbers: dict[str, float]) -> None:
+            if step == 5:
+                next(run.mapping.network.parameters()).data.fill_(math.inf)
+
+        run = Run(recipe(steps=6, ema_every=1), PreparedDataset(tiny), tmp_path / "run")
+        with pytest.raises(Diverged):
+            run.train(spoil)
+        assert not (tmp_path / "run" / "weights.safetensors").exists()
+
+
+class TestChangedPixels:
+    def test_a_case_whose_pixels_changed_is_noticed(self, prepared: Path, tmp_path: Path) -> None:
+        folder = Path(shutil.copytree(prepared, tmp_path / "data"))
+        assert PreparedDataset(folder).changed("train") == []
+        short = recipe(data={"xray_pixels": 64}, steps=1)
+        train(short, folder, tmp_path / "run")
+        longer = recipe(data={"xray_pixels": 64}, steps=2)
+        path = folder / "cases" / "phantom-0" / "xrays.mha"
+        path.touch()  # another time, the same pixels
+        train(longer, folder, tmp_path / "run", resume=True)
+        image = sitk.ReadImage(str(path))
+        sitk.WriteImage(image * 1.5, str(path), useCompression=True)
+        with pytest.raises(BadInput, match="phantom-0: its files have changed since the training began"):
+            train(recipe(data={"xray_pixels": 64}, steps=3), folder, tmp_path / "run", resume=True)

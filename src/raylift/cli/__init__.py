@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+import tempfile
 
 import typer
 
-from raylift.errors import BadInput, WrongUsage
+from raylift.errors import BadInput, DiskFull, Failed, WrongUsage
 
 app = typer.Typer(
     name="raylift",
@@ -33,7 +35,11 @@ def main() -> None:
         _fail(str(error), 3)
     except WrongUsage as error:
         _fail(str(error), 2)
+    except Failed as error:
+        _fail(str(error), 1)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _fail(str(error if isinstance(error, DiskFull) else DiskFull(error.filename or tempfile.gettempdir())), 1)
         if os.environ.get("RAYLIFT_DEBUG"):
             raise
         _fail(f"{type(error).__name__}: {error} (RAYLIFT_DEBUG=1 shows where)", 1)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
-from raylift.errors import BadInput, WrongUsage
+from raylift.errors import BadInput, DiskFull, WrongUsage
 from raylift.geometry import Geometry, View
-from raylift.places import Place
+from raylift.places import LEAST_ROOM, Place
 
 
 def parse_views(text: str) -> tuple[View, ...]:
@@ -35,7 +36,12 @@ def parse_geometry(name: str, pixels: int) -> Geometry:
 
 
 def check_output(path: Place, *, folder: bool = False) -> None:
-    """Find out before the work whether its result can be written: a file, or files into a folder. Raises BadInput."""
+    """Find out before the work whether its result can be written: a file, or files into a folder.
+
+    Raises:
+        BadInput: nothing can be written there.
+        DiskFull: there is no room.
+    """
     remedy = "choose another output with -o"
     if not isinstance(path, Path):
         trial = (path if folder else path.parent) / ".raylift-trial"
@@ -58,6 +64,8 @@ def check_output(path: Place, *, folder: bool = False) -> None:
             pass
     except OSError as error:
         raise BadInput(path, f"nothing can be written in {place} ({error.strerror})", remedy) from None
+    if shutil.disk_usage(place).free < LEAST_ROOM:
+        raise DiskFull(path)
 
 
 def check_choice(option: str, value: object, choices: Collection[object]) -> None:

@@ -68,6 +68,7 @@ class CaseRecord(Typed):
 
     isocentre_lps_mm: Annotated[list[Millimetres], Field(min_length=3, max_length=3)]
     context_grid: dict[str, Any]
+    files: list[PlainName] = Field(default_factory=list, max_length=100)
     sha256: Sha256
 
     @field_validator("context_grid")

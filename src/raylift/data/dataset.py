@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -19,12 +19,13 @@ from raylift.data.case_records import CaseRecord, DatasetInfo, Splits
 from raylift.errors import BadInput, known
 from raylift.geometry import Geometry, Point, View, VolumeGrid
 from raylift.image_files import image_reader
-from raylift.places import Place, Unreachable, kept_copy, place, size_of
+from raylift.places import Place, Unreachable, checksum, kept_copy, place, size_of
 from raylift.records import parse_record, read_json, read_record
 from raylift.volumes import Volume, read_volume
 
 AGAIN = "run raylift data prepare again"
 KEPT = 10_000
+FILES = ("ct.nii.gz", "context.npy", "xrays.mha")  # of a case
 MOST_BYTES = 512 * 2**20  # of dataset.json and of splits.json; a million cases take half of it
 
 
@@ -152,6 +153,33 @@ class PreparedDataset:
         """SHA-256 that tells this dataset from others: unit, cube, views, cases and splits."""
         info = {key: self.info[key] for key in ("geometry", "voxels", "cube_mm", "views", "cases")}
         return hashlib.sha256(json.dumps([info, self.splits], sort_keys=True).encode()).hexdigest()
+
+    def stamp(self, split: str) -> str | None:
+        """Return a digest of the size and time of the files of a split's cases; None where they are in a store."""
+        if not isinstance(self.folder, Path):
+            return None
+        digest = hashlib.sha256()
+        for name in self.names(split):
+            for file in FILES:
+                with suppress(OSError):  # said when it is read
+                    found = (self.folder / "cases" / name / file).stat()
+                    digest.update(f"{name}/{file} {found.st_size} {found.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+    def changed(self, split: str) -> list[str]:
+        """Return those of a split's cases on this machine whose files are not those that their records tell of."""
+        found = []
+        for name in self.names(split):
+            folder = self.folder / "cases" / name
+            if isinstance(folder, Path):
+                record = read_record(folder / "case.json", CaseRecord)
+                try:
+                    same = checksum(folder / file for file in record.files) == record.sha256
+                except OSError:
+                    same = False
+                if not same:
+                    found.append(name)
+        return found
 
     def _check_splits(self) -> None:
         """Raise ValueError unless every name is a usable case's, once; results are written under these names."""

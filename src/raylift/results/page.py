@@ -43,8 +43,8 @@ def write_page(
         inputs=list(inputs) if len(inputs) == len(views) else [],
         views=made.xrays.views,
         unit=made.xrays.geometry,
-        agreement=_embedded(lambda file: agreement(views, made.xrays.images, made.reprojected, file)),
-        planes=_embedded(lambda file: doubtful_planes(made.volume, made.doubt, file)),
+        agreement=_embedded(lambda file: agreement(views, made.xrays.images, made.reprojected, file), path.parent),
+        planes=_embedded(lambda file: doubtful_planes(made.volume, made.doubt, file), path.parent),
         flagged=made.strangeness is not None and made.strangeness > STRANGE,
         strange=STRANGE,
         not_medical=NOT_MEDICAL,
@@ -56,9 +56,9 @@ def write_page(
     return path
 
 
-def _embedded(draw: Callable[[Path], object]) -> str:
-    """A picture as the text of a data URL."""
-    with tempfile.TemporaryDirectory() as folder:
+def _embedded(draw: Callable[[Path], object], beside: Path) -> str:
+    """Draw a picture as the text of a data URL, by way of a file beside the page."""
+    with tempfile.TemporaryDirectory(dir=beside) as folder:
         file = Path(folder) / "picture.png"
         draw(file)
         return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()

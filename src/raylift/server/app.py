@@ -1,7 +1,6 @@
 """The application: jobs are handed in, followed, fetched and cancelled over HTTP; and a page that does it by mouse."""
 
 import logging
-import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from raylift._version import __version__
 from raylift.evaluation.report import NOT_MEDICAL
+from raylift.places import is_full
 from raylift.server.guard import Guard, Refusal, Tokens
 from raylift.server.jobs import Jobs
 from raylift.server.pace import Pace
@@ -23,10 +23,8 @@ from raylift.server.readers import Readers
 from raylift.server.routes import Parts, router
 from raylift.server.settings import Settings
 from raylift.server.supervisor import Supervisor
-from raylift.server.worker import FULL
 
 PAGE = Path(__file__).parent / "static"
-LEAST_ROOM = 2**20  # bytes that the list of jobs needs to be changed
 LOG = logging.getLogger("raylift.server")
 
 
@@ -90,7 +88,7 @@ async def _refused(request: Request, problem: Exception) -> JSONResponse:
 async def _unlisted(request: Request, problem: Exception) -> JSONResponse:
     LOG.warning("the list of jobs cannot be used (%s)", problem)
     settings: Settings = request.app.state.parts.settings
-    if shutil.disk_usage(settings.folder).free < LEAST_ROOM:  # SQLite has many words for it
+    if is_full(settings.folder, problem):
         return _no_room()
     detail = "the server's list of jobs cannot be used at the moment; try again later"
     return JSONResponse({"detail": detail}, 503, {"Retry-After": "5"})
@@ -98,7 +96,7 @@ async def _unlisted(request: Request, problem: Exception) -> JSONResponse:
 
 async def _unwritten(request: Request, problem: Exception) -> JSONResponse:
     assert isinstance(problem, OSError)
-    if problem.errno in FULL:
+    if is_full(request.app.state.parts.settings.folder, problem):
         return _no_room()
     LOG.error("a request failed", exc_info=problem)
     return JSONResponse({"detail": f"the server failed ({type(problem).__name__})"}, 500)

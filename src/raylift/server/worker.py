@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import shutil
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from safetensors import SafetensorError
 
 from raylift.errors import BadInput, WrongUsage
+from raylift.places import is_full
 from raylift.server.intake import NICE, end_with_parent
 from raylift.server.jobs import Job, Jobs
 from raylift.server.kept import NAME, kept
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 REST = 0.2  # seconds between two looks at the list
 AGAIN = 1.0  # seconds between two tries, where the list cannot be used
-FULL = (errno.ENOSPC, errno.EDQUOT)
 LOG = logging.getLogger("raylift.server")
 Result = TypeVar("Result")
 # What a job leaves to be fetched: its name there, and the kind of what it holds.
@@ -109,7 +108,7 @@ def work(job: Job, jobs: Jobs, settings: Settings, reconstructor: Reconstructor)
         LOG.warning("a job's files are gone or damaged (%s)", type(problem).__name__)
         error = "its files on the server are gone or damaged; hand it in again"
     except Exception as problem:
-        if isinstance(problem, OSError) and problem.errno in FULL:
+        if is_full(settings.work, problem):
             error = "the server's disk is full; hand it in again when there is room"
         else:
             LOG.exception("a reconstruction failed")

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from raylift.errors import BadInput
+from raylift.places import told_when_full
 from raylift.records import PlainName, Sha256, Typed, inside, parse_json, parse_record, read_json
 
 INDEX = "index.json"
@@ -115,8 +116,13 @@ class Checkpoints:
         path = self.folder / f"step-{step:07d}.safetensors"
         temporary = path.with_name(PREFIX + path.name)
         contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        save_file(contiguous, temporary, metadata={"state": json.dumps(state)})
-        _sync(temporary)
+        try:
+            with told_when_full(path, self.folder):
+                save_file(contiguous, temporary, metadata={"state": json.dumps(state)})
+                _sync(temporary)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
         entry = Entry(name=path.name, step=step, score=score, sha256=_sha256(temporary))
         before = self.entries()
         os.replace(temporary, path)

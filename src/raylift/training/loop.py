@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import os
 import resource
@@ -26,7 +25,7 @@ from torch.optim import AdamW, Optimizer
 
 from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import Batch, OfflinePairs, OnlinePairs
-from raylift.errors import BadInput, WrongUsage
+from raylift.errors import BadInput, Failed, WrongUsage
 from raylift.evaluation.figures import montage
 from raylift.evaluation.protocols import score
 from raylift.networks.apart import Apart
@@ -35,8 +34,10 @@ from raylift.objectives import Translation, build_objective
 from raylift.places import Place, replacing, write_json
 from raylift.recipe import Recipe, TrainPart
 from raylift.recipe_files import load_recipe
+from raylift.records import read_json
 from raylift.training.checkpoint import (
     Checkpoints,
+    NotFinite,
     load_module,
     load_optimizer,
     module_tensors,
@@ -73,12 +74,12 @@ def learning_rate(step: int, train: TrainPart) -> float:
     return 1 - done if train.decay == "linear" else 0.5 * (1 + math.cos(math.pi * done))
 
 
-class Diverged(RuntimeError):
-    """A loss of a training is NaN or infinite.
+class Diverged(Failed):
+    """Something of a training is NaN or infinite.
 
     Args:
         step: at which it was.
-        what: names of the losses.
+        what: its names.
         cases: that the batch was of, where that is known.
         last_good: step of the newest checkpoint, None without one.
     """
@@ -172,6 +173,7 @@ class Run:
         self.validation = self._read_validation()
         self.checkpoints = Checkpoints(folder / "checkpoints", train.keep)
         self.step, self.batches, self.seconds = 0, 0, 0.0
+        self.stamp = dataset.stamp(recipe.data.split)
         self.made: list[Translation] = []  # by g's last update, where d learns from the same
         self.means = Means()  # of what was measured since the last row of metrics.csv
         if resume:
@@ -181,7 +183,7 @@ class Run:
         """Take weights over; a run that is resumed says what it began with."""
         begun, noted = (self.folder / "recipe.yaml").exists(), self.folder / BEGUN_WITH
         if begun and noted.exists():
-            known: dict[str, Any] = json.loads(noted.read_text())
+            known: dict[str, Any] = read_json(noted)
             if weights is None or weights.info["sha256"] != known["sha256"]:
                 raise WrongUsage(f"--resume: {self.folder} began with other weights: name them with --begin-with")
         elif begun and weights is not None:
@@ -264,6 +266,7 @@ class Run:
             batch = self._next_batch()
             with self.fabric.no_backward_sync(self.g, enabled=k < accumulate - 1):
                 made = self._translate(batch)
+                self._check({"the volumes' sum": float(made.fake.detach().sum())}, batch)
                 terms = self.objective.g_terms(made)
                 loss = torch.stack(list(terms.values())).sum()
                 self.fabric.backward(loss / accumulate)
@@ -298,13 +301,13 @@ class Run:
         self._apply(self.d, self.d_optimizer)
         return numbers.take()
 
-    def _check(self, losses: dict[str, float], batch: Batch | None) -> None:
-        """End the training where a loss is not finite; no process goes on alone. Raises Diverged."""
-        wrong = [name for name, value in losses.items() if not math.isfinite(value)]
+    def _check(self, numbers: dict[str, float], batch: Batch | None) -> None:
+        """End the training where a number is not finite; no process goes on alone. Raises Diverged."""
+        wrong = [name for name, value in numbers.items() if not math.isfinite(value)]
         if self._over_ranks(float(bool(wrong))) == 0:
             return
         cases = sorted({self.pairs.cases[k].name for k in batch.patients}) if batch is not None else []
-        what = ", ".join(wrong) or "a loss of another process"
+        what = ", ".join(wrong) or "something of another process"
         raise Diverged(self.step + 1, what, cases, self.checkpoints.newest_step())
 
     def _translate(self, batch: Batch) -> Translation:
@@ -406,8 +409,11 @@ class Run:
         if self.d_optimizer is not None:
             tensors |= optimizer_tensors("d_optimizer", self.d_optimizer)
         state = {"step": self.step, "batches": self.batches, "seconds": self.seconds, "means": self.means.values}
-        state["dataset"] = self.dataset.fingerprint
-        self.checkpoints.save(tensors, state, self.step, validation_score)
+        state |= {"dataset": self.dataset.fingerprint, "stamp": self.stamp}
+        try:
+            self.checkpoints.save(tensors, state, self.step, validation_score)
+        except NotFinite as error:
+            raise Diverged(self.step, str(error).split()[0], [], self.checkpoints.newest_step()) from None
 
     def _resume(self) -> None:
         loaded = self.checkpoints.load()
@@ -416,6 +422,9 @@ class Run:
         tensors, state = loaded
         if state["dataset"] != self.dataset.fingerprint:
             raise WrongUsage(f"--resume: {self.folder} was begun with another dataset: give it the same")
+        if state.get("stamp", self.stamp) != self.stamp and (changed := self.dataset.changed(self.recipe.data.split)):
+            few = ", ".join(changed[:10])
+            raise BadInput(few, "its files have changed since the training began", "prepare the dataset again")
         load_module("g", self.mapping.network, tensors)
         load_module("average", self.average, tensors)
         load_module("objective", self.objective, tensors)
@@ -429,7 +438,7 @@ class Run:
     def _written(self) -> bool:
         """Whether the folder holds the weights of this step, and perhaps their calibration, from an earlier call."""
         described = self.folder / "weights.json"
-        return described.exists() and bool(json.loads(described.read_text())["training"]["steps"] == self.step)
+        return described.exists() and bool(read_json(described)["training"]["steps"] == self.step)
 
     def write_weights(self) -> Path:
         """The averaged weights with their description, and what the X-rays looked like."""
