@@ -207,7 +207,7 @@ def test_mhd_with_its_raw_file(tmp_path: Path) -> None:
     sitk.WriteImage(marked().to_sitk(), str(tmp_path / "ct.mhd"))
     assert world_of(read_volume(tmp_path / "ct.mhd"), 700) == pytest.approx(MARK_AT)
     (tmp_path / "ct.raw").unlink()
-    with pytest.raises(BadInput, match=r"ct\.mhd: the file that it names is missing"):
+    with pytest.raises(BadInput, match=r"ct\.mhd: the file that it names cannot be used \(ct\.raw is missing"):
         read_volume(tmp_path / "ct.mhd")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -166,12 +167,16 @@ def _is_systems(error: Exception) -> bool:
 def _clear(folder: Place, previous: dict[str, Any] | None) -> None:
     """Remove what is of another source or other settings, or damaged, and what killed workers left."""
     for name in [RECORD, *(previous or {}).get("files", [])]:
-        path = folder / name
         # Names may hold folders; none of those may be a link to somewhere else.
-        if not isinstance(path, Path) or path.parent.resolve() == folder.resolve() / PurePosixPath(name).parent:
-            remove(path)
+        if not isinstance(folder, Path) or _real((folder / name).parent) == _real(folder) / PurePosixPath(name).parent:
+            remove(folder / name)
     for left in folder.glob(".*.partial*") if isinstance(folder, Path) else ():
         remove(left)
+
+
+def _real(folder: Path) -> Path:
+    """Return where a folder lies, all links followed."""
+    return Path(os.path.realpath(folder))
 
 
 def _failed(source: Any, reason: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import SimpleITK as sitk
 
 from raylift.errors import BadInput
 from raylift.places import suffix_of
+from raylift.records import inside
 
 READERS = {
     ".mha": "MetaImageIO",
@@ -102,11 +103,10 @@ def _check_beside(path: Path, named: str, alone: bool) -> None:
     """Raise BadInput unless a data file that a header names is a regular one in the header's folder."""
     if alone or named.upper().startswith("LIST") or "%" in named:
         raise BadInput(path, "its pixels lie in another file" if alone else "its pixels lie in several", SAVE_AS_ONE)
-    data = path.parent / named
-    if not data.resolve().is_relative_to(path.parent.resolve()):
-        raise BadInput(path, f"names a file outside of its folder ({named})", "put the file that it names beside it")
-    if not data.is_file():
-        raise BadInput(path, f"the file that it names is missing ({named})", "put it beside it")
+    try:
+        inside(path.parent, named)
+    except ValueError as error:
+        raise BadInput(path, f"the file that it names cannot be used ({error})", "put it beside the header") from None
 
 
 def _metaimage_data_file(path: Path, alone: bool) -> str | None:

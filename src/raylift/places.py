@@ -28,7 +28,8 @@ SCRATCH = "raylift-scratch-"
 COMPANIONS = {".npy": (".json",), ".mhd": (".raw", ".zraw")}  # where a part of the content may stand, by the same name
 # What a store says of a file that changes with its content, the first that there is.
 VERSIONS = ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created")
-LEAST_ROOM = 2**20  # bytes that are left of a disk that is full
+FULL = (errno.ENOSPC, errno.EDQUOT)  # as the system says that a disk is full
+TRIAL = 2**16  # bytes that a disk which is not full takes
 LONGEST = 200  # letters of a case's name; systems take 255 bytes
 
 
@@ -237,19 +238,28 @@ def kept_copy(source: Place) -> Path:
     return copy
 
 
-def is_full(place: Path, error: BaseException) -> bool:
-    """Tell whether a write failed since the disk is full: by the error's number, or by a look where it has none.
+def is_full(folder: Path, error: BaseException) -> bool:
+    """Tell whether a write failed since the disk is full: by the error, or by a trial where it does not say why.
 
     Args:
-        place: where it was to be written; what was written of it must still be there.
+        folder: that was written into; what was written must still be there.
         error: that a library raised.
     """
     if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return error.errno in FULL
+    if any(words in str(error) for words in ("No space left", "os error 28", "disk is full")):
+        return True
     try:
-        return shutil.disk_usage(place).free < LEAST_ROOM
-    except OSError:
-        return False
+        try_writing(folder)
+    except OSError as failed:
+        return failed.errno in FULL
+    return False
+
+
+def try_writing(folder: Path) -> None:
+    """Write a little into a folder and take it away. Raises OSError where that fails."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(TRIAL))
 
 
 @contextmanager
@@ -356,7 +366,7 @@ def remove(path: Place) -> None:
         with _reaching(path, "changed"):
             if path.exists():
                 path.fs.rm(path.path, recursive=True)
-    elif path.is_dir():
+    elif path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ def load_recipe(place: str | Path, overrides: list[str] | None = None) -> Recipe
 
 
 def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    if path.resolve() in above:
+    real = Path(os.path.realpath(path))
+    if real in above:
         raise WrongUsage(f"{path}: it extends itself")
     if len(above) >= MOST_EXTENDED:
         raise WrongUsage(f"{path}: more than {MOST_EXTENDED} recipes extend one another")
@@ -88,7 +90,7 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         return data
     if not isinstance(below, str) or Path(below).suffix not in (".yaml", ".yml"):
         raise WrongUsage(f"{path}: extends: name a .yaml file, like ../cpu.yaml")
-    return _merged(_read(path.parent / below, (*above, path.resolve())), data)
+    return _merged(_read(path.parent / below, (*above, real)), data)
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

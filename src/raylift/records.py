@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, TypeVar
 
@@ -98,7 +99,7 @@ def read_yaml(path: Path, most_bytes: int = MOST_BYTES) -> Any:
 def inside(folder: Path, name: str) -> Path:
     """Return the regular file of a plain name in a folder, which a link does not lead out of. Raises ValueError."""
     path = folder / plain_name(name)
-    if not path.resolve().is_relative_to(folder.resolve()):
+    if not os.path.realpath(path).startswith(os.path.join(os.path.realpath(folder), "")):
         raise ValueError(f"{name} leads out of its folder")
     if not path.is_file():
         raise ValueError(f"{name} is missing, or no regular file")

@@ -315,4 +315,6 @@ def write_volume(volume: Volume, path: str | Place) -> Place:
     else:
         with replacing(path) as temporary:
             sitk.WriteImage(volume.to_sitk(), str(temporary), useCompression=True)
+            if suffix_of(path) == ".nii.gz":  # ITK says nothing where the disk is full
+                _read_image(temporary)
     return path

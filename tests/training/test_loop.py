@@ -558,7 +558,7 @@ class TestDiverged:
 
         with monkeypatch.context() as patched:
             patched.setattr(Run, "_translate", spoil)
-            with pytest.raises(Diverged, match=r"step 5: .*; the state of step 4 is kept; look at these cases"):
+            with pytest.raises(Diverged, match=r"step 5: .*; the state of step 4 is kept; look at these cases, or"):
                 train(recipe(), tiny, tmp_path / "run")
         train(recipe(), tiny, tmp_path / "run", resume=True)
         assert outcome(tmp_path / "run") == outcome(whole.folder)

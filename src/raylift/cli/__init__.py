@@ -38,7 +38,7 @@ def main() -> None:
     except Failed as error:
         _fail(str(error), 1)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):  # wherever it was
             _fail(str(error if isinstance(error, DiskFull) else DiskFull(error.filename or tempfile.gettempdir())), 1)
         if os.environ.get("RAYLIFT_DEBUG"):
             raise

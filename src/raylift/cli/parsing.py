@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
 from raylift.errors import BadInput, DiskFull, WrongUsage
 from raylift.geometry import Geometry, View
-from raylift.places import LEAST_ROOM, Place
+from raylift.places import FULL, Place, try_writing
 
 
 def parse_views(text: str) -> tuple[View, ...]:
@@ -60,12 +58,11 @@ def check_output(path: Place, *, folder: bool = False) -> None:
     while not os.path.exists(place) and place != place.parent:
         place = place.parent
     try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
+        try_writing(Path(place))
     except OSError as error:
+        if error.errno in FULL:
+            raise DiskFull(path) from None
         raise BadInput(path, f"nothing can be written in {place} ({error.strerror})", remedy) from None
-    if shutil.disk_usage(place).free < LEAST_ROOM:
-        raise DiskFull(path)
 
 
 def check_choice(option: str, value: object, choices: Collection[object]) -> None:

@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from raylift.errors import BadInput
-from raylift.places import told_when_full
+from raylift.places import size_of, told_when_full
 from raylift.records import PlainName, Sha256, Typed, inside, parse_json, parse_record, read_json
 
 INDEX = "index.json"
+MOST_BYTES = 64 * 2**30  # of a checkpoint
 MOST_STATE = 2**24  # letters of a checkpoint's state
 PREFIX = ".partial-"
 
@@ -230,6 +231,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _sha256(path: Path) -> str:
+    if size_of(path) > MOST_BYTES:
+        raise ValueError("too large for a checkpoint")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

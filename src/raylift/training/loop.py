@@ -87,7 +87,7 @@ class Diverged(Failed):
     def __init__(self, step: int, what: str, cases: list[str], last_good: int | None) -> None:
         of = f" on the cases {', '.join(cases[:10])}" if cases else ""
         kept = f"the state of step {last_good} is kept" if last_good is not None else "no state was kept yet"
-        remedy = "look at these cases, lower train.lr, or set train.clip_norm"
+        remedy = "look at these cases, or begin anew with a lower train.lr or with train.clip_norm"
         super().__init__(f"step {step}: {what} is NaN or infinite{of}; {kept}; {remedy}")
 
 
