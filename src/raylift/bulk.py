@@ -51,9 +51,7 @@ class BulkRecord(records.Typed):
 
     status: Literal["ok", "rejected", "failed"]
     fingerprint: records.Sha256 | None = None
-    files: Annotated[list[Annotated[str, AfterValidator(_below)]], Field(max_length=10_000)] = Field(
-        default_factory=list
-    )
+    files: list[Annotated[str, AfterValidator(_below)]] = Field(default_factory=list, max_length=10_000)
     sha256: records.Sha256 | None = None
 
     def model_post_init(self, context: object) -> None:

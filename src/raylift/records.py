@@ -37,6 +37,7 @@ def plain_name(name: str) -> str:
 
 
 PlainName = Annotated[str, AfterValidator(plain_name)]
+Millimetres = Annotated[float, Field(ge=-1e5, le=1e5)]  # of a position in the world
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 

@@ -21,7 +21,7 @@ from raylift.hanging import guess
 from raylift.places import Place, add_case, case_name, replacing, walk, write_json
 from raylift.radiographs import Grey, Hanging, Radiograph, decode, read_radiograph
 from raylift.radiographs.checks import MAX_PIXELS, MIN_EDGE
-from raylift.records import PlainName, Typed, inside, read_record
+from raylift.records import Millimetres, PlainName, Typed, inside, read_record
 
 SIDECAR = "xrays.json"
 MOST_XRAYS = 1000  # of a set
@@ -39,7 +39,7 @@ class XraySidecar(Typed):
     """The content of `xrays.json`."""
 
     geometry: dict[str, Any]
-    isocentre_lps_mm: Annotated[list[float], Field(min_length=3, max_length=3)] | None
+    isocentre_lps_mm: Annotated[list[Millimetres], Field(min_length=3, max_length=3)] | None
     xrays: Annotated[list[SidecarXray], Field(min_length=1, max_length=MOST_XRAYS)]
 
 

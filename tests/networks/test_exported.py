@@ -144,3 +144,16 @@ class TestCommand:
         code, said = raylift("export", "-o", tmp_path / "model.onnx")
         assert (code, f"{package} is not installed: pip install 'raylift[export]'" in said) == (2, True)
         assert not any(tmp_path.iterdir())
+
+
+def test_a_model_that_names_another_file(exported: Path, tmp_path: Path) -> None:
+    import onnx
+
+    (tmp_path / "secret").write_bytes(np.ones(1000, np.float32).tobytes())
+    model = onnx.load(exported)
+    tensor = model.graph.initializer[0]
+    onnx.external_data_helper.set_external_data(tensor, "../secret", 0, 4)
+    tensor.ClearField("raw_data")
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(BadInput, match="names other files for its values"):
+        Exported(tmp_path / "model.onnx")

@@ -7,14 +7,12 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.records import PlainName, Sha256, Typed
+from raylift.records import Millimetres, PlainName, Sha256, Typed
 
 MOST_VIEWS = 360
 MOST_XRAY_VALUES = 2**29  # of a case's X-rays together: 2 GB
 MOST_CONTEXT_VALUES = 2**30  # voxels of a scan at 2.5 mm
 MOST_NAMES = 5_000_000
-
-Millimetres = Annotated[float, Field(ge=-1e5, le=1e5)]
 
 
 class CaseEntry(Typed):

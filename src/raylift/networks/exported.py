@@ -21,6 +21,7 @@ from raylift.errors import BadInput, WrongUsage
 
 SUFFIXES = (".onnx", ".xml")
 OPSET = 20
+EXTERNAL = b"location"  # ONNX's word for the file that holds a tensor's values
 
 
 def export(network: nn.Module, lifted: Tensor, path: Path) -> None:
@@ -74,7 +75,7 @@ class Exported(nn.Module):
 
     Raises:
         WrongUsage: OpenVINO is not installed.
-        BadInput: OpenVINO cannot read the model.
+        BadInput: OpenVINO cannot read the model, or it names other files.
     """
 
     def __init__(self, path: Path) -> None:
@@ -82,6 +83,8 @@ class Exported(nn.Module):
         _require("openvino")
         import openvino
 
+        if path.suffix == ".onnx" and EXTERNAL in path.read_bytes():
+            raise BadInput(path, "names other files for its values", "export it again, as one file")
         options = {
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
