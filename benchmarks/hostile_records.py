@@ -9,6 +9,7 @@ and ends with 1 if any did. Takes a minute or two.
 
 from __future__ import annotations
 
+import argparse
 import copy
 import gzip
 import json
@@ -445,9 +446,11 @@ def tried(kind: Kind, folder: Path) -> tuple[str, str]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description="Records of strangers that are wrong in every way.")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"one of {', '.join(KINDS)}; all by default")
+    chosen = parser.parse_args().kinds or list(KINDS)
     torch.set_num_threads(1)
     logging.disable()
-    chosen = sys.argv[1:] or list(KINDS)
     rows, bad = [], 0
     for name in chosen:
         kind, begun = KINDS[name], time.monotonic()

@@ -10,6 +10,7 @@ and are left out, and named, without it. Takes some fifteen minutes.
 
 from __future__ import annotations
 
+import argparse
 import base64
 import io
 import json
@@ -130,11 +131,11 @@ class Server:
 
     def wait_for(self, job_id: str) -> None:
         """Wait until a job has ended; raises TimeoutError."""
-        until(lambda: self.states()[job_id] in ("done", "failed"), 20)
+        until(lambda: self.states()[job_id] in ("done", "failed"), 60)
 
     def works(self) -> bool:
         """Hand a job in, and wait for it."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + 180
         while time.monotonic() < end:
             with suppress(httpx.HTTPError, TimeoutError):
                 answer = self.submit()
@@ -500,7 +501,9 @@ SIEGE: dict[str, Callable[[Path], Iterator[tuple[Outcome, Server]]]] = {
 
 
 def main() -> None:
-    chosen = sys.argv[1:] or list(SIEGE)
+    parser = argparse.ArgumentParser(description="A siege of `raylift serve`.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of attacks: {', '.join(SIEGE)}; all by default")
+    chosen = parser.parse_args().names or list(SIEGE)
     rows, held = [], True
     for name in chosen:
         begun = time.monotonic()

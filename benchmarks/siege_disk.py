@@ -9,6 +9,7 @@ some minutes.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -68,6 +69,7 @@ def commands(given: Path, disk: Path) -> dict[str, list[object]]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description="Commands on a full disk.").parse_args()
     rows, held = [], True
     with tempfile.TemporaryDirectory() as place:
         given = Path(place) / "given"
@@ -99,6 +101,7 @@ def main() -> None:
                     ballast.unlink()
                     again = run(*words, *(["--resume"] if name == "train" else []))
                     outcomes[outcome] += 1
+                    print(f"{name}, {room} kB left: {outcome}", file=sys.stderr)
                     if again.returncode:
                         outcomes[f"not done when there was room: {again.stderr.strip()[-200:]}"] += 1
             good = outcomes["called full"] + outcomes["done"]

@@ -18,7 +18,7 @@ from pydicom.uid import generate_uid
 from scipy.ndimage import map_coordinates
 
 from object_store import dicom_series
-from raylift import bulk, engines
+from raylift import bulk, engines, places
 from raylift.data import prepare as module
 from raylift.data.prepare import Settings, check_scan, find_scans, prepare, prepare_case
 from raylift.drr import ENGINES, plastimatch
@@ -334,7 +334,7 @@ def test_a_full_disk_is_no_fault_of_the_scan(
     source, folder = case
     (folder / "xrays.mha").unlink()
     monkeypatch.setattr(module, "write_volume", failing(error))
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
+    monkeypatch.setattr(places, "try_writing", failing(OSError(28, "No space left on device")))
     with pytest.raises(DiskFull, match="the disk is full; make room"):
         prepare_case(source, folder, SETTINGS)
     assert not (folder / "case.json").exists()

@@ -5,9 +5,10 @@ a reader's clone, which holds the scans and radiographs that the pages name, so 
 takes. Files that a comment names, and paths below an output, must be there afterwards; so must paths of the repository.
 
 Tables say how the commands differ from the pages: `MEANT` and `LEFT_OUT` have values for placeholders, `SMALLER` has
-options that make them short. The benchmarks all.py, alignment.py, costs.py, engines.py, many_cases.py, memory.py,
-projector.py, reconstruction.py, sizes.py, sources.py, step.py and swin_unetr.py measure for minutes: their options are
-parsed, and nothing more. An unknown placeholder or kind of command fails. Besides:
+options that make them short. The benchmarks all.py, alignment.py, costs.py, engines.py, hostile_records.py,
+many_cases.py, memory.py, projector.py, reconstruction.py, siege.py, siege_disk.py, sizes.py, sources.py, step.py and
+swin_unetr.py measure for minutes: their options are parsed, and nothing more. An unknown placeholder or kind of command
+fails. Besides:
 
 - Collections are fetched from a store on this machine, `Download?` is answered with yes. Refinement ends after one
   iteration, a study's trial after three steps; a training learns what X-rays look like from 24 sets of them; pictures
@@ -124,10 +125,13 @@ ONLY_PARSED = (
     "alignment",
     "costs",
     "engines",
+    "hostile_records",
     "many_cases",
     "memory",
     "projector",
     "reconstruction",
+    "siege",
+    "siege_disk",
     "sizes",
     "sources",
     "step",
