@@ -118,6 +118,12 @@ def test_what_does_not_fit(dataset: PreparedDataset, tmp_path: Path) -> None:
 def test_a_damaged_case_is_left_out_and_named(dataset: PreparedDataset, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     shutil.copytree(dataset.folder, damaged)
+    shutil.copytree(damaged / "cases" / "phantom-2", damaged / "cases" / "phantom-3")
+    info = json.loads((damaged / "dataset.json").read_text())
+    info["cases"]["phantom-3"] = info["cases"]["phantom-2"]
+    (damaged / "dataset.json").write_text(json.dumps(info))
+    splits = {"train": ["phantom-0", "phantom-1", "phantom-3"], "validation": ["phantom-2"]}
+    (damaged / "splits.json").write_text(json.dumps(splits))
     (damaged / "cases" / "phantom-1" / "xrays.mha").write_bytes(b"damaged")
     results = evaluate(constant(0.25), PreparedDataset(damaged), "all", "hu", tmp_path / "report")
     assert {result.name for result in results} == {"phantom-0", "phantom-2"}
@@ -133,12 +139,19 @@ def test_a_damaged_case_is_left_out_and_named(dataset: PreparedDataset, tmp_path
 def test_a_damaged_training_case_is_no_part_of_the_mean(dataset: PreparedDataset, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     shutil.copytree(dataset.folder, damaged)
+    shutil.copytree(damaged / "cases" / "phantom-2", damaged / "cases" / "phantom-3")
+    info = json.loads((damaged / "dataset.json").read_text())
+    info["cases"]["phantom-3"] = info["cases"]["phantom-2"]
+    (damaged / "dataset.json").write_text(json.dumps(info))
+    splits = {"train": ["phantom-0", "phantom-1", "phantom-3"], "validation": ["phantom-2"]}
+    (damaged / "splits.json").write_text(json.dumps(splits))
     (damaged / "cases" / "phantom-1" / "ct.nii.gz").write_bytes(b"damaged")
     evaluate(constant(0.25), PreparedDataset(damaged), "validation", "hu", tmp_path / "report")
     page = (tmp_path / "report" / "report.md").read_text()
     assert "The mean volume is without phantom-1, which cannot be read." in page
     mean = mean_volume(PreparedDataset(damaged))
-    np.testing.assert_allclose(mean(dataset.case("phantom-2")), unit(dataset, "phantom-0"), atol=1e-6)
+    volumes = [unit(dataset, name) for name in ("phantom-0", "phantom-2")]
+    np.testing.assert_allclose(mean(dataset.case("phantom-2")), sum(volumes) / 2, atol=1e-6)
 
 
 def test_scored_cases_are_not_scored_again(
