@@ -165,7 +165,7 @@ def _looked_at(
     return {
         "name": request.names[index],
         "view": None if view is None else view.name,
-        "sure": sure,
+        "sure": bool(sure),
         "turnable": turnable,
         "hang": asdict(hanging),
         "picture": _picture(radiograph.image),
