@@ -15,17 +15,39 @@ from raylift.server.intake import ReadRequest, understand
 from raylift.server.kept import NAME, kept
 from raylift.server.requests import Xray
 from raylift.thorax import find_thorax
+from raylift.xrays import XraySet, write_xrays
+
+
+@pytest.fixture(scope="module")
+def reconstructor() -> Reconstructor:
+    return Reconstructor.from_pretrained(None, "cpu")
+
+
+@pytest.fixture
+def xrays() -> XraySet:
+    phantom = thorax_phantom(0)
+    views, geometry = (View.parse("pa"), View.parse("lateral-left")), Geometry.preset("chest-stand", 128)
+    return XraySet(project_volume(phantom, geometry, views, find_thorax(phantom).centre), views, geometry)
 
 
 @pytest.mark.parametrize("view", ["pa", None])
-def test_a_picture_by_its_looks_and_by_its_name(tmp_path: Path, view: str | None) -> None:
-    phantom = thorax_phantom(0)
-    geometry = Geometry.preset("chest-stand", 128)
-    image = project_volume(phantom, geometry, [View.parse("pa")], find_thorax(phantom).centre)[0]
+def test_a_picture(tmp_path: Path, reconstructor: Reconstructor, xrays: XraySet, view: str | None) -> None:
+    image = xrays.images[0]
     Image.fromarray(np.rint(255 * image / image.max()).astype(np.uint8)).save(tmp_path / "xray-0.png")
-    request = ReadRequest(None, tmp_path, ("xray-0.png",), ("a.png",), (Xray(view=view),), True)
-    found = json.loads(json.dumps(understand(request, Reconstructor.from_pretrained(None, "cpu"))))
-    (one,) = found["xrays"]
-    assert (one["name"], one["view"], one["turnable"]) == ("a.png", "pa", True)
-    assert isinstance(one["sure"], bool)
-    assert kept(tmp_path / NAME).views == (View.parse("pa"),)
+    request = ReadRequest(None, tmp_path, ("xray-0.png",), ("a.png",), (Xray(view=view),), view is not None)
+    (found,) = json.loads(json.dumps(understand(request, reconstructor)))["xrays"]
+    assert (found["name"], found["turnable"], type(found["sure"])) == ("a.png", True, bool)
+    assert view is None or kept(tmp_path / NAME).views == (View.parse("pa"),)
+
+
+def test_line_integrals_in_dicom(tmp_path: Path, reconstructor: Reconstructor, xrays: XraySet) -> None:
+    write_xrays(xrays, tmp_path / "films", "torch", dicom=True)
+    for index, name in enumerate(("pa.dcm", "lateral-left.dcm")):
+        (tmp_path / "films" / name).rename(tmp_path / f"xray-{index}.dcm")
+    files = ("xray-0.dcm", "xray-1.dcm")
+    request = ReadRequest(None, tmp_path, files, ("a.dcm", "b.dcm"), (Xray(view=None),) * 2, True)
+    found = json.loads(json.dumps(understand(request, reconstructor)))["xrays"]
+    assert [one["view"] for one in found] == ["pa", "lateral-left"]
+    read = kept(tmp_path / NAME)
+    assert read.views == xrays.views
+    np.testing.assert_allclose(read.images, xrays.images, atol=1e-3)

@@ -126,7 +126,7 @@ def _view(dataset: Dataset) -> View | None:
         return None
     plain = View(view_at(float(angle)))
     towards = {"L": plain.u[0], "R": -plain.u[0], "P": plain.u[1], "A": -plain.u[1]}.get(str(orientation[0])[:1], 1.0)
-    return View(plain.angle, mirrored=towards < 0)
+    return View(plain.angle, mirrored=bool(towards < 0))
 
 
 def _is_raw(dataset: Dataset) -> bool:
