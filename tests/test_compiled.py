@@ -1,6 +1,10 @@
-"""Parts of a loop cover it once, on as many threads as PyTorch may use."""
+"""Parts of a loop cover it once, on as many threads as PyTorch may use; a first run computes as later ones do."""
 
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +38,26 @@ def test_filling_puts_the_part_between_what_is_given_and_what_is_filled() -> Non
     seen: list[tuple[object, ...]] = []
     filling(lambda *arguments: seen.append(arguments), ("a", "b"), ("c",))(2, 5)  # type: ignore[arg-type]
     assert seen == [("a", "b", 2, 5, "c")]
+
+
+PROJECTION = """
+import hashlib, torch
+from raylift.drr import Projector
+from raylift.geometry import Geometry, View, VolumeGrid
+
+torch.manual_seed(0)
+volume = torch.rand(1, 48, 48, 48)
+grid = VolumeGrid.cube((0, 0, 0), 320.0, 48)
+xrays = Projector(grid, Geometry.preset("chest-stand", 64), [View(0.0), View(73.0)], (0, 0, 0))(volume)
+print(hashlib.sha256(xrays.numpy().tobytes()).hexdigest())
+"""
+
+
+def test_a_first_run_computes_what_later_ones_do(tmp_path: Path) -> None:
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", PROJECTION]
+    first, again = (
+        subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout for _ in range(2)
+    )
+    assert any(tmp_path.rglob("*.nbi"))
+    assert first == again != ""

@@ -32,6 +32,15 @@ def loop(function: Callable[..., Any]) -> Any:
         return njit(**OPTIONS)(function)
 
 
+def part(function: Callable[..., Any]) -> Any:
+    """Compile a function that only compiled loops call, as a part of each of them.
+
+    Left to itself the compiler keeps some such functions apart, and which copy a loop then calls depends on whether it
+    was compiled now or read from the disk: its last bits would be others in a first run than in later ones.
+    """
+    return njit(forceinline=True, **OPTIONS)(function)
+
+
 def applies(tensor: torch.Tensor) -> bool:
     """Whether compiled loops compute with a tensor; else PyTorch does: elsewhere, in other precisions, in exports."""
     ours = tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.bfloat16)

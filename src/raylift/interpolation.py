@@ -9,10 +9,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from raylift.compiled import loop
+from raylift.compiled import part
 
 
-@loop
+@part
 def interpolate(
     volume: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray, count: int, place: np.ndarray, pairs: np.ndarray,
     out: np.ndarray,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from raylift.compiled import loop
+from raylift.compiled import loop, part
 from raylift.interpolation import interpolate
 
 AIR = np.float32(-1000)
@@ -65,7 +65,7 @@ def sample_density(scan: np.ndarray, lattice: np.ndarray, start: int, stop: int,
                 inner[i] -= AIR
 
 
-@loop
+@part
 def _between(count: int, nodes: int) -> tuple[np.ndarray, np.ndarray]:
     """For `count` positions from the first node to the last: the node before each, and the share of the way on."""
     node, share = np.empty(count, np.int32), np.empty(count, np.float32)
@@ -76,7 +76,7 @@ def _between(count: int, nodes: int) -> tuple[np.ndarray, np.ndarray]:
     return node, share
 
 
-@loop
+@part
 def _inside(shape: tuple[int, int, int], x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[int, int]:
     """The first run begin ... end − 1 of a row's positions that lie between the outermost voxels' centres."""
     depth, height, width = np.float32(shape[0] - 1), np.float32(shape[1] - 1), np.float32(shape[2] - 1)
@@ -92,7 +92,7 @@ def _inside(shape: tuple[int, int, int], x: np.ndarray, y: np.ndarray, z: np.nda
     return begin, end
 
 
-@loop
+@part
 def _count(shape: tuple[int, int, int], x: np.ndarray, y: np.ndarray, z: np.ndarray, margin: float) -> int:
     """How many of a row's positions lie within the outermost voxels' centres and a margin; found out on vectors."""
     last_x, last_y = np.float32(shape[2] - 1) + margin, np.float32(shape[1] - 1) + margin
@@ -104,7 +104,7 @@ def _count(shape: tuple[int, int, int], x: np.ndarray, y: np.ndarray, z: np.ndar
     return inside
 
 
-@loop
+@part
 def at_edge(scan: np.ndarray, x: float, y: float, z: float) -> float:
     """Density near the edge of a scan, at index coordinates some of whose voxels may be missing and count as air."""
     depth, height, width = scan.shape

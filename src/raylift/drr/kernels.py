@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from raylift.compiled import loop
+from raylift.compiled import loop, part
 from raylift.interpolation import interpolate
 
 # Voxels of 0 around a volume, so that every position where its interpolation is not 0 has eight voxels, however it is
@@ -14,7 +14,7 @@ MARGIN = 2
 AT_A_TIME = 256  # positions of a ray: they stay in a core's cache
 
 
-@loop
+@part
 def _span(ray: np.ndarray, shape: tuple[int, int, int], count: int) -> tuple[int, int]:
     """Of the planes 0 ... count − 1 those on which a ray is in the volume, or less than a voxel outside of it."""
     begin, end = 0, count

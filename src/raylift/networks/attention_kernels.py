@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from raylift.compiled import loop
+from raylift.compiled import loop, part
 from raylift.networks.bits import exponential, get, put
 
 QUERIES = 64
 MASKED = np.float32(-100)  # as Swin Transformer's, added to the score of tokens that do not see each other
 
 
-@loop
+@part
 def _load(tokens: np.ndarray, padding: np.ndarray, places: np.ndarray, column: int, columns: np.ndarray) -> None:
     """Copy a head's queries, keys or values into (d, n)."""
     d = len(columns)
@@ -31,7 +31,7 @@ def _load(tokens: np.ndarray, padding: np.ndarray, places: np.ndarray, column: i
                 columns[c, i] = get(tokens, token, column + c)
 
 
-@loop
+@part
 def _multiply(a: np.ndarray, b: np.ndarray, width: int, out: np.ndarray) -> None:
     """out[j, i] = Σ_c b[c, j] a[c, i]; the number of channels is a multiple of 4."""
     d, n = b.shape
@@ -48,7 +48,7 @@ def _multiply(a: np.ndarray, b: np.ndarray, width: int, out: np.ndarray) -> None
                     row[i] += a0[i] * b0 + a1[i] * b1 + a2[i] * b2 + a3[i] * b3
 
 
-@loop
+@part
 def _combine(scores: np.ndarray, b: np.ndarray, width: int, out: np.ndarray) -> None:
     """out[c, i] = Σ_j scores[j, i] b[c, j]."""
     d, n = b.shape
@@ -68,7 +68,7 @@ def _combine(scores: np.ndarray, b: np.ndarray, width: int, out: np.ndarray) -> 
                 made[i] += s0[i] * b0
 
 
-@loop
+@part
 def _gather(scores: np.ndarray, a: np.ndarray, width: int, out: np.ndarray) -> None:
     """out[c, j] += Σ_i scores[j, i] a[c, i]; the number of channels is a multiple of 4."""
     d, n = out.shape
@@ -88,7 +88,7 @@ def _gather(scores: np.ndarray, a: np.ndarray, width: int, out: np.ndarray) -> N
             out[c + 3, j] += s3
 
 
-@loop
+@part
 def _score(
     q: np.ndarray, k: np.ndarray, scale: float, bias: np.ndarray, regions: np.ndarray, first: int, width: int,
     scores: np.ndarray,

@@ -11,7 +11,7 @@ from numba import types
 from numba.extending import intrinsic, overload
 from torch import Tensor
 
-from raylift.compiled import loop
+from raylift.compiled import part
 
 
 def rows_of(maps: Tensor) -> list[np.ndarray]:
@@ -74,7 +74,7 @@ def _put(array: Any, row: Any, column: Any, value: Any) -> Any:
     return to_float32
 
 
-@loop
+@part
 def exponential(x: float) -> float:
     """eˣ for x ≤ 0 in single precision, to 2e-7 of its value; that of −87 below −87.
 
