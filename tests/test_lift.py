@@ -173,9 +173,9 @@ def test_coarse_alignment_turns_the_copies_to_where_they_belong(angle: float, mi
 
 
 @pytest.mark.parametrize(
-    ("angle", "like"), [(45, 0), (135, 90), (225, 180), (315, 270), (0, 0), (90, 90), (30, 0), (60, 90)]
+    ("angle", "like"), [(45, 0), (135, 0), (225, 0), (315, 0), (0, 0), (90, 90), (88, 90), (184, 180), (270, 270)]
 )
-def test_transpose_puts_oblique_images_on_the_nearest_axis(angle: float, like: float) -> None:
+def test_transpose_turns_views_at_right_angles_alone(angle: float, like: float) -> None:
     assert torch.allclose(smooth_lift("transpose", angle), smooth_lift("repeat", like), atol=1e-5)
 
 
@@ -196,21 +196,24 @@ class TestNoise:
         return LIFTS[name](GRID, UNIT, [AP, RIGHT], ISOCENTRE)(images, patients)
 
     @pytest.mark.parametrize("name", ["noise-fixed", "noise-fresh"])
-    def test_the_image_is_in_the_middle_and_all_else_is_noise(self, name: str) -> None:
+    def test_the_image_comes_first_and_one_image_of_noise_behind_it(self, name: str) -> None:
         lifted = self.lift(name, [0, 1])
         copies = self.lift("repeat", None)
-        assert torch.allclose(lifted[:, 0, :, 4], copies[:, 0, :, 4])
-        assert torch.allclose(lifted[:, 1, :, :, 4], copies[:, 1, :, :, 4])
-        others = torch.cat([lifted[:, 0, :, :4].flatten(), lifted[:, 1, :, :, 5:].flatten()])
-        assert float(others.mean()) == pytest.approx(0, abs=0.15)
-        assert float(others.std()) == pytest.approx(1, abs=0.1)
+        assert torch.allclose(lifted[:, 0, :, 0], copies[:, 0, :, 0])
+        assert torch.allclose(lifted[:, 1, :, :, 0], copies[:, 1, :, :, 0])
+        frontal, lateral = lifted[:, 0, :, 1:], lifted[:, 1, :, :, 1:]
+        assert torch.equal(frontal, frontal[:, :, :1].expand_as(frontal))
+        assert torch.equal(lateral, lateral[..., :1].expand_as(lateral))
+        noise = torch.cat([frontal[:, :, 0].flatten(), lateral[..., 0].flatten()])
+        assert float(noise.mean()) == pytest.approx(0, abs=0.2)
+        assert float(noise.std()) == pytest.approx(1, abs=0.2)
 
     def test_a_patient_keeps_his_noise(self) -> None:
         first, again, other = (self.lift("noise-fixed", patients) for patients in ([7, 8], [7, 8], [8, 7]))
         assert torch.equal(first, again)
         assert torch.equal(first[0], other[1])
         assert not torch.equal(first[0], first[1])
-        assert not torch.equal(first[:, 0, :, :2, :2], first[:, 1, :, :2, :2])
+        assert not torch.equal(first[:, 0, :, 1], first[:, 1, :, :, 1])
 
     def test_fresh_noise_is_new_each_time_in_training(self) -> None:
         assert not torch.equal(self.lift("noise-fresh", [7, 8]), self.lift("noise-fresh", [7, 8]))
@@ -219,4 +222,4 @@ class TestNoise:
     def test_the_same_xrays_give_the_same_volume_in_reconstruction(self, name: str) -> None:
         images = torch.cat([xray(0), xray(1)], 1)
         assert torch.equal(self.lift(name, None, images), self.lift(name, None, images))
-        assert not torch.equal(self.lift(name, None, images)[0, 0, :, 0], self.lift(name, None, images + 1)[0, 0, :, 0])
+        assert not torch.equal(self.lift(name, None, images)[0, 0, :, 1], self.lift(name, None, images + 1)[0, 0, :, 1])

@@ -1,6 +1,7 @@
 """Each term of the losses by hand, or by the library it claims to equal."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from raylift.evaluation.metrics import ssim
 from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.networks.potential import CompactPotential, PaperPotential
 from raylift.objectives import PairedObjective, PaperObjective, Translation, structural_similarity
 from raylift.recipe import PairedObjectivePart, PaperObjectivePart
 
@@ -37,11 +39,11 @@ def constant(value: float, count: int = 1) -> Tensor:
 class TestPaper:
     def objective(self, **settings: float) -> PaperObjective:
         torch.manual_seed(0)
-        return PaperObjective(PaperObjectivePart(name="paper", **settings), seed=0)
+        return PaperObjective(PaperObjectivePart(name="paper", **settings), seed=0, voxels=16)
 
     def test_terms_of_g(self) -> None:
         # λ_c · S − λ_d · d: for a single volume S is half the squared distance of the normalised features.
-        objective = self.objective(sinkhorn=0.3, potential=0.7)
+        objective = self.objective(lambda_c=0.3, lambda_d=0.7)
         fake, real = volumes(1, 1, 16), volumes(1, 2, 16)
         distance = 0.0
         for a, b in zip(objective.f(fake), objective.f(real), strict=True):
@@ -72,8 +74,35 @@ class TestPaper:
 
     def test_published_weights(self) -> None:
         settings = PaperObjectivePart(name="paper")
-        assert (settings.sinkhorn, settings.potential, settings.potential_loss) == (0.1, 0.1, 100)
+        assert (settings.lambda_c, settings.lambda_d, settings.potential_loss) == (0.1, 0.1, 100)
         assert (settings.blur, self.objective().g_updates) == (0.05, 10)
+
+    def test_the_papers_potential(self) -> None:
+        objective = self.objective(potential="paper")
+        assert isinstance(objective.d, PaperPotential)
+        assert isinstance(self.objective().d, CompactPotential)
+
+    def test_names_of_before(self) -> None:
+        """Recipes from when f had no bias and λ_c and λ_d were called by what they weigh."""
+        given = {"name": "paper", "sinkhorn": 0.3, "potential": 0.2, "blur": 0.1}
+        read = PaperObjectivePart.model_validate(given)
+        assert (read.lambda_c, read.lambda_d, read.blur, read.potential) == (0.3, 0.2, 0.1, "compact")
+        assert not read.features_bias
+        assert PaperObjectivePart(name="paper", potential="paper").features_bias
+
+    def test_parts_of_the_divergence(self) -> None:
+        """Layer by layer they add up; without de-biasing, far volumes are as far but for ε."""
+        fake, real = volumes(3, 1, 16), volumes(3, 2, 16)
+
+        def divergence(**settings: Any) -> float:
+            terms = self.objective(lambda_d=0, **settings).g_terms(made(fake, real))
+            return float(terms["sinkhorn"].detach())
+
+        parts = [divergence(layers=(k,)) for k in (1, 2, 3, 4)]
+        assert min(parts) > 0
+        assert sum(parts) == pytest.approx(divergence(), rel=1e-4)
+        assert divergence(debias=False) == pytest.approx(divergence(), rel=0.01)
+        assert divergence(features_bias=False) != pytest.approx(divergence(), rel=0.01)
 
     def test_f_is_frozen_and_in_the_state(self) -> None:
         objective = self.objective()
@@ -86,7 +115,7 @@ class TestPaper:
         assert {name.split(".")[0] for name in objective.state_dict()} == {"f", "d"}
 
     def test_without_d(self) -> None:
-        objective = self.objective(potential=0.0)
+        objective = self.objective(lambda_d=0.0)
         made_of = made(volumes(2, 1, 16), volumes(2, 2, 16))
         assert (objective.d, objective.d_updates, objective.g_updates) == (None, 0, 10)
         assert set(objective.g_terms(made_of)) == {"sinkhorn"}
@@ -95,7 +124,7 @@ class TestPaper:
 
     def test_without_f(self) -> None:
         # For a single volume S is half the squared distance of the voxels.
-        objective = self.objective(features=False, sinkhorn=0.3)
+        objective = self.objective(features=False, lambda_c=0.3)
         fake, real = volumes(1, 1, 16), volumes(1, 2, 16)
         expected = 0.3 * float((fake - real).square().sum()) / 2
         terms = objective.g_terms(made(fake, real))

@@ -8,7 +8,6 @@ take X-rays as they are.
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from raylift.geometry import Geometry, View, VolumeGrid
+
+RIGHT = 5.0  # degrees from a right angle at which a view still counts as being at it
 
 # (grid, geometry, view, isocentre) -> (row, column) of the pixel that each voxel takes its value from.
 Shadows = Callable[[VolumeGrid, Geometry, View, Sequence[float]], np.ndarray]
@@ -49,15 +50,14 @@ def backproject(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Seq
 
 
 def transpose(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Sequence[float]) -> np.ndarray:
-    """The paper's repetition without alignment: along y or x, whichever is nearer; 45° counts as 0°, 135° as 90°.
+    """The paper's repetition without alignment: views at right angles are transposed, others lie as frontal ones do.
 
-    For views at right angles it is `repeat`; an oblique image is put where its right-angled neighbour belongs.
+    For views at right angles it is `repeat`.
 
     Returns:
         Continuous pixel coordinates (z, y, x, 2) as (row, column).
     """
-    right_angle = 90.0 * math.ceil(view.angle / 90.0 - 0.5)
-    return repeat(grid, geometry, replace(view, angle=right_angle % 360), isocentre)
+    return repeat(grid, geometry, replace(view, angle=_transposed(view)), isocentre)
 
 
 class Lift(torch.nn.Module):
@@ -124,9 +124,9 @@ class CoarseLift(Lift):
     """
 
     def __init__(self, grid: VolumeGrid, geometry: Geometry, views: Sequence[View], isocentre: Sequence[float]) -> None:
-        frontal = [replace(view, angle=180.0 if view.mirrored else 0.0) for view in views]
+        frontal = [replace(view, angle=_frontal(view)) for view in views]
         super().__init__(repeat, grid, geometry, frontal, isocentre)
-        self.turns = [view.angle - (180.0 if view.mirrored else 0.0) for view in views]
+        self.turns = [view.angle - _frontal(view) for view in views]
 
     def forward(self, xrays: Tensor, patients: Sequence[int] | None = None) -> Tensor:
         """As `Lift.forward`."""
@@ -143,7 +143,9 @@ class CoarseLift(Lift):
 
 
 class NoiseLift(Lift):
-    """Noise instead of copies: the image fills the middle slice of its axis, every other voxel is N(0, 1).
+    """Noise instead of copies: the image fills the first slice of its axis, one image of N(0, 1) all others.
+
+    This is what the published program does; the paper's text speaks of noise z alone.
 
     Args:
         fresh: noise is drawn anew for each batch in training; else each patient keeps its own. In reconstruction it
@@ -161,20 +163,20 @@ class NoiseLift(Lift):
         """As `Lift.forward`."""
         lifted = super().forward(xrays)
         if self.fresh and patients is not None:
-            noise = torch.randn(lifted.shape).to(lifted)
+            noise = torch.randn(len(xrays), len(self.views), *self.grid.shape[1:])
         else:
             seeds = patients or [zlib.crc32(images.detach().cpu().numpy().tobytes()) for images in xrays]
-            noise = torch.stack([self._noise(seed) for seed in seeds]).to(lifted)
+            noise = torch.stack([self._noise(seed) for seed in seeds])
         for channel, view in enumerate(self.views):
-            axis = depth_axis(view)
-            middle = self.grid.shape[axis] // 2
-            noise[:, channel].select(axis + 1, middle).copy_(lifted[:, channel].select(axis + 1, middle))
-        return noise
+            axis = depth_axis(view) + 1
+            behind = lifted[:, channel].narrow(axis, 1, lifted[:, channel].shape[axis] - 1)
+            behind.copy_(noise[:, channel].unsqueeze(axis).expand_as(behind))
+        return lifted
 
     def _noise(self, seed: int) -> Tensor:
-        """(N, D, H, W); the same for the same seed and view."""
+        """(N, D, W) of a cube (D, W, W); the same for the same seed and view."""
         generators = [torch.Generator().manual_seed(1000 * seed + round(view.angle)) for view in self.views]
-        return torch.stack([torch.randn(self.grid.shape, generator=generator) for generator in generators])
+        return torch.stack([torch.randn(self.grid.shape[1:], generator=generator) for generator in generators])
 
 
 class ImageLift(Lift):
@@ -193,8 +195,19 @@ class ImageLift(Lift):
 
 
 def depth_axis(view: View) -> int:
-    """Axis of (z, y, x) along which `transpose` repeats a view: 1 for a frontal, 2 for a lateral one."""
-    return 1 if math.ceil(view.angle / 90.0 - 0.5) % 2 == 0 else 2
+    """Axis of (z, y, x) along which `transpose` repeats a view: 2 for a lateral, 1 for any other."""
+    return 2 if _transposed(view) % 180 else 1
+
+
+def _transposed(view: View) -> float:
+    """The right angle that a view is at, within `RIGHT`; for any other the angle of a frontal view."""
+    nearest = 90.0 * round(view.angle / 90)
+    return nearest % 360 if abs(view.angle - nearest) <= RIGHT else _frontal(view)
+
+
+def _frontal(view: View) -> float:
+    """The angle of the frontal view whose image lies as this view's does."""
+    return 180.0 if view.mirrored else 0.0
 
 
 # (grid, geometry, views, isocentre) -> a lift

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -72,6 +72,7 @@ class DataPart(Part):
     opposite_views: bool = True  # each view is taken from its own side or the opposite one, at random
     any_views: Probability = 0.0  # of a batch to have some of the recipe's views or 1 to 8 at any angles
     any_geometry: Probability = 0.0  # of a batch to be taken by any unit of `geometry.PRESETS`, else the dataset's
+    pictures: bool = False  # each X-ray as an 8-bit picture, scaled by its own minimum and maximum; offline pairs
     augmentation: AugmentationPart = AugmentationPart()
     xray_augmentation: XrayAugmentationPart = XrayAugmentationPart()
 
@@ -117,15 +118,41 @@ class NetworkPart(Part):
 
 
 class PaperObjectivePart(Part):
-    """Neural optimal transport as published: equations 3 and 4."""
+    """Neural optimal transport: equations 3 and 4.
+
+    Args:
+        lambda_c: weight of the divergence.
+        lambda_d: weight of the potential; 0 leaves out d.
+        potential: which network d is, the published program's or a compact one.
+        potential_loss: weight of L_d.
+        blur: of the divergence.
+        debias: the de-biased divergence; else its first term alone.
+        features: the divergence of f's features; else of the voxels.
+        features_bias: f's first convolution has a bias.
+        layers: of f whose features are compared, from 1.
+        g_updates: updates of g before one of d.
+    """
 
     name: Literal["paper"]
-    sinkhorn: NotNegative = 0.1  # λ_c
-    potential: NotNegative = 0.1  # λ_d
-    potential_loss: NotNegative = 100.0  # weight of L_d
+    lambda_c: NotNegative = 0.1
+    lambda_d: NotNegative = 0.1
+    potential: Literal["compact", "paper"] = "compact"
+    potential_loss: NotNegative = 100.0
     blur: Positive = 0.05
-    features: bool = True  # the divergence of f's features; else of the voxels
-    g_updates: Count = 10  # updates of g before one of d
+    debias: bool = True
+    features: bool = True
+    features_bias: bool = True
+    layers: Annotated[tuple[Annotated[int, Field(ge=1, le=4)], ...], Field(min_length=1, max_length=4)] = (1, 2, 3, 4)
+    g_updates: Count = 10
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_before(cls, data: Any) -> Any:
+        """Read the names of before: `sinkhorn` was λ_c, and `potential` λ_d. Such runs had an f without a bias."""
+        if not isinstance(data, dict) or not ("sinkhorn" in data or isinstance(data.get("potential"), (int, float))):
+            return data
+        named = {"sinkhorn": "lambda_c", "potential": "lambda_d"}
+        return {named.get(key, key): value for key, value in data.items()} | {"features_bias": False}
 
 
 class PairedObjectivePart(Part):
@@ -246,6 +273,8 @@ class Recipe(Part):
             raise ValueError("network.doubt is learned by the objective paired, with a weight of doubt")
         if (self.data.any_views or self.data.any_geometry) and self.data.pairs == "offline":
             raise ValueError("any_views and any_geometry need pairs that are made online")
+        if self.data.pictures and (self.data.pairs == "online" or self.network.passes > 1):
+            raise ValueError("pictures need offline pairs and one pass: they say nothing of line integrals")
         if self.data.any_views and self.aggregation == "concatenate":
             raise ValueError("any_views needs the aggregation harmonics: concatenation has a channel for each view")
         if takes == "images" and any(view.angle % 90 for view in self.view_list):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,8 +15,15 @@ from raylift.geometry import VolumeGrid
 from raylift.networks.features import FeatureExtractor, unit_length
 
 
-def feature_divergence(f: FeatureExtractor, fake: Tensor, real: Tensor, blur: float) -> Tensor:
-    """S(f(fake), f(real)) of equation 3: de-biased Sinkhorn divergences of the batch, added over the layers of f.
+def feature_divergence(
+    f: FeatureExtractor,
+    fake: Tensor,
+    real: Tensor,
+    blur: float,
+    layers: Sequence[int] = (1, 2, 3, 4),
+    debias: bool = True,
+) -> Tensor:
+    """S(f(fake), f(real)) of equation 3: de-biased Sinkhorn divergences of the batch, added over layers of f.
 
     S(α, β) = OT_ε(α, β) − ½ OT_ε(α, α) − ½ OT_ε(β, β), with p = 2 and ε = blur². A volume is one sample: each
     map of f is normalised over channels to unit length and flattened.
@@ -24,14 +32,16 @@ def feature_divergence(f: FeatureExtractor, fake: Tensor, real: Tensor, blur: fl
         fake: volumes (B, 1, D, H, W).
         real: volumes (B, 1, D, H, W), in no particular order.
         blur: GeomLoss's blur, in the units of the features.
+        layers: of f, from 1.
+        debias: False for OT_ε(α, β) alone.
 
     Returns:
         A scalar.
     """
-    sinkhorn = SamplesLoss("sinkhorn", p=2, blur=blur, debias=True, backend="tensorized")
+    sinkhorn = SamplesLoss("sinkhorn", p=2, blur=blur, debias=debias, backend="tensorized")
     with torch.no_grad():
         real_maps = f(real)
-    pairs = zip(f(fake), real_maps, strict=True)
+    pairs = [pair for k, pair in enumerate(zip(f(fake), real_maps, strict=True), 1) if k in layers]
     return torch.stack([sinkhorn(_everywhere(_sample(a)), _everywhere(_sample(b))) for a, b in pairs]).sum()
 
 

@@ -70,6 +70,7 @@ def build_mapping(info: dict[str, Any], network: nn.Module | None = None) -> Map
         passes=described.get("passes", 1),
         doubt=described.get("doubt", False),
         members=info.get("members", 1),
+        pictures=recipe.get("data", {}).get("pictures", False),
     )
 
 

@@ -1,7 +1,9 @@
 """Training pairs: X-rays and volume of the same warped patient, each batch a function of the seed and its number."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from raylift.data.pairs import OfflinePairs, OnlinePairs, augment_xrays
 from raylift.drr import Projector
 from raylift.errors import BadInput
 from raylift.geometry import PRESETS, Geometry, View, VolumeGrid
+from raylift.networks.mapping import XRAY_SCALE
 from raylift.recipe import AugmentationPart, DataPart, XrayAugmentationPart
 
 CPU = torch.device("cpu")
@@ -235,6 +238,16 @@ def images() -> torch.Tensor:
     return F.interpolate(torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0)), (24, 24), mode="bilinear")
 
 
+def test_pictures_have_their_own_range_and_256_levels(dataset: PreparedDataset) -> None:
+    plain, pictures = (offline(dataset, pictures=told).batch(0, 2).xrays for told in (False, True))
+    assert torch.equal(pictures.amin((2, 3)), torch.zeros(2, 2))
+    assert torch.equal(pictures.amax((2, 3)), torch.full((2, 2), XRAY_SCALE))
+    levels = pictures * 255 / XRAY_SCALE
+    assert torch.allclose(levels, levels.round(), atol=1e-3)
+    image, picture = plain[0, 0].flatten(), pictures[0, 0].flatten()
+    assert float(torch.corrcoef(torch.stack([image, picture]))[0, 1]) > 0.9999
+
+
 def test_no_xray_augmentation_changes_nothing() -> None:
     assert torch.allclose(augment_xrays(images(), XrayAugmentationPart(), 0), images(), atol=1e-5)
 
@@ -247,11 +260,32 @@ def test_contrast_and_flip() -> None:
     assert torch.allclose(doubled, 2 * images() - mean, atol=1e-5)
 
 
-def test_each_xray_is_augmented_on_its_own() -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"contrast": (0.5, 1.5)},
+        {"rotation": 20, "rotation_probability": 0.5},
+        {"flip_probability": 0.5},
+        {"contrast": (0.5, 1.5), "rotation": 20, "rotation_probability": 0.5, "flip_probability": 0.5},
+    ],
+)
+def test_all_views_of_a_patient_share_one_draw(settings: dict[str, Any]) -> None:
     several = images()[:1, :1].expand(8, 2, 24, 24)
-    contrast = augment_xrays(several, XrayAugmentationPart(contrast=(0.5, 1.5)), 0).std((2, 3)) / several.std((2, 3))
-    assert len(contrast.round(decimals=4).unique()) == 16
-    assert 0.5 <= contrast.min() < contrast.max() <= 1.5
-    turned = augment_xrays(several, XrayAugmentationPart(rotation=20, rotation_probability=0.5), 0)
-    untouched = [torch.allclose(image, several[0, 0], atol=1e-5) for image in turned.flatten(0, 1)]
-    assert 0 < sum(untouched) < 16
+    changed = augment_xrays(several, XrayAugmentationPart(**settings), 0)
+    assert torch.allclose(changed[:, 0], changed[:, 1])
+    untouched = [torch.allclose(image, several[0, 0], atol=1e-5) for image in changed[:, 0]]
+    assert 0 <= sum(untouched) < 8
+    assert not all(torch.allclose(image, changed[0, 0]) for image in changed[:, 0])
+
+
+@pytest.mark.parametrize("make", [online, offline])
+def test_no_case_is_in_a_batch_twice(prepared: Path, make: Callable[..., Any]) -> None:
+    pairs = make(PreparedDataset(prepared))
+    pairs.cases = list(range(10))
+    epochs = [[pairs.chosen(number, 4) for number in (2 * epoch, 2 * epoch + 1)] for epoch in range(50)]
+    drawn = [case for epoch in epochs for batch in epoch for case in batch]
+    assert all(len(set(first + second)) == 8 for first, second in epochs)
+    assert len({tuple(first) for first, _ in epochs}) > 40
+    assert all(20 <= drawn.count(case) <= 50 for case in range(10))
+    assert sorted(pairs.chosen(3, 20)) == sorted([*range(10)] * 2)
+    assert len(pairs.chosen(3, 25)) == 25

@@ -20,7 +20,7 @@ from scipy.ndimage import map_coordinates
 from object_store import dicom_series
 from raylift import bulk, engines, places
 from raylift.data import prepare as module
-from raylift.data.prepare import Settings, check_scan, find_scans, prepare, prepare_case
+from raylift.data.prepare import PatientNames, Preparation, Settings, check_scan, find_scans, prepare, prepare_case
 from raylift.drr import ENGINES, plastimatch
 from raylift.engines import HERE, Engine
 from raylift.errors import BadInput, DiskFull, WrongUsage
@@ -222,6 +222,58 @@ def test_one_name_for_all_patients_is_none(
     monkeypatch.setattr(module, "run_bulk", lambda work, scans, *rest: dict.fromkeys(scans, ok))
     prepare(phantom_scans, tmp_path, SETTINGS, validation=["phantom-1"])
     assert json.loads((tmp_path / "splits.json").read_text())["validation"] == ["phantom-1"]
+
+
+@pytest.fixture
+def visits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Scans that nobody looks into, two of each patient."""
+    ok = {"status": "ok", "reason": "", "warnings": [], "sha256": ""}
+    monkeypatch.setattr(module, "run_bulk", lambda work, scans, *rest: dict.fromkeys(scans, ok))
+    (tmp_path / "visits").mkdir()
+    for who in ("ann", "bob", "eve"):
+        for visit in (1, 2):
+            (tmp_path / "visits" / f"{who}_{visit}.nii.gz").touch()
+    return tmp_path / "visits"
+
+
+def test_patients_are_told_by_a_pattern_or_a_table(visits: Path, tmp_path: Path) -> None:
+    table = tmp_path / "patients.csv"
+    table.write_text("patient,case\n" + "".join(f"{n.split('_')[0]},{n}\n" for n in find_scans(visits)))
+    for told in ("(.+)_[0-9]$", str(table)):
+        prepare(visits, tmp_path / "out", SETTINGS, validation=["bob_2"], patients=PatientNames(told))
+        splits = json.loads((tmp_path / "out" / "splits.json").read_text())
+        assert splits["validation"] == ["bob_1", "bob_2"]
+        assert splits["train"] == ["ann_1", "ann_2", "eve_1", "eve_2"]
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ("(.+)_1$", "ann_2: --patients .* does not say whose scan this is"),
+        (".+", r"no regular expression with a \(group\)"),
+        ("(", "no such file, and no regular expression"),
+        ("TABLE", "no table of patients .no column 'case'"),
+    ],
+)
+def test_patients_that_are_not_told(visits: Path, tmp_path: Path, told: str, says: str) -> None:
+    (tmp_path / "TABLE").write_text("name,patient\nann_1,ann\n")
+    told = str(tmp_path / told) if told == "TABLE" else told
+    with pytest.raises((BadInput, WrongUsage), match=says):
+        prepare(visits, tmp_path / "out", SETTINGS, patients=PatientNames(told))
+
+
+def test_dense_tissue_is_projected_as_asked(tmp_path: Path, phantom_scans: Path) -> None:
+    scan = read_volume(phantom_scans / "phantom-0.nii.gz")
+    scan.array[scan.array > 300] = 2500
+    write_volume(scan, tmp_path / "dense.mha")
+    dense = Preparation(SETTINGS).compute(tmp_path / "dense.mha")
+    asked = Preparation(replace(SETTINGS, most_hu=1000.0)).compute(tmp_path / "dense.mha")
+    clamped = Volume(np.clip(scan.array, -1000, 1000), scan.grid)
+    project = ENGINES[SETTINGS.engine]
+    assert np.array_equal(asked.xrays, project(clamped, SETTINGS.geometry, SETTINGS.views, dense.thorax.centre))
+    assert asked.xrays.max() < dense.xrays.max()
+    assert np.array_equal(asked.cube.array, dense.cube.array)
+    assert np.array_equal(asked.context.array, dense.context.array)
 
 
 def test_patients_are_told_by_dicom(tmp_path: Path) -> None:

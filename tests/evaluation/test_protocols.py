@@ -31,6 +31,17 @@ def test_hu_of_a_constant_offset(offset):
     assert result["mae_hu"] == pytest.approx(200)
 
 
+def test_paper_minmax_scales_by_the_truths_own_range():
+    truth = np.full((8, 9, 10), 0.4)
+    truth[0, 0, 0], truth[0, 0, 1] = 0.1, 0.6
+    prediction = truth + 0.1
+    plain, scaled = score(prediction, truth, "paper"), score(prediction, truth, "paper-minmax")
+    # Half the window is now all of it; where 0.6 was, the prediction is clipped.
+    assert scaled["mse"] == pytest.approx(0.2**2 * 719 / 720)
+    assert scaled["psnr"] == pytest.approx(10 * math.log10(4095**2 / (2000**2 * scaled["mse"])))
+    assert scaled["psnr"] < plain["psnr"]
+
+
 @pytest.mark.parametrize(("protocol", "scale", "above"), [("paper", 2000, 6.2245), ("x2ct", 2500, 4.2863)])
 def test_psnr_of_published_protocols_is_above_ours(offset, protocol, scale, above):
     psnr = score(*offset, protocol)["psnr"]
@@ -123,7 +134,7 @@ def test_what_cannot_be_scored_is_refused(prediction, truth, message):
 def test_unknown_protocol_names_the_nearest():
     with pytest.raises(WrongUsage, match="the nearest is 'paper'"):
         find_protocol("papre")
-    with pytest.raises(WrongUsage, match="hu, paper, x2ct"):
+    with pytest.raises(WrongUsage, match="hu, paper, paper-minmax, x2ct"):
         find_protocol("zzz")
 
 

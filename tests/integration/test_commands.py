@@ -192,7 +192,7 @@ def test_prepare(phantom_scans: Path, tmp_path: Path) -> None:
     air[10:30, 10:30, 10:30] = 200
     write_volume(Volume(air, VolumeGrid.box((0, 0, 0), air.shape, 8.0)), scans / "box.nii.gz")
     prepared = tmp_path / "prepared"
-    settings = ["--pixels", 64, "--validation", "phantom-1", "--processes", 1]
+    settings = ["--pixels", 64, "--validation", "phantom-1", "--validation", "phantom-[1]", "--processes", 1]
     printed = raylift_json("data", "prepare", scans, "-o", prepared, *settings)
     assert printed["prepared"] == 2
     assert {name: case["status"] for name, case in printed["cases"].items()} == {

@@ -28,16 +28,23 @@ def test_weights_are_kaimings() -> None:
         assert abs(float(weight.mean())) < 0.1 * expected
 
 
+def test_the_first_layer_alone_has_a_bias() -> None:
+    biases = [layer[0].bias for layer in FeatureExtractor().layers]
+    assert [bias is not None for bias in biases] == [True, False, False, False]
+    # As PyTorch draws it: uniform within 1/√(fan in), which is 1 · 4³.
+    assert 0.06 < float(biases[0].abs().max()) <= 1 / 8
+
+
 def test_activations_are_those_of_leaky_relu() -> None:
     f, volume = FeatureExtractor(), torch.rand(1, 1, 16, 16, 16)
-    before = torch.nn.functional.conv3d(volume, f.layers[0][0].weight, stride=2, padding=1)
+    before = torch.nn.functional.conv3d(volume, f.layers[0][0].weight, f.layers[0][0].bias, stride=2, padding=1)
     torch.testing.assert_close(f(volume)[0], torch.where(before > 0, before, 0.2 * before))
 
 
 def test_never_trained_and_never_changes() -> None:
     f = FeatureExtractor()
     before = {name: tensor.clone() for name, tensor in f.state_dict().items()}
-    assert len(before) == 4
+    assert len(before) == 5
     assert not any(p.requires_grad for p in f.parameters())
     assert not [m for m in f.modules() if "Norm" in type(m).__name__]
     f.train()

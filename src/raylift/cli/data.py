@@ -28,8 +28,14 @@ def prepare(
                                                "mm.")] = "chest-stand",
     pixels: Annotated[int, typer.Option(help="Edge of the stored X-rays in pixels.")] = 256,
     drr_engine: Annotated[str, typer.Option(help="Projector: torch or plastimatch.")] = "torch",
-    validation: Annotated[str, typer.Option(help="Names or patterns of the validation cases, comma-separated; by "
-                                                 "default about a fifth of the patients.")] = "",
+    most_hu: Annotated[float | None, typer.Option(min=-500, help="Project what is denser as if it were this dense, in "
+                                                  "HU; the published program takes 1000.")] = None,
+    validation: Annotated[list[str] | None, typer.Option(help="Names or patterns of the validation cases, "
+                                                         "comma-separated; repeatable; by default about a fifth of the "
+                                                         "patients.")] = None,
+    patients: Annotated[str, typer.Option(metavar="TABLE|PATTERN", help="Whose scans these are, so that a patient's "
+                                          "stay together: a CSV file with the columns case,patient, or a regular "
+                                          "expression whose first group is the patient, like '(.+)_scan'.")] = "",
     licence: Annotated[str, typer.Option(help="Licence of the scans, for the record; fetched scans "
                                               "bring theirs.")] = "",
     engine: Where = "local",
@@ -44,7 +50,7 @@ def prepare(
     Example: raylift data prepare scans -o prepared --validation 'site-b-*'
     """
     from raylift.cli.parsing import check_choice, check_output, parse_geometry, parse_views
-    from raylift.data.prepare import Settings
+    from raylift.data.prepare import PatientNames, Settings
     from raylift.data.prepare import prepare as run
     from raylift.drr import ENGINES
     from raylift.evaluation.overview import write_contact_sheet
@@ -52,13 +58,16 @@ def prepare(
 
     check_choice("--voxels", voxels, (32, 64, 128))
     check_choice("--drr-engine", drr_engine, ENGINES)
-    settings = Settings(voxels, parse_views(views), parse_geometry(geometry, pixels), drr_engine)
+    settings = Settings(voxels, parse_views(views), parse_geometry(geometry, pixels), drr_engine, most_hu)
     where = parse_engine(engine, processes, address)
     source, target = place(scans), place(output)
     check_output(target, folder=True)
-    patterns = [pattern.strip() for pattern in validation.split(",") if pattern.strip()]
+    patterns = [pattern.strip() for given in validation or () for pattern in given.split(",") if pattern.strip()]
+    whose = PatientNames(patients) if patients else None
     with progress_bar("preparing") as bar:
-        records = run(source, target, settings, validation=patterns, licence=licence, engine=where, progress=bar)
+        records = run(
+            source, target, settings, validation=patterns, patients=whose, licence=licence, engine=where, progress=bar
+        )
     sheets = write_contact_sheet(target, records)
     if as_json:
         usable = sum(record["status"] == "ok" for record in records.values())

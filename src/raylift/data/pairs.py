@@ -17,6 +17,7 @@ from raylift.data.dataset import Case, PreparedDataset
 from raylift.data.tissue import Tissue
 from raylift.drr import Projector
 from raylift.geometry import PRESETS, Geometry, View, VolumeGrid
+from raylift.networks.mapping import as_pictures
 from raylift.recipe import DataPart, XrayAugmentationPart
 from raylift.volumes import WATER_MU, hu_to_unit
 
@@ -62,6 +63,19 @@ class Pairs:
     rank: int = 0
     ranks: int = 1
 
+    def chosen(self, number: int, size: int) -> list[int]:
+        """Return the cases of batch `number` of `size` pairs, by their number.
+
+        The cases are shuffled anew for each epoch, of as many batches as they fill; so none is in a batch twice, unless
+        there are more pairs in it than cases.
+        """
+        count = len(self.cases)
+        batches = max(1, count // size)
+        epoch, place = divmod(number, batches)
+        generator = torch.Generator().manual_seed(_mix(self.seed, -1 - epoch))
+        shuffled = torch.cat([torch.randperm(count, generator=generator) for _ in range(-(-size // count))])
+        return shuffled[place * size : (place + 1) * size].tolist()
+
     def share(self, size: int) -> slice:
         """Which of a batch's pairs this process makes."""
         return slice(self.rank * size // self.ranks, (self.rank + 1) * size // self.ranks)
@@ -91,7 +105,7 @@ class OnlinePairs(Pairs):
         augmentation = self.settings.augmentation
         truths, contexts = [], []
         share = self.share(size)
-        chosen = torch.randint(len(self.cases), (size,), generator=generator).tolist()
+        chosen = self.chosen(number, size)
         drawn = [(Warp.draw(augmentation, generator), Tissue.draw(augmentation, generator)) for _ in chosen]
         for choice, (warp, tissue) in zip(chosen[share], drawn[share], strict=True):
             case = self.cases[choice]
@@ -159,32 +173,35 @@ class OfflinePairs(Pairs):
     def batch(self, number: int, size: int) -> Batch:
         """This process's share of batch `number` of `size` pairs."""
         seed = _mix(self.seed, number)
-        generator = torch.Generator().manual_seed(seed)
-        chosen = torch.randint(len(self.cases), (size,), generator=generator).tolist()
+        chosen = self.chosen(number, size)
         share = self.share(size)
         xrays = np.stack([self.cases[k].xrays[self.indices] for k in chosen])
         truths = np.stack([hu_to_unit(self.cases[k].truth.array.astype(np.float32))[None] for k in chosen[share]])
         pixels = (self.settings.xray_pixels,) * 2
         images = F.interpolate(torch.from_numpy(xrays).to(self.device), pixels, mode="area")
+        images = as_pictures(images) if self.settings.pictures else images
         images = augment_xrays(images, self.settings.xray_augmentation, seed)[share]  # of all, for the same draws
         geometry = self.dataset.geometry.with_pixels(self.settings.xray_pixels)
         return Batch(images, torch.from_numpy(truths).to(self.device), self.views, geometry, tuple(chosen[share]))
 
 
 def augment_xrays(xrays: Tensor, settings: XrayAugmentationPart, seed: int) -> Tensor:
-    """The paper's augmentation of X-rays (B, N, rows, columns): contrast, rotation, flip, each image on its own."""
+    """The paper's augmentation of X-rays (B, N, rows, columns): contrast, then rotation, then flip.
+
+    As in the published program all views of a patient share one draw, so that they still show the same patient.
+    """
     from kornia.augmentation import RandomAffine, RandomHorizontalFlip
 
     low, high = settings.contrast
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        images = xrays.flatten(0, 1)[:, None]
-        images = RandomAffine(settings.rotation, p=settings.rotation_probability)(images)
-        images = RandomHorizontalFlip(p=settings.flip_probability)(images)
-        factor = low + (high - low) * torch.rand(len(images), 1, 1, 1)
-        mean = images.mean((2, 3), keepdim=True)
-        images = (images - mean) * factor.to(images.device) + mean
-    return images[:, 0].view_as(xrays)
+        factor = (low + (high - low) * torch.rand(len(xrays), 1, 1, 1)).to(xrays.device)
+        mean = xrays.mean((2, 3), keepdim=True)
+        xrays = (xrays - mean) * factor + mean
+        # Kornia draws once for all channels of a sample, here the views.
+        xrays = RandomAffine(settings.rotation, p=settings.rotation_probability)(xrays)
+        flipped: Tensor = RandomHorizontalFlip(p=settings.flip_probability)(xrays)
+    return flipped
 
 
 def _mix(seed: int, number: int) -> int:

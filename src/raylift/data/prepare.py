@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import fnmatch
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +22,7 @@ from raylift.bulk import run_bulk, run_case
 from raylift.data.fetch import provenance
 from raylift.drr import ENGINES, plastimatch
 from raylift.engines import LOCAL, Engine
-from raylift.errors import BadInput
+from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.places import Place, add_case, case_name, is_file, local_copy, stamps, stem_of, suffix_of, walk, write_json
 from raylift.thorax import Thorax, find_thorax
@@ -42,12 +44,14 @@ class Settings:
         views: directions of the stored X-rays.
         geometry: X-ray unit with its detector pixels.
         engine: key of `raylift.drr.ENGINES`.
+        most_hu: what is denser counts as this in the X-rays, not in the cube; the published program takes 1000.
     """
 
     voxels: int = 64
     views: tuple[View, ...] = (View(0.0), View(90.0))
     geometry: Geometry = field(default_factory=lambda: Geometry.preset("chest-stand"))
     engine: str = "torch"
+    most_hu: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -57,6 +61,7 @@ class Settings:
             "views": [view.to_dict() for view in self.views],
             "geometry": self.geometry.to_dict(),
             "engine": self.engine,
+            **({} if self.most_hu is None else {"most_hu": self.most_hu}),
         }
 
 
@@ -159,10 +164,12 @@ class Preparation:
             cube = VolumeGrid.cube(thorax.centre, CUBE_MM, self.settings.voxels)
             # Air below -1000 HU has no attenuation; clipping before any averaging keeps projections linear in HU.
             np.maximum(volume.array, np.asarray(AIR, volume.array.dtype), out=volume.array)
+            target, context, patient = volume.resample(cube), _context(volume), patient_of(path)
+            if self.settings.most_hu is not None:
+                np.minimum(volume.array, np.asarray(self.settings.most_hu, volume.array.dtype), out=volume.array)
             project = ENGINES[self.settings.engine]
             xrays = project(volume, self.settings.geometry, self.settings.views, thorax.centre)
-            patient = patient_of(path)
-        return Prepared(volume.grid, thorax, volume.resample(cube), _context(volume), xrays, patient)
+        return Prepared(volume.grid, thorax, target, context, xrays, patient)
 
     def write(self, made: Prepared, folder: Path) -> tuple[dict[str, Any], list[str]]:
         """The case's files."""
@@ -232,6 +239,7 @@ def prepare(
     settings: Settings,
     *,
     validation: Sequence[str] = (),
+    patients: PatientNames | None = None,
     licence: str = "",
     engine: Engine = LOCAL,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
@@ -244,6 +252,8 @@ def prepare(
         settings: what every case shares.
         validation: names or shell patterns of the validation cases; by default about a fifth of the patients, see
             `held_out`. All scans of a patient go together.
+        patients: tells whose a scan is; by default DICOM files' PatientID does, and any other scan is of a patient of
+            its own.
         licence: the scans' licence, recorded in `dataset.json`; by default that of `raylift data fetch`.
         engine: where the cases are computed.
         progress: called with the case's name, the number done and the total after each case.
@@ -261,16 +271,17 @@ def prepare(
     origins = provenance(scans)
     if unmatched := [p for p in validation if not any(fnmatch.fnmatch(name, p) for name in scans)]:
         raise BadInput(", ".join(unmatched), "matches no case", f"cases are named like {next(iter(scans))}")
+    named = {} if patients is None else patients.of(scans)
     records = run_bulk(Preparation(settings), scans, output / "cases", engine, progress)
     usable = [name for name, record in records.items() if record["status"] == "ok"]
     if not usable:
         name, record = next(iter(records.items()))
         others = f", and {len(records) - 1} more" if len(records) > 1 else ""
         raise BadInput(source, f"no usable scan ({name}: {record['reason']}{others})", "give chest CT scans in HU")
-    patients = {name: records[name].get("patient", name) for name in usable}
-    if len(set(patients.values())) == 1:  # what removes identities may call all of them the same
-        patients = {name: name for name in usable}
-    validated = held_out(patients, validation)
+    whose = {name: named.get(name, records[name].get("patient", name)) for name in usable}
+    if not named and len(set(whose.values())) == 1:  # what removes identities may call all of them the same
+        whose = {name: name for name in usable}
+    validated = held_out(whose, validation)
     write_json(
         {
             "format": 1,
@@ -291,6 +302,54 @@ def prepare(
     splits = {"train": [name for name in usable if name not in validated], "validation": validated}
     write_json(splits, output / "splits.json")
     return records
+
+
+@dataclass(frozen=True)
+class PatientNames:
+    """Whose scans are, by a table or by a pattern.
+
+    Args:
+        told: by the user: a CSV file with the columns `case` and `patient`, or a regular expression whose first group
+            is the patient's name in the case's.
+    """
+
+    told: str
+
+    def of(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the patient of each case.
+
+        Raises:
+            BadInput: a case is not in the table, or the pattern does not match its name.
+            WrongUsage: it is neither a table nor a pattern with a group.
+        """
+        table = Path(self.told)
+        if table.is_file():
+            found = _read_patients(table)
+        else:
+            try:
+                pattern = re.compile(self.told)
+            except re.error as error:
+                raise WrongUsage(f"--patients {self.told}: no such file, and no regular expression ({error})") from None
+            if not pattern.groups:
+                raise WrongUsage(f"--patients {self.told}: no such file, and no regular expression with a (group)")
+            matches = {name: pattern.search(name) for name in names}
+            found = {name: match[1] for name, match in matches.items() if match and match[1]}
+        if missing := [name for name in names if name not in found]:
+            raise BadInput(missing[0], f"--patients {self.told} does not say whose scan this is", "name every case")
+        return {name: found[name] for name in names}
+
+
+def _read_patients(table: Path) -> dict[str, str]:
+    """Read a CSV file of cases and patients. Raises BadInput."""
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        return {row["case"].strip(): row["patient"].strip() for row in rows if row["patient"].strip()}
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, AttributeError) as error:
+        told = f"no column {error}" if isinstance(error, KeyError) else str(error)
+        raise BadInput(
+            table, f"no table of patients ({told})", "give a CSV file with the columns case,patient"
+        ) from None
 
 
 def _collections(origins: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -27,8 +27,8 @@ def draw_dependence(
 ) -> dict[str, list[float]]:
     """Write `gradients.png`, `gradients.svg` and `gradients.csv` for some patients.
 
-    Above, the first patient: each X-ray's gradient map, and the magnitude by the height in the body that is asked
-    for. Below, all patients: each view's share.
+    Above, the first patient: the norm of the volume's gradient by each X-ray's pixels, and by the height in the body
+    that is asked for. Below, all patients: each view's share.
 
     Args:
         reconstructor: holds the weights.
@@ -39,7 +39,7 @@ def draw_dependence(
         progress: called with a case's name, the number of cases done and their total.
 
     Returns:
-        Each view's share of the gradients' magnitude, by case.
+        Each view's share of the gradient's norm, by case.
     """
     mapping = reconstructor.mapping
     check_cubes(dataset, reconstructor)
@@ -56,18 +56,16 @@ def draw_dependence(
     for axes, image, name in zip(above.subplots(1, len(names), squeeze=False)[0], first.maps, names, strict=True):
         axes.imshow(image, cmap="magma", vmin=0, vmax=brightest)
         axes.set(xticks=[], yticks=[], title=name)
-    above.suptitle(f"{next(iter(found))}: |∂ mean(V) / ∂ X-ray|", fontsize=10)
+    above.suptitle(f"{next(iter(found))}: |∂V / ∂ X-ray|", fontsize=10)
     left, right = below.subplots(1, 2)
     heights = (np.arange(SLABS) + 0.5) / SLABS * mapping.grid.shape[0] * mapping.grid.spacing[2]
     for k, name in enumerate(names):
         left.plot(first.by_slab[:, k], heights, label=name)
-    left.set(
-        xlabel="mean magnitude of the slab's gradient", ylabel="height in the cube (mm)", title="within the patient"
-    )
+    left.set(xlabel="norm of the slab's gradient", ylabel="height in the cube (mm)", title="within the patient")
     left.legend(fontsize=8)
     shares = np.array([dependence.shares for dependence in found.values()])
     right.boxplot(shares, tick_labels=names)
-    right.set(ylabel="share of the gradient's magnitude", title=f"across {len(shares)} patients")
+    right.set(ylabel="share of the gradient's norm", title=f"across {len(shares)} patients")
     right.axhline(1 / len(names), color="gray", linewidth=0.8, linestyle=":")
     for ending in ("png", "svg"):
         save_figure(figure, folder / f"gradients.{ending}")

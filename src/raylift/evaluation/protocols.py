@@ -55,6 +55,12 @@ def _paper(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
     }
 
 
+def _paper_minmax(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+    low, span = truth.min(), np.ptp(truth) or 1.0
+    truth, prediction = ((volume - low) / span for volume in (truth, prediction))
+    return _paper(truth, np.clip(prediction, 0, 1))
+
+
 def _x2ct(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
     slice_psnr = partial(metrics.psnr, data_range=CT_PEAK, ceiling=100.0)
     return {
@@ -79,6 +85,12 @@ PROTOCOLS: dict[str, Protocol] = {
             "Repeat and Concatenate (2024): SSIM, MSE, MAE on [0, 1]; PSNR on [0, 2000] against peak 4095, "
             "6.22 dB above `hu`; the paper gives no SSIM window, here as in `hu`",
             _paper,
+        ),
+        Protocol(
+            "paper-minmax",
+            "as `paper`, but both volumes scaled by the true volume's own minimum and maximum first, as the published "
+            "program does; 0.4 to 5.7 dB above `paper` for the same volume",
+            _paper_minmax,
         ),
         Protocol(
             "x2ct",

@@ -11,22 +11,30 @@ from torch import Tensor, nn
 class FeatureExtractor(nn.Module):
     """Volume (B, 1, D, H, W) → the activations after each of four LeakyReLUs.
 
-    Three strided and one unstrided 4×4×4 convolutions, Kaiming initialisation. It holds no normalisation layer, its
-    weights take no gradient, and its state belongs in every checkpoint: another f is another loss.
+    Three strided and one unstrided 4×4×4 convolutions, Kaiming initialisation. Its weights take no gradient, and its
+    state belongs in every checkpoint: another f is another loss.
+
+    The first convolution has a bias, drawn from the seed as PyTorch draws it. Without one, f(k V) = k f(V) for every
+    k > 0, and features of unit length could not tell a volume from one of half its density. f holds no normalisation
+    layer: one that works on batches would make a volume's features depend on its neighbours.
 
     Args:
         features: channels of the first layer; they double with each strided one.
         seed: of the weights.
+        bias: of the first convolution; False to see what is lost without it.
     """
 
-    def __init__(self, features: int = 16, seed: int = 0) -> None:
+    def __init__(self, features: int = 16, seed: int = 0, bias: bool = True) -> None:
         super().__init__()
         widths, strides = [1, features, features * 2, features * 4, features * 8], [2, 2, 2, 1]
         generator = torch.Generator().manual_seed(seed)
         self.layers = nn.ModuleList()
-        for (a, b), stride in zip(itertools.pairwise(widths), strides, strict=True):
-            convolution = nn.Conv3d(a, b, 4, stride, padding=1, bias=False)
+        for k, ((a, b), stride) in enumerate(zip(itertools.pairwise(widths), strides, strict=True)):
+            convolution = nn.Conv3d(a, b, 4, stride, padding=1, bias=bias and k == 0)
             nn.init.kaiming_normal_(convolution.weight, a=0.2, generator=generator)
+            if convolution.bias is not None:
+                bound = convolution.weight[0].numel() ** -0.5
+                nn.init.uniform_(convolution.bias, -bound, bound, generator=generator)
             self.layers.append(nn.Sequential(convolution, nn.LeakyReLU(0.2)))
         self.requires_grad_(False)
 

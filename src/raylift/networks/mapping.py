@@ -23,6 +23,21 @@ ISOCENTRE = (0.0, 0.0, 0.0)  # the cube is centred on the isocentre, so only rel
 KEPT = 64  # lifts and projectors of so many views and units stay in memory, 2 MB each at 64³
 
 
+def as_pictures(xrays: Tensor) -> Tensor:
+    """X-rays as 8-bit pictures, as the published program reads them: each scaled by its own minimum and maximum.
+
+    Args:
+        xrays: line integrals (..., rows, columns).
+
+    Returns:
+        The same shape, in [0, `XRAY_SCALE`], 256 levels; gradients pass the rounding.
+    """
+    low, high = xrays.amin((-2, -1), keepdim=True), xrays.amax((-2, -1), keepdim=True)
+    scaled = (xrays - low) / (high - low).clamp_min(1e-6)
+    rounded = scaled + ((255 * scaled).round() / 255 - scaled).detach()
+    return XRAY_SCALE * rounded
+
+
 class Mapping(nn.Module):
     """X-rays (B, N, rows, columns) → volume (B, 1, D, H, W).
 
@@ -40,6 +55,7 @@ class Mapping(nn.Module):
             that this does not explain.
         doubt: the network also says how far each voxel is off, in a second channel.
         members: how many networks answer together.
+        pictures: the network sees X-rays as `as_pictures` makes them.
     """
 
     def __init__(
@@ -58,10 +74,11 @@ class Mapping(nn.Module):
         passes: int = 1,
         doubt: bool = False,
         members: int = 1,
+        pictures: bool = False,
     ) -> None:
         super().__init__()
         self.lift_name, self.geometry, self.views = lift, geometry, tuple(views)
-        self.aggregation, self.passes, self.doubt = aggregation, passes, doubt
+        self.aggregation, self.passes, self.doubt, self.pictures = aggregation, passes, doubt, pictures
         self.grid = VolumeGrid.cube(ISOCENTRE, cube_mm, voxels)
         lifted = len(self.views) if aggregation == "concatenate" else CHANNELS
         unexplained = len(self.views) if aggregation == "concatenate" else 3
@@ -148,9 +165,13 @@ class Mapping(nn.Module):
             (B, 1, D, H, W) = (B, 1, z, y, x) in the network's window, [0, 1] but not clipped to it. With `doubt`
             (B, 2, D, H, W): then the mean absolute error that is expected, in units of the window.
         """
-        out = self.translate(self.network, xrays, views, geometry, self.passes)
+        out = self.translate(self.network, self.seen(xrays), views, geometry, self.passes)
         assert out is not None
         return out
+
+    def seen(self, xrays: Tensor) -> Tensor:
+        """X-rays (B, N, rows, columns) as the network was trained to see them: line integrals, or pictures."""
+        return as_pictures(xrays) if self.pictures else xrays
 
     def translate(
         self,

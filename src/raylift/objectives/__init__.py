@@ -32,7 +32,7 @@ def build_objective(
     """
     settings = recipe.objective
     if isinstance(settings, PaperObjectivePart):
-        return PaperObjective(settings, recipe.train.seed)
+        return PaperObjective(settings, recipe.train.seed, grid.shape[0])
     if isinstance(settings, WassersteinObjectivePart):
         return WassersteinObjective(settings)
     if isinstance(settings, X2CTObjectivePart):

@@ -11,7 +11,7 @@ from raylift.lift import LIFTS, depth_axis
 from raylift.networks.ccx import CLASSES
 from raylift.networks.expansion import expand
 from raylift.networks.patch_discriminator import PatchDiscriminator
-from raylift.networks.potential import Potential
+from raylift.networks.potential import CompactPotential
 from raylift.objectives.translation import Translation
 from raylift.recipe import WassersteinObjectivePart, X2CTObjectivePart
 
@@ -28,7 +28,7 @@ class WassersteinObjective(nn.Module):
     def __init__(self, settings: WassersteinObjectivePart) -> None:
         super().__init__()
         self.settings, self.d_updates = settings, settings.d_updates
-        self.d = Potential()
+        self.d = CompactPotential()
 
     def g_terms(self, made: Translation) -> dict[str, Tensor]:
         """−λ_a · d(g(V_cat)), and λ_1 · |g(V_cat) − V|₁."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from raylift.networks.features import FeatureExtractor
-from raylift.networks.potential import Potential
+from raylift.networks.potential import POTENTIALS
 from raylift.objectives.translation import Translation
 from raylift.recipe import PaperObjectivePart
 from raylift.transport import feature_divergence, voxel_divergence
@@ -17,28 +17,29 @@ class PaperObjective(nn.Module):
     Without f the divergence is that of the volumes themselves; λ_d = 0 leaves out d.
 
     Args:
-        settings: λ_c, λ_d, the weight of L_d, the blur, and whether there is an f.
+        settings: λ_c, λ_d, the weight of L_d, the blur, what f and d are.
         seed: of the frozen extractor f.
+        voxels: edge of the volumes.
     """
 
-    def __init__(self, settings: PaperObjectivePart, seed: int) -> None:
+    def __init__(self, settings: PaperObjectivePart, seed: int, voxels: int) -> None:
         super().__init__()
         self.settings = settings
-        self.f = FeatureExtractor(seed=seed) if settings.features else None
-        self.d = Potential() if settings.potential else None
+        self.f = FeatureExtractor(seed=seed, bias=settings.features_bias) if settings.features else None
+        self.d = POTENTIALS[settings.potential](voxels) if settings.lambda_d else None
         self.d_shares = False
         self.g_updates, self.d_updates = settings.g_updates, int(self.d is not None)
 
     def g_terms(self, made: Translation) -> dict[str, Tensor]:
         """L_g = λ_c · S(f(g(V_cat)), f(V)) − λ_d · d(g(V_cat)), equation 3."""
-        blur = self.settings.blur
+        settings, fake, real = self.settings, made.fake, made.real
         if self.f is not None:
-            divergence = feature_divergence(self.f, made.fake, made.real, blur)
+            divergence = feature_divergence(self.f, fake, real, settings.blur, settings.layers, settings.debias)
         else:
-            divergence = voxel_divergence(made.fake, made.real, blur)
-        terms = {"sinkhorn": self.settings.sinkhorn * divergence}
+            divergence = voxel_divergence(fake, real, settings.blur)
+        terms = {"sinkhorn": settings.lambda_c * divergence}
         if self.d is not None:
-            terms["potential"] = -self.settings.potential * self.d(made.fake).mean()
+            terms["potential"] = -settings.lambda_d * self.d(fake).mean()
         return terms
 
     def d_loss(self, made: Translation) -> Tensor:

@@ -127,6 +127,7 @@ class Run:
         self.fabric = Fabric(devices=devices, num_nodes=nodes, precision=train.precision)
         self.fabric.launch()
         torch.manual_seed(train.seed)
+        torch.set_flush_denormal(True)  # some processors take a hundred times as long with such numbers
         geometry = dataset.geometry.with_pixels(recipe.data.xray_pixels)
         self.mapping = Mapping(
             network=recipe.network.name,
@@ -141,6 +142,7 @@ class Run:
             aggregation=recipe.aggregation,
             passes=recipe.network.passes,
             doubt=recipe.network.doubt,
+            pictures=recipe.data.pictures,
         )
         self.begun_with = self._begin(begin_with)
         self.average = torch.optim.swa_utils.AveragedModel(
@@ -364,7 +366,8 @@ class Run:
         average = self.average.module.eval()
         volumes = []
         for images in xrays:
-            out = self.mapping.translate(average, images[None].to(self.fabric.device), None, None, self.mapping.passes)
+            seen = self.mapping.seen(images[None].to(self.fabric.device))
+            out = self.mapping.translate(average, seen, None, None, self.mapping.passes)
             assert out is not None
             volumes.append(out[0, 0])
         return torch.stack(volumes).float().clamp(0, 1).cpu().numpy()
