@@ -33,7 +33,7 @@ from raylift.objectives import Translation
 from raylift.recipe import Recipe, TrainPart
 from raylift.recipe_files import load_recipe, parse_recipe
 from raylift.training.checkpoint import Checkpoints
-from raylift.training.loop import Diverged, Run, learning_rate, train
+from raylift.training.loop import Diverged, Run, learning_rate, supported, train
 from raylift.volumes import hu_to_unit
 from raylift.weights import load_weights, seen_cases, store_calibration
 
@@ -228,6 +228,24 @@ def test_learns_a_single_pair(tiny: Path, tmp_path: Path) -> None:
     assert "validation/ssim" not in rows(tmp_path / "run")[-1]
     # No validation: every score in the index is empty.
     assert {e.score for e in Checkpoints(tmp_path / "run" / "checkpoints", 2).entries()} == {None}
+
+
+@pytest.mark.parametrize(
+    ("processor", "expected"),
+    [
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False}, "32-true"),
+        ({"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}, "bf16-mixed"),
+        ({"architecture": "x86_64", "amx_bf16": True}, "bf16-mixed"),
+        ({"architecture": "aarch64"}, "bf16-mixed"),
+    ],
+)
+def test_bfloat16_is_used_where_it_is_not_emulated(
+    monkeypatch: pytest.MonkeyPatch, processor: dict[str, Any], expected: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert supported("bf16-mixed") == expected
+    assert supported("32-true") == "32-true"
 
 
 def test_swin_unetr_learns_from_warped_scans(prepared: Path, tmp_path: Path) -> None:

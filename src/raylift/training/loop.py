@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -124,7 +124,7 @@ class Run:
         if mlflow:
             import_mlflow()  # before any other process waits for this one
         devices, nodes = processes()
-        self.fabric = Fabric(devices=devices, num_nodes=nodes, precision=train.precision)
+        self.fabric = Fabric(devices=devices, num_nodes=nodes, precision=supported(train.precision))
         self.fabric.launch()
         torch.manual_seed(train.seed)
         torch.set_flush_denormal(True)  # some processors take a hundred times as long with such numbers
@@ -528,6 +528,20 @@ class Table:
         writer.writerows(self.rows)
         with replacing(self.path) as temporary:
             temporary.write_text(text.getvalue())
+
+
+def supported(precision: Literal["32-true", "bf16-mixed"]) -> Literal["32-true", "bf16-mixed"]:
+    """Return a recipe's precision, or float32 where bfloat16 would be emulated.
+
+    x86 processors without instructions for it take a hundred times as long over a convolution (PyTorch 2.13).
+    """
+    if torch.cuda.is_available():
+        return precision
+    processor = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch 2.10 and later tell
+    emulated = processor.get("architecture") == "x86_64" and not (
+        processor.get("avx512_bf16") or processor.get("amx_bf16")
+    )
+    return "32-true" if emulated else precision
 
 
 def processes() -> tuple[int, int]:
