@@ -9,7 +9,7 @@ import pytest
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio
 
 from raylift.errors import WrongUsage
-from raylift.evaluation.protocols import PROTOCOLS, bootstrap_interval, find_protocol, score
+from raylift.evaluation.protocols import PROTOCOLS, find_protocol, score
 from raylift.geometry import VolumeGrid
 from raylift.volumes import Volume, hu_to_unit, unit_to_hu, write_volume
 
@@ -144,27 +144,3 @@ def test_protocols_describe_themselves_in_a_line(name):
     assert protocol.name == name
     assert protocol.description
     assert "\n" not in protocol.description
-
-
-def test_bootstrap_interval_holds_the_mean_and_is_repeatable():
-    values = np.random.default_rng(1).normal(3, 1, 30)
-    low, high = bootstrap_interval(values)
-    assert low < values.mean() < high
-    assert (low, high) == bootstrap_interval(values)
-    # 30 normal values: close to mean ± 1.96 standard errors.
-    assert high - low == pytest.approx(2 * 1.96 * values.std(ddof=1) / math.sqrt(30), rel=0.1)
-
-
-def test_bootstrap_interval_shrinks_with_more_cases_and_lower_level():
-    values = np.random.default_rng(2).normal(size=400)
-    widths = [np.ptp(bootstrap_interval(values[:n])) for n in (25, 100, 400)]
-    assert widths == sorted(widths, reverse=True)
-    assert np.ptp(bootstrap_interval(values, level=0.5)) < widths[-1]
-
-
-def test_bootstrap_interval_of_one_value_and_of_none():
-    assert bootstrap_interval([0.5]) == (0.5, 0.5)
-    with pytest.raises(ValueError, match="at least one"):
-        bootstrap_interval([])
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        bootstrap_interval([1.0], level=95)

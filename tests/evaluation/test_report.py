@@ -23,7 +23,7 @@ def test_summary_by_hand():
     ssim = summary["model"]["ssim"]
     assert ssim["mean"] == pytest.approx(0.6)
     assert ssim["sd"] == pytest.approx(0.02**0.5)  # ±0.1 about the mean, divided by n - 1 = 1
-    assert ssim["interval"] == pytest.approx([0.5, 0.7])  # a quarter of the resamples is a, a; another b, b
+    assert ssim["interval"] == pytest.approx([0.6 - 1.27062, 0.6 + 1.27062], abs=1e-4)  # t = 12.7062, 0.1 is one error
     assert summary["mean volume"]["psnr"]["n"] == 2
     assert "reprojection_error" not in summary["mean volume"]
 
@@ -62,9 +62,9 @@ def test_tables_name_the_protocol_and_are_rectangular(tmp_path):
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1
     headers = [line for line in lines if "SSIM" in line]
-    assert len(headers) == 2
+    assert len(headers) == 3
     assert all("paper" in line for line in headers)
-    assert any(line.startswith("| model | 2 | 0.600 ± 0.141 [0.500, 0.700] | 22.00 ±") for line in lines)
+    assert any(line.startswith("| model | 2 | 0.600 ± 0.141 [-0.671, 1.871] | 22.00 ±") for line in lines)
 
 
 def test_clinical_measures_have_tables_of_their_own(tmp_path):
@@ -75,12 +75,16 @@ def test_clinical_measures_have_tables_of_their_own(tmp_path):
         CaseResult("a", {"ssim": 0.2}, "cgls", {"vif": 0.1}),
     ]
     blocks = write_report(cases, "hu", tmp_path).read_text(encoding="utf-8").split("\n\n")
-    scores, clinical, each_score, each_clinical = (block.splitlines() for block in blocks if block.startswith("|"))
+    scores, clinical, differences, each_score, each_clinical = (
+        block.splitlines() for block in blocks if block.startswith("|")
+    )
     assert scores[0] == "| Protocol hu | Cases | SSIM ↑ | reprojection error |"
+    assert differences[0] == "| Protocol hu, minus model | Cases | SSIM ↑ | reprojection error |"
+    assert differences[2:] == ["| cgls | 1 | -0.300 |  |"]
     assert each_score[0] == "| Case (protocol hu) | Method | SSIM ↑ | reprojection error |"
     measured = "Lung volume error → 0 | Heart width error (mm) → 0 | VIF ↑ |"
     assert clinical[0] == f"| Clinical measures | Cases | {measured}"
-    assert clinical[2:] == ["| model | 2 | -5.2% | -7.5 | 0.320 ± 0.014 [0.310, 0.330] |", "| cgls | 1 |  |  | 0.100 |"]
+    assert clinical[2:] == ["| model | 2 | -5.2% | -7.5 | 0.320 ± 0.014 [0.193, 0.447] |", "| cgls | 1 |  |  | 0.100 |"]
     assert each_clinical[0] == f"| Case (clinical measures) | Method | {measured}"
     assert each_clinical[3] == "| b | model |  |  | 0.330 |"
     assert json.loads((tmp_path / "summary.json").read_text())["methods"]["model"]["heart_width_error_mm"]["n"] == 1

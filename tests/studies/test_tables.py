@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raylift.evaluation.protocols import bootstrap_interval
+from raylift.evaluation.intervals import mean_interval
 from raylift.studies.tables import aggregate, best_rows, comma_separated, latex, markdown
 
 
@@ -31,7 +31,7 @@ def test_means_spreads_and_intervals() -> None:
     entry = table["a & b"]["ssim"]
     assert entry.mean == pytest.approx(0.6)  # of 0.5 and 0.7
     assert entry.spread == pytest.approx(0.2 / math.sqrt(2))
-    assert entry.interval == bootstrap_interval([0.45, 0.75])  # each patient's mean over the seeds
+    assert entry.interval == mean_interval([0.45, 0.75])  # each patient's mean over the seeds
     assert table["mean"]["mse"].spread is None
     assert table["mean"]["mse"].mean == pytest.approx(0.015)
 
@@ -58,10 +58,22 @@ def test_markdown() -> None:
     page = markdown(RESULTS, ["unseen"])
     assert "Protocol **hu**" in page
     row = next(line for line in page.splitlines() if line.startswith("| a & b"))
-    assert row.startswith("| a & b | 2 | 3.9 M | 1,200 | 4.1 | **0.600 ± 0.141 [0.450, 0.750]** |")
+    assert row.startswith("| a & b | 2 | 3.9 M | 1,200 | 4.1 | **0.600 ± 0.141 [-1.306, 2.506]** |")
     mean = next(line for line in page.splitlines() if line.startswith("| mean"))
     assert mean.startswith("| mean | 1 |  |  |  | 0.300")
     assert "**0.0150" in mean
+
+
+def test_differences_are_of_the_same_patients_and_seeds() -> None:
+    others = [result("c", 0, [0.3, 0.5], [0.02, 0.04]), result("c", 1, [0.2, 0.6], [0.01, 0.03])]
+    page = markdown([*RESULTS, *others], ["unseen"])
+    differences = page.partition("### Minus the best of unseen")[2]
+    row = next(line for line in differences.splitlines() if line.startswith("| c "))
+    # SSIM minus that of a & b: −0.1 and −0.1, then −0.3 and −0.3; by patient −0.2 and −0.2.
+    assert row.startswith("| c | -0.200 ± 0.141 [-0.200, -0.200] |")
+    mean = next(line for line in differences.splitlines() if line.startswith("| mean "))
+    assert mean.startswith("| mean | -0.300 [")  # one seed stands for all
+    assert next(line for line in differences.splitlines() if line.startswith("| a & b ")).startswith("| a & b |  |")
 
 
 def test_csv_holds_every_score() -> None:
@@ -74,7 +86,7 @@ def test_csv_holds_every_score() -> None:
 
 def test_latex_is_escaped_and_complete() -> None:
     text = latex(RESULTS, ["unseen"])
-    assert r"a \& b & \textbf{0.600 $\pm$ 0.141 [0.450, 0.750]} & 0.0250 $\pm$ 0.0071 [" in text
-    assert r"unseen (2 patients), protocol hu; mean $\pm$ standard deviation over seeds [95\% bootstrap" in text
+    assert r"a \& b & \textbf{0.600 $\pm$ 0.141 [-1.306, 2.506]} & 0.0250 $\pm$ 0.0071 [" in text
+    assert r"unseen (2 patients), protocol hu; mean $\pm$ standard deviation over seeds [95\% interval" in text
     assert r"SSIM $\uparrow$ & MSE $\downarrow$" in text
     assert text.count(r"\begin{tabular}{lrr}") == text.count(r"\end{tabular}") == 1

@@ -5,7 +5,7 @@ The same constant offset of 0.1 is 20.00 dB by `hu`, 26.22 dB by `paper` and 24.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -141,27 +141,3 @@ def score(prediction_unit: np.ndarray, truth_unit: np.ndarray, protocol: str = "
         if not np.isfinite(array).all():
             raise ValueError(f"the {name} holds NaN or infinite values")
     return compute(np.clip(truth, 0, 1), np.clip(prediction, 0, 1))
-
-
-def bootstrap_interval(
-    values: Sequence[float] | np.ndarray, level: float = 0.95, seed: int = 0, resamples: int = 2000
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993).
-
-    Args:
-        values: one number per case, at least one.
-        level: share of resampled means inside the interval, in (0, 1).
-        seed: of the resampling; the same values and seed give the same interval.
-        resamples: how often the cases are drawn anew with replacement.
-
-    Returns:
-        The lower and the upper end, in units of the values; both the value itself if there is only one.
-    """
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1 or len(array) == 0:
-        raise ValueError("a bootstrap interval needs a list of at least one value")
-    if not 0 < level < 1:
-        raise ValueError(f"a level is between 0 and 1, not {level}")
-    drawn = np.random.default_rng(seed).integers(len(array), size=(resamples, len(array)))
-    low, high = np.quantile(array[drawn].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

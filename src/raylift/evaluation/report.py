@@ -6,17 +6,17 @@ import csv
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from raylift._version import __version__
-from raylift.evaluation.protocols import Protocol, bootstrap_interval, find_protocol
+from raylift.evaluation.intervals import EXPLAINED, LEVEL, Difference, mean_interval, paired_difference
+from raylift.evaluation.protocols import Protocol, find_protocol
 from raylift.places import replacing, write_json
 
-LEVEL = 0.95  # of the bootstrap intervals
 HEADINGS = {
     "ssim": "SSIM ↑",
     "psnr": "PSNR (dB) ↑",
@@ -80,8 +80,8 @@ def summarise(cases: Sequence[CaseResult]) -> dict[str, dict[str, dict[str, Any]
         cases: results of one protocol.
 
     Returns:
-        ``summary[method][metric]`` with "n", "mean", "sd" (of the sample, n - 1) and "interval" (95 %
-        bootstrap interval of the mean); the last two are None for a single case.
+        ``summary[method][metric]`` with "n", "mean", "sd" (of the sample, n - 1) and "interval" (95 %, of
+        the mean, see `mean_interval`); the last two are None for a single case.
 
     Raises:
         ValueError: a value is NaN or infinite.
@@ -98,7 +98,7 @@ def summarise(cases: Sequence[CaseResult]) -> dict[str, dict[str, dict[str, Any]
                 "n": len(numbers),
                 "mean": float(np.mean(numbers)),
                 "sd": float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None,
-                "interval": list(bootstrap_interval(numbers, LEVEL)) if len(numbers) > 1 else None,
+                "interval": list(mean_interval(numbers)) if len(numbers) > 1 else None,
             }
             for metric, numbers in columns.items()
         }
@@ -153,6 +153,10 @@ def write_report(
             "n": len({case.name for case in cases}),
             "interval_level": LEVEL,
             "methods": summary,
+            "differences": {
+                method: {metric: asdict(difference) for metric, difference in row.items()}
+                for method, row in differences(cases, list(_metrics(cases))).items()
+            },
             "notes": list(notes),
             "raylift": __version__,
         },
@@ -163,6 +167,39 @@ def write_report(
     with replacing(folder / "report.md") as temporary:
         temporary.write_text(_markdown(cases, chosen, summary, columns, title, notes, shown), encoding="utf-8")
     return folder / "report.md"
+
+
+def _metrics(cases: Sequence[CaseResult]) -> dict[str, None]:
+    """Return the protocol's metrics that the cases have, in order."""
+    return dict.fromkeys(metric for case in cases for metric in case.metrics)
+
+
+def differences(cases: Sequence[CaseResult], metrics: Sequence[str]) -> dict[str, dict[str, Difference]]:
+    """Compare each method with the first, case by case.
+
+    Args:
+        cases: results of one protocol.
+        metrics: to compare.
+
+    Returns:
+        The difference, method minus first method, by method and metric; methods that share no case with the first are
+        left out.
+    """
+    values: dict[str, dict[str, dict[str, float]]] = {}
+    for case in cases:
+        for metric in metrics:
+            if metric in case.values:
+                values.setdefault(case.method, {}).setdefault(metric, {})[case.name] = case.values[metric]
+    first, *others = values
+    found = {
+        method: {
+            metric: difference
+            for metric, by_case in values[method].items()
+            if (difference := paired_difference(by_case, values[first].get(metric, {}))) is not None
+        }
+        for method in others
+    }
+    return {method: row for method, row in found.items() if row}
 
 
 def _markdown(
@@ -184,6 +221,16 @@ def _markdown(
         ]
         return _table([title, "Cases", *map(_heading, columns)], rows)
 
+    def compared(columns: Sequence[str]) -> str:
+        rows = [
+            [method, str(max(d.cases for d in row.values())), *(_difference(c, row.get(c)) for c in columns)]
+            for method, row in differences(cases, columns).items()
+        ]
+        first = next(iter(summary))
+        return (
+            _table([f"Protocol {protocol.name}, minus {first}", "Cases", *map(_heading, columns)], rows) if rows else ""
+        )
+
     def each(title: str, columns: Sequence[str]) -> str:
         rows = [
             [case.name, case.method, *(format_number(c, case.values[c]) if c in case.values else "" for c in columns)]
@@ -197,7 +244,8 @@ def _markdown(
         "Numbers of other protocols are not comparable with these.",
         means(f"Protocol {protocol.name}", scores),
         means("Clinical measures", clinical) if clinical else "",
-        f"Mean ± standard deviation over the cases [{LEVEL:.0%} bootstrap interval of the mean].",
+        compared(scores),
+        f"Mean ± standard deviation over the cases [{EXPLAINED}]; differences are of the same cases.",
         "A case that lacks a clinical measure is left out of its mean; `summary.json` has each mean's number of cases."
         if clinical
         else "",
@@ -229,6 +277,21 @@ def _statistics(column: str, statistics: dict[str, Any] | None) -> str:
         sd, low, high = (format_number(column, x) for x in (statistics["sd"], *statistics["interval"]))
         text += f" ± {sd} [{low}, {high}]"
     return text
+
+
+def _difference(column: str, difference: Difference | None) -> str:
+    if difference is None:
+        return ""
+    text = format_signed(column, difference.mean)
+    if difference.interval is not None:
+        low, high = (format_signed(column, end) for end in difference.interval)
+        text += f" [{low}, {high}]"
+    return text
+
+
+def format_signed(column: str, value: float) -> str:
+    """Format a difference of a metric's values with its sign."""
+    return format(value, "+" + FORMATS.get(column, ".4g"))
 
 
 def format_number(column: str, value: float) -> str:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from raylift.evaluation.protocols import bootstrap_interval, find_protocol
-from raylift.evaluation.report import HEADINGS, format_number
+from raylift.evaluation.intervals import EXPLAINED, LEVEL, mean_interval, paired_difference
+from raylift.evaluation.protocols import find_protocol
+from raylift.evaluation.report import HEADINGS, format_number, format_signed
 
-LEVEL = 0.95
 LOWER_IS_BETTER = ("mse", "mae", "mae_hu")
 
 
@@ -24,7 +24,7 @@ class Entry:
     Args:
         mean: over the patients, of the means over the seeds.
         spread: standard deviation over the seeds of the mean over the patients; None for one seed.
-        interval: bootstrap interval over the patients; None for one patient.
+        interval: of that mean over the patients, see `mean_interval`; None for one patient.
     """
 
     mean: float
@@ -56,7 +56,7 @@ def _entries(seeds: list[dict[str, dict[str, float]]]) -> dict[str, Entry]:
         entries[metric] = Entry(
             float(values.mean()),
             float(means.std(ddof=1)) if len(means) > 1 else None,
-            bootstrap_interval(by_case, LEVEL) if len(by_case) > 1 else None,
+            mean_interval(by_case) if len(by_case) > 1 else None,
         )
     return entries
 
@@ -87,12 +87,57 @@ def markdown(results: Sequence[dict[str, Any]], tests: Sequence[str]) -> str:
             seeds = [r for r in results if r["row"] == row and test in r["scores"]]
             lines.append([row, str(len(seeds)), *_cost(seeds), *numbers])
         blocks.append(f"## {test} ({patients} patients)")
-        blocks.append("\n".join("| " + " | ".join(line) + " |" for line in lines))
+        blocks.append(_table(lines))
+        if len(table) > 1:
+            blocks += [f"### Minus the best of {test}", _differences(results, test, best)]
     blocks.append(
-        f"Mean over patients and seeds ± standard deviation over the seeds [{LEVEL:.0%} bootstrap interval over the "
-        "patients]; bold is the best mean, whether or not the difference means anything."
+        f"Mean over patients and seeds ± standard deviation over the seeds [{EXPLAINED}]; bold is the best mean. "
+        "Differences are of the same patients and seeds: what has 0 in its interval, or is smaller than the seeds' "
+        "spread, may be chance."
     )
     return "\n\n".join(blocks) + "\n"
+
+
+def _differences(results: Sequence[dict[str, Any]], test: str, best: dict[str, str]) -> str:
+    """A table of each row's scores minus those of the metric's best row, patient by patient."""
+    scores: dict[str, dict[int, dict[str, dict[str, float]]]] = {}
+    for result in results:
+        if test in result["scores"]:
+            scores.setdefault(result["row"], {})[result["seed"]] = result["scores"][test]
+    lines = [["Method", *(f"{HEADINGS[m]} − {best[m]}" for m in best)], ["---", *["---:"] * len(best)]]
+    for row in scores:
+        lines.append([row, *("" if row == best[m] else _difference(scores[row], scores[best[m]], m) for m in best)])
+    return _table(lines)
+
+
+def _difference(
+    ours: dict[int, dict[str, dict[str, float]]], theirs: dict[int, dict[str, dict[str, float]]], metric: str
+) -> str:
+    """Mean ± spread over the seeds [interval over the patients] of the differences, by seed and patient."""
+
+    def by_case(seeds: dict[int, dict[str, dict[str, float]]], chosen: Sequence[int]) -> dict[str, float]:
+        return {case: float(np.mean([seeds[k][case][metric] for k in chosen])) for case in seeds[chosen[0]]}
+
+    # What is not trained has one seed, which stands for all.
+    shared = sorted(ours.keys() & theirs.keys())
+    few = len(ours) == 1 or len(theirs) == 1
+    found = paired_difference(
+        by_case(ours, sorted(ours) if few else shared), by_case(theirs, sorted(theirs) if few else shared)
+    )
+    if found is None:
+        return ""
+    text = format_signed(metric, found.mean)
+    if len(shared) > 1 and not few:
+        by_seed = [np.mean([ours[k][c][metric] - theirs[k][c][metric] for c in ours[k]]) for k in shared]
+        text += f" ± {format_number(metric, float(np.std(by_seed, ddof=1)))}"
+    if found.interval is not None:
+        low, high = found.interval
+        text += f" [{format_signed(metric, low)}, {format_signed(metric, high)}]"
+    return text
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def latex(results: Sequence[dict[str, Any]], tests: Sequence[str]) -> str:
@@ -119,8 +164,8 @@ def latex(results: Sequence[dict[str, Any]], tests: Sequence[str]) -> str:
         patients = max(len(r["scores"][test]) for r in results if test in r["scores"])
         under = (
             rf"\multicolumn{{{1 + len(metrics)}}}{{l}}{{\footnotesize {_escape(test)} ({patients} patients), protocol "
-            rf"{results[0]['protocol']}; mean $\pm$ standard deviation over seeds [{LEVEL * 100:.0f}\% bootstrap "
-            r"interval over patients]} \\"
+            rf"{results[0]['protocol']}; mean $\pm$ standard deviation over seeds [{LEVEL * 100:.0f}\% interval "
+            r"over patients]} \\"
         )
         blocks.append("\n".join([*lines, r"\bottomrule", under, r"\end{tabular}"]))
     return "\n\n".join(blocks) + "\n"

@@ -537,7 +537,7 @@ def supported(precision: Literal["32-true", "bf16-mixed"]) -> Literal["32-true",
     """
     if torch.cuda.is_available():
         return precision
-    processor = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch 2.10 and later tell
+    processor: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch 2.10 and later tell
     emulated = processor.get("architecture") == "x86_64" and not (
         processor.get("avx512_bf16") or processor.get("amx_bf16")
     )

@@ -1,0 +1,90 @@
+"""How sure a mean over a few cases is, and the difference of two methods on the same cases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.95  # share of the intervals in tables that hold what is sought
+FEWEST = 8  # cases that a bootstrap needs: of three it is [min, max], which is too narrow
+EXPLAINED = f"{LEVEL:.0%} interval of the mean over the cases (Student's t below {FEWEST} cases, else bootstrap)"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of two methods on the same cases, case by case.
+
+    Args:
+        mean: over the cases.
+        interval: of that mean; None for a single case.
+        cases: how many both methods have.
+    """
+
+    mean: float
+    interval: tuple[float, float] | None
+    cases: int
+
+
+def mean_interval(values: Sequence[float] | np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    """Return an interval of a mean: Student's t for fewer than `FEWEST` values, else `bootstrap_interval`.
+
+    Args:
+        values: one number per case, at least one.
+        level: in (0, 1).
+
+    Returns:
+        The lower and the upper end, in units of the values; both the value itself if there is only one.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if not 1 < array.size < FEWEST:
+        return bootstrap_interval(array, level)
+    _check(array, level)
+    reach = stats.t.ppf((1 + level) / 2, array.size - 1) * array.std(ddof=1) / np.sqrt(array.size)
+    return float(array.mean() - reach), float(array.mean() + reach)
+
+
+def bootstrap_interval(
+    values: Sequence[float] | np.ndarray, level: float = LEVEL, seed: int = 0, resamples: int = 2000
+) -> tuple[float, float]:
+    """Return a percentile bootstrap interval of a mean (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993).
+
+    Args:
+        values: one number per case, at least one.
+        level: share of resampled means inside the interval, in (0, 1).
+        seed: of the resampling; the same values and seed give the same interval.
+        resamples: how often the cases are drawn anew with replacement.
+
+    Returns:
+        The lower and the upper end, in units of the values; both the value itself if there is only one.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    _check(array, level)
+    drawn = np.random.default_rng(seed).integers(len(array), size=(resamples, len(array)))
+    low, high = np.quantile(array[drawn].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def paired_difference(one: Mapping[str, float], other: Mapping[str, float]) -> Difference | None:
+    """Compare two methods on the cases that both have, which says more than their means' intervals side by side.
+
+    Args:
+        one: the first method's values by case.
+        other: the other's, which are subtracted.
+
+    Returns:
+        None where they share no case.
+    """
+    values = [value - other[case] for case, value in one.items() if case in other]
+    if not values:
+        return None
+    return Difference(float(np.mean(values)), mean_interval(values) if len(values) > 1 else None, len(values))
+
+
+def _check(array: np.ndarray, level: float) -> None:
+    if array.ndim != 1 or len(array) == 0:
+        raise ValueError("an interval needs a list of at least one value")
+    if not 0 < level < 1:
+        raise ValueError(f"a level is between 0 and 1, not {level}")
