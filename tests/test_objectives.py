@@ -104,6 +104,18 @@ class TestPaper:
         assert divergence(debias=False) == pytest.approx(divergence(), rel=0.01)
         assert divergence(features_bias=False) != pytest.approx(divergence(), rel=0.01)
 
+    def test_with_pairing_the_order_of_a_batch_matters(self) -> None:
+        fake, real = volumes(3, 1, 16), volumes(3, 2, 16)
+        objective = self.objective(lambda_d=0, lambda_c=1, pairing=True)
+
+        def divergence(a: Tensor, b: Tensor) -> float:
+            return float(objective.g_terms(made(a, b))["sinkhorn"].detach())
+
+        singly = [divergence(fake[k : k + 1], real[k : k + 1]) for k in range(3)]
+        assert divergence(fake, real) == pytest.approx(sum(singly) / 3, rel=1e-4)
+        assert divergence(real, real) == pytest.approx(0, abs=1e-6)
+        assert divergence(real[[1, 2, 0]], real) > 1
+
     def test_f_is_frozen_and_in_the_state(self) -> None:
         objective = self.objective()
         fake = volumes(2, 1, 16).requires_grad_()

@@ -130,6 +130,7 @@ class PaperObjectivePart(Part):
         features: the divergence of f's features; else of the voxels.
         features_bias: f's first convolution has a bias.
         layers: of f whose features are compared, from 1.
+        pairing: features are compared pair by pair; as published, a batch is compared with a batch.
         g_updates: updates of g before one of d.
     """
 
@@ -143,7 +144,14 @@ class PaperObjectivePart(Part):
     features: bool = True
     features_bias: bool = True
     layers: Annotated[tuple[Annotated[int, Field(ge=1, le=4)], ...], Field(min_length=1, max_length=4)] = (1, 2, 3, 4)
+    pairing: bool = False
     g_updates: Count = 10
+
+    @model_validator(mode="after")
+    def _of_features(self) -> PaperObjectivePart:
+        if self.pairing and not self.features:
+            raise ValueError("pairing is of features: leave it out, or features: false")
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ def feature_divergence(
     blur: float,
     layers: Sequence[int] = (1, 2, 3, 4),
     debias: bool = True,
+    pairing: bool = False,
 ) -> Tensor:
     """S(f(fake), f(real)) of equation 3: de-biased Sinkhorn divergences of the batch, added over layers of f.
 
@@ -34,15 +35,26 @@ def feature_divergence(
         blur: GeomLoss's blur, in the units of the features.
         layers: of f, from 1.
         debias: False for OT_ε(α, β) alone.
+        pairing: sample k of fake goes to sample k of real, and the divergence is the mean of those of single samples,
+            S = ½ |f(fake) − f(real)|².
 
     Returns:
         A scalar.
     """
-    sinkhorn = SamplesLoss("sinkhorn", p=2, blur=blur, debias=debias, backend="tensorized")
+    sinkhorn: Callable[[Tensor, Tensor], Tensor] = SamplesLoss(
+        "sinkhorn", p=2, blur=blur, debias=debias, backend="tensorized"
+    )
     with torch.no_grad():
         real_maps = f(real)
+    if pairing:
+        sinkhorn = _half_square
     pairs = [pair for k, pair in enumerate(zip(f(fake), real_maps, strict=True), 1) if k in layers]
     return torch.stack([sinkhorn(_everywhere(_sample(a)), _everywhere(_sample(b))) for a, b in pairs]).sum()
+
+
+def _half_square(a: Tensor, b: Tensor) -> Tensor:
+    """Half the squared distance of samples (B, K) pair by pair, the mean over the pairs."""
+    return (a - b).square().sum(1).mean() / 2
 
 
 def voxel_divergence(fake: Tensor, real: Tensor, blur: float) -> Tensor:

@@ -115,8 +115,8 @@ SMALLER = {
     r"raylift train ": f"{TRAIN} --set train.steps=1",
     r"raylift study methods": "--minutes 0.01 --seeds 1 --only 'mean training volume'",
     r"raylift study lift": "--minutes 0.01 --seeds 1 --set unseen=validation --only 'repeat, paired'",
-    r"raylift study alignment": "--minutes 0.01 --seeds 1 --set unseen=validation --only '2 views, backproject'",
-    r"raylift study (views|gradients)": "--minutes 0.01 --seeds 1 --set unseen=validation --only '2 views'",
+    r"raylift study alignment": "--minutes 0.01 --seeds 1 --set unseen=validation --only 'ours: 2 views, backproject'",
+    r"raylift study (views|gradients)": "--minutes 0.01 --seeds 1 --set unseen=validation --only 'ours: 2 views'",
     r"raylift export ": "--weights runs/any-views",
     r"torchrun ": f"{TRAIN} {PAPER} --set train.steps=1",
 }

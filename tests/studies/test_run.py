@@ -20,7 +20,7 @@ from raylift.places import write_json
 from raylift.recipe_files import load_recipe
 from raylift.studies import cells, figures, run
 from raylift.studies.cells import Budget, CaseSet, Cell, steps_within, with_steps
-from raylift.studies.definitions import STUDIES, Row, Study
+from raylift.studies.definitions import STUDIES, Row, Study, study_of
 from raylift.studies.run import run_study
 from raylift.volumes import hu_to_unit
 
@@ -64,7 +64,7 @@ def study(write_recipe: WriteRecipe, monkeypatch: pytest.MonkeyPatch) -> str:
         Row("broken", write_recipe("broken", objective={"name": "paper"})),
         Row("one, repeated", "one", ("lift=repeat",)),
     )
-    monkeypatch.setitem(STUDIES, "small", Study("Small", "A test.", rows))
+    monkeypatch.setitem(STUDIES, "small", Study("small", "Small", "A test.", rows))
     train = cells.train
 
     def failing(recipe: Any, *args: Any, **options: Any) -> Any:
@@ -82,7 +82,7 @@ def sets(tiny: Path) -> list[CaseSet]:
 
 
 def go(study: str, tiny: Path, folder: Path, budget: Budget = SAMPLES, **options: Any) -> run.Outcome:
-    return run_study(study, PreparedDataset(tiny), folder, budget, range(2), sets(tiny), **options)
+    return run_study(STUDIES[study], PreparedDataset(tiny), folder, budget, range(2), sets(tiny), **options)
 
 
 def test_a_failed_row_does_not_lose_the_others(study: str, tiny: Path, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_studies_share_what_they_have_in_common(
     folder = tmp_path / "out"
     go(study, tiny, folder, only=["one"])
     rows = (Row("the same under another name", write_recipe("two"), ("lift=backproject",)),)
-    monkeypatch.setitem(STUDIES, "other", Study("Other", "A test.", rows))
+    monkeypatch.setitem(STUDIES, "other", Study("other", "Other", "A test.", rows))
     monkeypatch.delattr(cells, "train")
     outcome = go("other", tiny, folder)
     assert not outcome.failures
@@ -173,16 +173,16 @@ def test_sets_added_later_are_only_scored(
     before = go(study, tiny, folder, only=["one"]).results
     monkeypatch.delattr(cells, "train")
     more = [CaseSet("all of them", data, "all")]
-    outcome = run_study(study, data, folder, SAMPLES, range(2), more, only=["one"])
+    outcome = run_study(STUDIES[study], data, folder, SAMPLES, range(2), more, only=["one"])
     assert not outcome.failures
     for old, new in zip(before, outcome.results, strict=True):
         assert new["scores"]["seen"] == old["scores"]["seen"]
         assert new["scores"]["all of them"] == old["scores"]["seen"] | old["scores"]["unseen"]
-    (first, *_) = run_study(study, data, folder, SAMPLES, range(2), more, "paper", only=["one"]).results
+    (first, *_) = run_study(STUDIES[study], data, folder, SAMPLES, range(2), more, "paper", only=["one"]).results
     assert set(first["scores"]) == {"all of them"}
     assert first["protocol"] == "paper"
     with pytest.raises(WrongUsage, match="another set 'seen'"):
-        run_study(study, data, folder, SAMPLES, range(2), [CaseSet("seen", data, "all")])
+        run_study(STUDIES[study], data, folder, SAMPLES, range(2), [CaseSet("seen", data, "all")])
 
 
 @pytest.mark.parametrize("lost", ["time.json", "weights.json"])
@@ -216,7 +216,7 @@ def test_a_set_of_another_unit_is_refused_before_anything_is_trained(study: str,
     info["geometry"]["source_detector_mm"] += 100
     write_json(info, other / "dataset.json")
     with pytest.raises(WrongUsage, match="the set 'far' has another geometry"):
-        run_study(study, PreparedDataset(tiny), tmp_path / "out", SAMPLES, range(1),
+        run_study(STUDIES[study], PreparedDataset(tiny), tmp_path / "out", SAMPLES, range(1),
                   [CaseSet("far", PreparedDataset(other), "all")])  # fmt: skip
     assert not (tmp_path / "out").exists()
 
@@ -245,12 +245,12 @@ def test_figures_show_every_finished_row(
 
 def test_a_gallery_is_drawn_of_sets_that_another_study_scored(study: str, tiny: Path, tmp_path: Path,
                                                               monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    monkeypatch.setitem(STUDIES, "pictures", replace(STUDIES["small"], figure="gallery"))
+    monkeypatch.setitem(STUDIES, "pictures", replace(STUDIES["small"], name="pictures", figure="gallery"))
     folder, data = tmp_path / "out", PreparedDataset(tiny)
     go("pictures", tiny, folder, only=["one"])
     more = [CaseSet("more", data, "validation")]
-    run_study("small", data, folder, SAMPLES, range(2), more, only=["one"])
-    run_study("pictures", data, folder, SAMPLES, range(2), more, only=["one"])
+    run_study(STUDIES["small"], data, folder, SAMPLES, range(2), more, only=["one"])
+    run_study(STUDIES["pictures"], data, folder, SAMPLES, range(2), more, only=["one"])
     assert (folder / "figures" / "pictures" / "more" / "phantom-2.png").exists()
 
 
@@ -297,9 +297,9 @@ def test_rows_that_do_the_same_are_one() -> None:
         (row,) = (row for row in STUDIES[study].rows if row.label == label)
         return Cell(row, 0, Path()).key
 
-    assert key("views", "4 views") == key("alignment", "4 views, backproject")
+    assert key("views", "ours: 4 views") == key("alignment", "ours: 4 views, backproject")
     assert key("lift", "backproject, paired") == key("methods", "Raylift (back-projection, paired)")
-    assert key("views", "4 views") != key("views", "4 oblique views")
+    assert key("views", "ours: 4 views") != key("views", "ours: 4 oblique views")
 
 
 def test_minutes_become_steps_once_per_row(
@@ -349,4 +349,16 @@ def test_the_papers_view_sets() -> None:
     assert [[view.angle for view in recipe.view_list] for recipe in recipes[:5]] == [
         [0], [0, 90], [0, 90, 180, 270], [0, 45, 90, 135, 180, 225, 270, 315], [45, 135, 225, 315],
     ]  # fmt: skip
-    assert [recipe.lift for recipe in recipes[5:]] == ["noise-fixed", "noise-fresh"]
+    assert [recipe.lift for recipe in recipes[5:7]] == ["noise-fixed", "noise-fresh"]
+    assert [recipe.name for recipe in recipes] == ["paper-cpu"] * 7 + ["cpu"] * 7
+
+
+def test_a_study_of_any_recipe(write_recipe: WriteRecipe) -> None:
+    write_recipe("one")
+    study = study_of("views", "one")
+    assert study.name == "views-one"
+    assert [row.label for row in study.rows][:2] == ["one: 1 view", "one: 2 views"]
+    assert {Cell(row, 0, Path()).recipe().name for row in study.rows} == {"one"}
+    assert study_of("views", None) is STUDIES["views"]
+    with pytest.raises(WrongUsage, match="methods compares recipes of its own; it is for views, alignment, gradients"):
+        study_of("methods", "one")

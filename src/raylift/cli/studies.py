@@ -10,7 +10,7 @@ import typer
 from raylift.cli import app
 from raylift.cli.console import print_json, progress_bar, say
 from raylift.errors import WrongUsage, known
-from raylift.studies.definitions import STUDIES
+from raylift.studies.definitions import STUDIES, study_of
 
 if TYPE_CHECKING:
     from raylift.data.dataset import PreparedDataset
@@ -37,6 +37,8 @@ def study(
     set_: Annotated[list[str] | None, typer.Option("--set", help=SETS_HELP)] = None,
     protocol: Annotated[str, typer.Option(help="hu, paper or x2ct.")] = "hu",
     only: Annotated[list[str] | None, typer.Option(help="Label of a row to train now, repeatable.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Of views, alignment and gradients: a recipe, by name or file, to "
+                                               "ask instead of the paper's and ours.")] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train, score and tabulate one of the paper's comparisons under an equal budget; run again to go on.
@@ -45,9 +47,9 @@ def study(
     """
     from raylift.cli.parsing import check_output
 
-    known(name, STUDIES, "study")
+    chosen = study_of(name, recipe)
     for label in only or ():
-        known(label, [row.label for row in STUDIES[name].rows], f"row of the study {name}")
+        known(label, [row.label for row in chosen.rows], f"row of the study {name}")
     if minutes is not None and samples is not None:
         raise WrongUsage("--minutes and --samples: give one of them")
     from raylift.data.dataset import PreparedDataset
@@ -61,7 +63,7 @@ def study(
     sets = _parse_sets(set_ or ["training patients=train", "unseen=validation"], dataset)
     budget = Budget(samples=samples) if samples else Budget(minutes=minutes or 25.0)
     with progress_bar(name) as bar:
-        outcome = run_study(name, dataset, output, budget, range(seeds), sets, protocol, only or (), bar)
+        outcome = run_study(chosen, dataset, output, budget, range(seeds), sets, protocol, only or (), bar)
     if as_json:
         print_json({"results": outcome.results, "failures": outcome.failures})
     elif outcome.report is not None:

@@ -12,7 +12,7 @@ from raylift.transport import feature_divergence, voxel_divergence
 
 
 class PaperObjective(nn.Module):
-    """Equations 3 and 4 of the paper, as published; pairs are not used as pairs.
+    """Equations 3 and 4 of the paper; as published, pairs are not used as pairs.
 
     Without f the divergence is that of the volumes themselves; λ_d = 0 leaves out d.
 
@@ -34,7 +34,9 @@ class PaperObjective(nn.Module):
         """L_g = λ_c · S(f(g(V_cat)), f(V)) − λ_d · d(g(V_cat)), equation 3."""
         settings, fake, real = self.settings, made.fake, made.real
         if self.f is not None:
-            divergence = feature_divergence(self.f, fake, real, settings.blur, settings.layers, settings.debias)
+            divergence = feature_divergence(
+                self.f, fake, real, settings.blur, settings.layers, settings.debias, settings.pairing
+            )
         else:
             divergence = voxel_divergence(fake, real, settings.blur)
         terms = {"sinkhorn": settings.lambda_c * divergence}

@@ -20,7 +20,7 @@ from raylift.evaluation.methods import CaseMethod, from_weights, not_learned, sc
 from raylift.geometry import View
 from raylift.places import write_json
 from raylift.recipe import PaperObjectivePart, Recipe
-from raylift.recipe_files import find_packaged, load_recipe
+from raylift.recipe_files import load_recipe
 from raylift.reconstruction import Reconstructor
 from raylift.studies.definitions import Row
 from raylift.training.loop import train
@@ -85,7 +85,7 @@ class Cell:
 
     def recipe(self) -> Recipe:
         """The row's recipe with the cell's seed."""
-        return load_recipe(find_packaged(self.row.recipe), [*self.row.changes, f"train.seed={self.seed}"])
+        return load_recipe(self.row.recipe, [*self.row.changes, f"train.seed={self.seed}"])
 
 
 def with_steps(recipe: Recipe, steps: int) -> Recipe:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+
+from raylift.errors import WrongUsage, known
 
 OBLIQUE = "views=[45, 135, 225, 315]"
 # Many views include both sides of some, so none is drawn from the other side.
@@ -16,7 +19,7 @@ class Row:
 
     Args:
         label: as printed, unique in its study.
-        recipe: name of a recipe that comes with Raylift, or "" for a method that is not trained.
+        recipe: name of a recipe that comes with Raylift, or its file; "" for a method that is not trained.
         changes: `key=value` over the recipe.
         method: of `raylift.evaluation.methods`, where nothing is trained.
     """
@@ -32,32 +35,76 @@ class Study:
     """A table or figure of the paper.
 
     Args:
+        name: of its files.
         title: heading of its report.
         about: what it reproduces, in a sentence.
         rows: methods to compare.
         figure: "gradients" or "gallery" where a figure is made of the trained rows.
+        rows_of: the rows for a label and a recipe, where the study asks the same of any recipe.
     """
 
+    name: str
     title: str
     about: str
     rows: Sequence[Row]
     figure: str = ""
+    rows_of: Callable[[str, str], Sequence[Row]] | None = None
+
+
+def study_of(name: str, recipe: str | None) -> Study:
+    """Return a study, of another recipe than the paper's and ours if one is given.
+
+    Args:
+        name: key of `STUDIES`.
+        recipe: name of a recipe that comes with Raylift, or its file.
+
+    Raises:
+        WrongUsage: there is no such study, or its rows are recipes of their own.
+    """
+    study = STUDIES[known(name, STUDIES, "study")]
+    if recipe is None:
+        return study
+    if study.rows_of is None:
+        asked = ", ".join(other for other, one in STUDIES.items() if one.rows_of)
+        raise WrongUsage(f"--recipe: the study {name} compares recipes of its own; it is for {asked}")
+    label = PurePath(recipe).stem
+    return replace(study, name=f"{name}-{label}", rows=study.rows_of(label, recipe))
 
 
 def _views(count: int) -> str:
     return f"views=[{', '.join(f'{360 // count * k:g}' for k in range(count))}]" if count != 2 else "views=[0, 90]"
 
 
-def _view_row(label: str, views: str, *changes: str) -> Row:
-    return Row(label, "cpu", (views, OWN_SIDE, *changes))
+def _views_of(label: str, recipe: str) -> tuple[Row, ...]:
+    """Table 1: numbers of views, and noise instead of copies."""
+    asked = (
+        *((f"{n} view{'s' * (n > 1)}", (_views(n),)) for n in (1, 2, 4, 8)),
+        ("4 oblique views", (OBLIQUE,)),
+        ("1 view and fixed noise", ("views=[0]", "lift=noise-fixed")),
+        ("1 view and fresh noise", ("views=[0]", "lift=noise-fresh")),
+    )
+    return tuple(Row(f"{label}: {what}", recipe, (*changes, OWN_SIDE)) for what, changes in asked)
 
 
-VIEWS = (
-    *(_view_row(f"{n} view{'s' * (n > 1)}", _views(n)) for n in (1, 2, 4, 8)),
-    _view_row("4 oblique views", OBLIQUE),
-    _view_row("1 view and fixed noise", "views=[0]", "lift=noise-fixed"),
-    _view_row("1 view and fresh noise", "views=[0]", "lift=noise-fresh"),
-)
+def _alignment_of(label: str, recipe: str) -> tuple[Row, ...]:
+    """Figures 6 and 7: the lifts, for views at right angles and oblique ones."""
+    asked = (("2 views", _views(2)), ("4 views", _views(4)), ("8 views", _views(8)), ("oblique", OBLIQUE))
+    return tuple(
+        Row(f"{label}: {what}, {lift}", recipe, (views, f"lift={lift}", OWN_SIDE))
+        for what, views in asked
+        for lift in (ALIGNMENTS if what in ("8 views", "oblique") else ALIGNMENTS[1:])
+    )
+
+
+def _gradients_of(label: str, recipe: str) -> tuple[Row, ...]:
+    """Figure 8: two, four and eight views."""
+    return _views_of(label, recipe)[1:4]
+
+
+# The paper's recipe beside ours, both at a size for two cores.
+BOTH = (("paper", "paper-cpu"), ("ours", "cpu"))
+# At right angles, `transpose` is `repeat`.
+ALIGNMENTS = ("transpose", "coarse", "repeat", "backproject")
 BEST = Row("Raylift (back-projection, paired)", "cpu")
 PAPER = Row("paper's recipe, small", "paper-cpu")
 METHODS = (
@@ -80,13 +127,6 @@ LIFT = (
     ),
     *(Row(f"{lift}, neural OT", "ablations/paper-online", (f"lift={lift}",)) for lift in ("repeat", "backproject")),
     PAPER,
-)
-# At right angles, `transpose` is `repeat`.
-ALIGNMENTS = ("transpose", "coarse", "repeat", "backproject")
-ALIGNMENT = tuple(
-    _view_row(f"{label}, {lift}", views, f"lift={lift}")
-    for label, views in (("2 views", _views(2)), ("4 views", _views(4)), ("8 views", _views(8)), ("oblique", OBLIQUE))
-    for lift in (ALIGNMENTS if label in ("8 views", "oblique") else ALIGNMENTS[1:])
 )
 NETWORKS = (
     Row("2D-3D autoencoder", "baselines/autoencoder"),
@@ -141,28 +181,45 @@ CHOICES = (
     Row("any-views-32.yaml", "any-views-32"),
 )
 
-STUDIES: dict[str, Study] = {
-    "views": Study("Number of views", "Table 1 of the paper: 1, 2, 4, 8 and oblique views, and noise.", VIEWS),
-    "methods": Study("Methods", "Table 2 of the paper: the competitors, two views.", METHODS),
-    "lift": Study("Lifts and objectives", "Copies, rays or noise in the channels, under either objective.", LIFT),
-    "alignment": Study(
+
+def _of_both(rows_of: Callable[[str, str], Sequence[Row]]) -> tuple[Row, ...]:
+    return tuple(row for label, recipe in BOTH for row in rows_of(label, recipe))
+
+
+_STUDIES = (
+    Study(
+        "views",
+        "Number of views",
+        "Table 1 of the paper: 1, 2, 4, 8 and oblique views, and noise.",
+        _of_both(_views_of),
+        rows_of=_views_of,
+    ),
+    Study("methods", "Methods", "Table 2 of the paper: the competitors, two views.", METHODS),
+    Study("lift", "Lifts and objectives", "Copies, rays or noise in the channels, under either objective.", LIFT),
+    Study(
+        "alignment",
         "Alignment of views",
         "Figures 6 and 7 of the paper: views transposed only, turned by their angle, or lifted exactly.",
-        ALIGNMENT,
+        _of_both(_alignment_of),
+        rows_of=_alignment_of,
     ),
-    "networks": Study("Mapping networks", "Figure 3 of the paper, and the choice of g.", NETWORKS),
-    "objectives": Study("Objectives", "What is minimised, with and without d and f.", OBJECTIVES),
-    "choices": Study("Choices", "What was tried to do better than the paper, and what each brings.", CHOICES),
-    "gradients": Study(
+    Study("networks", "Mapping networks", "Figure 3 of the paper, and the choice of g.", NETWORKS),
+    Study("objectives", "Objectives", "What is minimised, with and without d and f.", OBJECTIVES),
+    Study("choices", "Choices", "What was tried to do better than the paper, and what each brings.", CHOICES),
+    Study(
+        "gradients",
         "Gradients by view",
         "Figure 8 of the paper: how much the volume depends on each view, within and across patients.",
-        VIEWS[1:4],
+        _of_both(_gradients_of),
         "gradients",
+        _gradients_of,
     ),
-    "gallery": Study(
+    Study(
+        "gallery",
         "Gallery",
         "Figures 4, 5 and 9 of the paper: projections of generated and true volumes.",
         (PAPER, Row("X2CT-GAN", "baselines/x2ct-gan"), BEST),
         "gallery",
     ),
-}
+)
+STUDIES = {study.name: study for study in _STUDIES}

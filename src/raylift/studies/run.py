@@ -15,7 +15,7 @@ from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.report import NOT_MEDICAL
 from raylift.places import replacing, write_json
 from raylift.studies.cells import TWO_VIEWS, Budget, CaseSet, Cell, Progress, compute, read_json
-from raylift.studies.definitions import STUDIES
+from raylift.studies.definitions import Study
 from raylift.studies.figures import draw, draw_scores
 from raylift.studies.tables import comma_separated, latex, markdown
 
@@ -36,7 +36,7 @@ class Outcome:
 
 
 def run_study(
-    name: str,
+    study: Study,
     data: PreparedDataset,
     folder: Path,
     budget: Budget,
@@ -49,7 +49,7 @@ def run_study(
     """Train what is missing, score it, and write the study's report.
 
     Args:
-        name: key of `STUDIES`.
+        study: what is compared.
         data: trained on, its `train` split.
         folder: of studies that share budget and data, so that what several need is trained once. `results/` holds a
             file per cell, `runs/` the training runs; NAME.md, NAME.csv and NAME.tex are written anew after every
@@ -66,7 +66,6 @@ def run_study(
             cubes or another X-ray unit.
         BadInput: a row needs X-rays of views that a dataset does not hold.
     """
-    study = STUDIES[name]
     _check_sets(data, sets)
     rows = [row for row in study.rows if not only or row.label in only]
     _check_views([Cell(row, 0, folder) for row in rows], [data, *(test.dataset for test in sets)])
@@ -86,39 +85,39 @@ def run_study(
             failures[f"{cell.row.label}, seed {cell.seed}"] = " ".join(str(error).split()) or type(error).__name__
             with replacing(reason) as temporary:
                 temporary.write_text(traceback.format_exc())
-        write_tables(folder, name, protocol)
-    results = read_results(folder, name, protocol)
+        write_tables(folder, study, protocol)
+    results = read_results(folder, study, protocol)
     if results:
-        draw_scores(results, list(json.loads((folder / "settings.json").read_text())["sets"]), folder / name)
+        draw_scores(results, list(json.loads((folder / "settings.json").read_text())["sets"]), folder / study.name)
     if study.figure and results:
         try:
-            _draw(name, folder, seeds, sets)
+            _draw(study, folder, seeds, sets)
         except BadInput as error:
             failures["figure"] = str(error)
-    return Outcome(results, failures, write_tables(folder, name, protocol))
+    return Outcome(results, failures, write_tables(folder, study, protocol))
 
 
-def _draw(name: str, folder: Path, seeds: Sequence[int], sets: Sequence[CaseSet]) -> None:
+def _draw(study: Study, folder: Path, seeds: Sequence[int], sets: Sequence[CaseSet]) -> None:
     """Draw a study's figure of what is finished, unless it shows that already."""
-    cells = [Cell(row, seed, folder) for row in STUDIES[name].rows for seed in seeds]
+    cells = [Cell(row, seed, folder) for row in study.rows for seed in seeds]
     finished = [cell for cell in cells if cell.result.exists()]
     wanted = {"cells": [cell.result.stem for cell in finished], "sets": [test.name for test in sets]}
-    note = figures_of(folder, name) / "drawn.json"  # written last
+    note = figures_of(folder, study) / "drawn.json"  # written last
     drawn = json.loads(note.read_text()) if note.exists() else {"cells": [], "sets": []}
     if drawn["cells"] != wanted["cells"] or not set(wanted["sets"]) <= set(drawn["sets"]):
-        draw(STUDIES[name].figure, figures_of(folder, name), finished, sets)
+        draw(study.figure, figures_of(folder, study), finished, sets)
         write_json(wanted, note)
 
 
-def figures_of(folder: Path, name: str) -> Path:
+def figures_of(folder: Path, study: Study) -> Path:
     """Where a study's pictures go."""
-    return folder / "figures" / name
+    return folder / "figures" / study.name
 
 
-def read_results(folder: Path, name: str, protocol: str) -> list[dict[str, Any]]:
+def read_results(folder: Path, study: Study, protocol: str) -> list[dict[str, Any]]:
     """The finished cells of a study under a protocol, in the order of its rows and by seed."""
     results = []
-    for row in STUDIES[name].rows:
+    for row in study.rows:
         key = Cell(row, 0, folder).key
         found = [read_json(path) for path in (folder / "results").glob(f"{key}-seed-*.json")]
         results += [
@@ -129,12 +128,12 @@ def read_results(folder: Path, name: str, protocol: str) -> list[dict[str, Any]]
     return results
 
 
-def write_tables(folder: Path, name: str, protocol: str) -> Path | None:
+def write_tables(folder: Path, study: Study, protocol: str) -> Path | None:
     """The study's page, CSV and LaTeX of what is finished; the page's path, or None."""
-    results = read_results(folder, name, protocol)
+    results = read_results(folder, study, protocol)
     if not results:
         return None
-    study, settings = STUDIES[name], json.loads((folder / "settings.json").read_text())
+    name, settings = study.name, json.loads((folder / "settings.json").read_text())
     tests, budget = list(settings["sets"]), settings["budget"]
     spent = f"{budget['minutes']:g} minutes" if budget["minutes"] else f"{budget['samples']:,} training pairs"
     page = [
