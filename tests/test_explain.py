@@ -33,7 +33,7 @@ class Opposed(Known):
 def test_norms_are_those_of_the_jacobian(network: Known) -> None:
     """Of a linear lift, column by column: a pixel's column is what the lift makes of that pixel alone."""
     mapping = known_weights(network, describe_tiny()).mapping
-    found = explain(mapping, xrays()).maps
+    squares = np.mean([np.square(explain(mapping, xrays(), seed).maps) for seed in range(8)], 0)
     for view in (0, 1):
         columns, rows = np.meshgrid(np.arange(12, 52, 8), np.arange(12, 52, 8))
         norms = []
@@ -43,8 +43,7 @@ def test_norms_are_those_of_the_jacobian(network: Known) -> None:
             with torch.no_grad():
                 norms.append(float((mapping(pixel) - mapping(0 * pixel)).norm()))
         assert min(norms) > 0
-        # A pixel's estimate is off by up to a half; their mean square is not.
-        assert np.square(found[view, rows, columns]).mean() == pytest.approx(np.square(norms).mean(), rel=0.2)
+        assert squares[view, rows, columns].mean() == pytest.approx(np.square(norms).mean(), rel=0.2)
 
 
 def test_slabs_are_from_the_feet_up() -> None:

@@ -127,7 +127,6 @@ class Run:
         self.fabric = Fabric(devices=devices, num_nodes=nodes, precision=supported(train.precision))
         self.fabric.launch()
         torch.manual_seed(train.seed)
-        torch.set_flush_denormal(True)  # some processors take a hundred times as long with such numbers
         geometry = dataset.geometry.with_pixels(recipe.data.xray_pixels)
         self.mapping = Mapping(
             network=recipe.network.name,
@@ -620,7 +619,11 @@ def train(
     """
     run = Run(recipe, PreparedDataset(data), Path(folder), resume=resume, begin_with=begin_with, mlflow=mlflow)
     with _alone(run):
-        run.train(progress)
+        torch.set_flush_denormal(True)  # some processors take many times as long over such numbers
+        try:
+            run.train(progress)
+        finally:
+            torch.set_flush_denormal(False)
     return run
 
 
