@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from raylift.errors import BadInput, named
+from raylift.errors import BadInput, DiskFull, Failed, WrongUsage, named
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,13 @@ def test_bad_input_is_one_line_and_survives_pickling(error: BadInput, line: str)
     for other in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert type(other) is BadInput
         assert str(other) == line
+
+
+@pytest.mark.parametrize("error", [DiskFull(Path("full") / "x.mha"), DiskFull("full"), WrongUsage("no"), Failed("no")])
+def test_every_error_survives_the_way_from_a_worker(error: Exception) -> None:
+    sent = pickle.loads(pickle.dumps(error))
+    assert (type(sent), str(sent)) == (type(error), str(error))
+    assert getattr(sent, "errno", None) == getattr(error, "errno", None)
 
 
 def test_named_puts_the_file_for_the_scan() -> None:

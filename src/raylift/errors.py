@@ -1,5 +1,7 @@
 """The errors a user can cause, each one line that says which file, what is wrong and what to do."""
 
+from __future__ import annotations
+
 import difflib
 import errno
 from collections.abc import Iterable, Iterator
@@ -44,6 +46,10 @@ class DiskFull(OSError):
 
     def __init__(self, place: object) -> None:
         super().__init__(errno.ENOSPC, "the disk is full", str(place))
+
+    def __reduce__(self) -> tuple[type[DiskFull], tuple[object]]:
+        """Return how a worker process sends the error: by its place, not by an OSError's three arguments."""
+        return DiskFull, (self.filename,)
 
     def __str__(self) -> str:
         return f"{self.filename}: the disk is full; make room, or name another place, and do the same again"
