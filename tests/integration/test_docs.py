@@ -571,9 +571,9 @@ def save_blank(figure: Figure, *args: Any, **options: Any) -> None:
     SAVE(Figure((1, 1)), *args, **options)
 
 
-def load_small(place: Path, changes: list[str]) -> Recipe:
+def load_small(place: str, changes: list[str]) -> Recipe:
     """The recipe of a study's row; cpu.yaml, of those that are trained here, in small."""
-    smaller = [*SETTINGS, "network.name=residual_unet"] if place.stem == "cpu" else []
+    smaller = [*SETTINGS, "network.name=residual_unet"] if place == "cpu" else []
     return recipe_files.load_recipe(place, [*changes, *smaller])
 
 
