@@ -110,7 +110,7 @@ SMALLER = {
     r"raylift data prepare ": "--pixels 64",
     r"raylift train (recipes/)?cpu.*--resume": f"{TRAIN} --set network.name=residual_unet --set train.steps=2",
     r"raylift train .* network\.name=": TRAIN,
-    r"raylift train recipes/paper": f"{TRAIN} {PAPER} --set train.steps=1",
+    r"raylift train (recipes|reproduction)/paper": f"{TRAIN} {PAPER} --set train.steps=1",
     r"raylift train (recipes/)?cpu": f"{TRAIN} --set train.steps=1 --set network.name=residual_unet",
     r"raylift train ": f"{TRAIN} --set train.steps=1",
     r"raylift study methods": "--minutes 0.01 --seeds 1 --only 'mean training volume'",
