@@ -102,6 +102,8 @@ class TestPaper:
         assert min(parts) > 0
         assert sum(parts) == pytest.approx(divergence(), rel=1e-4)
         assert divergence(debias=False) == pytest.approx(divergence(), rel=0.01)
+        voxels = divergence(features=False)
+        assert 0 < voxels != divergence(features=False, debias=False) == pytest.approx(voxels, rel=0.01)
         assert divergence(features_bias=False) != pytest.approx(divergence(), rel=0.01)
 
     def test_with_pairing_the_order_of_a_batch_matters(self) -> None:

@@ -87,7 +87,11 @@ def parse_json(text: str) -> Any:
 def parse_yaml(text: str) -> Any:
     """Read YAML. Raises ValueError, of which yaml.YAMLError is made one too, where it is none, or not plausible."""
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 - made of the safe loader
+        loader = _Loader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError((str(error).splitlines() or [type(error).__name__])[0]) from None
 

@@ -57,9 +57,9 @@ def _half_square(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).square().sum(1).mean() / 2
 
 
-def voxel_divergence(fake: Tensor, real: Tensor, blur: float) -> Tensor:
-    """S(fake, real): as `feature_divergence`, of the volumes themselves."""
-    sinkhorn = SamplesLoss("sinkhorn", p=2, blur=blur, debias=True, backend="tensorized")
+def voxel_divergence(fake: Tensor, real: Tensor, blur: float, debias: bool = True) -> Tensor:
+    """S(fake, real) of volumes (B, 1, D, H, W): as `feature_divergence`, of the volumes themselves."""
+    sinkhorn = SamplesLoss("sinkhorn", p=2, blur=blur, debias=debias, backend="tensorized")
     return sinkhorn(_everywhere(fake.flatten(1)), _everywhere(real.flatten(1)))
 
 

@@ -20,7 +20,7 @@ from scipy.ndimage import map_coordinates
 from object_store import dicom_series
 from raylift import bulk, engines, places
 from raylift.data import prepare as module
-from raylift.data.prepare import PatientNames, Preparation, Settings, check_scan, find_scans, prepare, prepare_case
+from raylift.data.prepare import Preparation, Settings, check_scan, find_scans, prepare, prepare_case
 from raylift.drr import ENGINES, plastimatch
 from raylift.engines import HERE, Engine
 from raylift.errors import BadInput, DiskFull, WrongUsage
@@ -240,7 +240,7 @@ def test_patients_are_told_by_a_pattern_or_a_table(visits: Path, tmp_path: Path)
     table = tmp_path / "patients.csv"
     table.write_text("patient,case\n" + "".join(f"{n.split('_')[0]},{n}\n" for n in find_scans(visits)))
     for told in ("(.+)_[0-9]$", str(table)):
-        prepare(visits, tmp_path / "out", SETTINGS, validation=["bob_2"], patients=PatientNames(told))
+        prepare(visits, tmp_path / "out", SETTINGS, validation=["bob_2"], patients=told)
         splits = json.loads((tmp_path / "out" / "splits.json").read_text())
         assert splits["validation"] == ["bob_1", "bob_2"]
         assert splits["train"] == ["ann_1", "ann_2", "eve_1", "eve_2"]
@@ -259,7 +259,7 @@ def test_patients_that_are_not_told(visits: Path, tmp_path: Path, told: str, say
     (tmp_path / "TABLE").write_text("name,patient\nann_1,ann\n")
     told = str(tmp_path / told) if told == "TABLE" else told
     with pytest.raises((BadInput, WrongUsage), match=says):
-        prepare(visits, tmp_path / "out", SETTINGS, patients=PatientNames(told))
+        prepare(visits, tmp_path / "out", SETTINGS, patients=told)
 
 
 def test_dense_tissue_is_projected_as_asked(tmp_path: Path, phantom_scans: Path) -> None:

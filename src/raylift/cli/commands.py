@@ -277,7 +277,7 @@ def evaluate(
     output: Annotated[str, typer.Option("-o", "--output", metavar="PATH", help="Report folder, or its URL; cases that "
                                         "were scored alike are kept.")],
     split: Annotated[str, typer.Option(help="train, validation or all.")] = "validation",
-    protocol: Annotated[str, typer.Option(help="hu, paper or x2ct.")] = "hu",
+    protocol: Annotated[str, typer.Option(help="hu, paper, paper-minmax or x2ct.")] = "hu",
     views: Annotated[str, typer.Option(help="Of the stored X-rays, for weights of any views; theirs by default.")] = "",
     refine: Annotated[bool, typer.Option("--refine", help="Refine the volumes, as reconstruct --refine does.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default.")] = None,

@@ -50,7 +50,7 @@ def prepare(
     Example: raylift data prepare scans -o prepared --validation 'site-b-*'
     """
     from raylift.cli.parsing import check_choice, check_output, parse_geometry, parse_views
-    from raylift.data.prepare import PatientNames, Settings
+    from raylift.data.prepare import Settings
     from raylift.data.prepare import prepare as run
     from raylift.drr import ENGINES
     from raylift.evaluation.overview import write_contact_sheet
@@ -63,10 +63,16 @@ def prepare(
     source, target = place(scans), place(output)
     check_output(target, folder=True)
     patterns = [pattern.strip() for given in validation or () for pattern in given.split(",") if pattern.strip()]
-    whose = PatientNames(patients) if patients else None
     with progress_bar("preparing") as bar:
         records = run(
-            source, target, settings, validation=patterns, patients=whose, licence=licence, engine=where, progress=bar
+            source,
+            target,
+            settings,
+            validation=patterns,
+            patients=patients,
+            licence=licence,
+            engine=where,
+            progress=bar,
         )
     sheets = write_contact_sheet(target, records)
     if as_json:

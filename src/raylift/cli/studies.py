@@ -35,7 +35,7 @@ def study(
     samples: Annotated[int | None, typer.Option(min=1, help="Training pairs of g per row and seed, instead.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many trainings per row.")] = 5,
     set_: Annotated[list[str] | None, typer.Option("--set", help=SETS_HELP)] = None,
-    protocol: Annotated[str, typer.Option(help="hu, paper or x2ct.")] = "hu",
+    protocol: Annotated[str, typer.Option(help="hu, paper, paper-minmax or x2ct.")] = "hu",
     only: Annotated[list[str] | None, typer.Option(help="Label of a row to train now, repeatable.")] = None,
     recipe: Annotated[str | None, typer.Option(help="Of views, alignment and gradients: a recipe, by name or file, to "
                                                "ask instead of the paper's and ours.")] = None,
@@ -82,7 +82,7 @@ def compare(
     data: Data,
     output: Annotated[Path, typer.Option("-o", "--output", help="Report folder.")],
     split: Annotated[str, typer.Option(help="train, validation or all.")] = "validation",
-    protocol: Annotated[str, typer.Option(help="hu, paper or x2ct.")] = "hu",
+    protocol: Annotated[str, typer.Option(help="hu, paper, paper-minmax or x2ct.")] = "hu",
     views: Annotated[str, typer.Option(help="Views for cgls and sart-tv.")] = "0,90",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default.")] = None,
     as_json: Json = False,

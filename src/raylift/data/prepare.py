@@ -239,7 +239,7 @@ def prepare(
     settings: Settings,
     *,
     validation: Sequence[str] = (),
-    patients: PatientNames | None = None,
+    patients: str = "",
     licence: str = "",
     engine: Engine = LOCAL,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
@@ -252,8 +252,8 @@ def prepare(
         settings: what every case shares.
         validation: names or shell patterns of the validation cases; by default about a fifth of the patients, see
             `held_out`. All scans of a patient go together.
-        patients: tells whose a scan is; by default DICOM files' PatientID does, and any other scan is of a patient of
-            its own.
+        patients: whose the scans are, see `patients_named`; by default DICOM files' PatientID says it, and any other
+            scan is of a patient of its own.
         licence: the scans' licence, recorded in `dataset.json`; by default that of `raylift data fetch`.
         engine: where the cases are computed.
         progress: called with the case's name, the number done and the total after each case.
@@ -271,7 +271,7 @@ def prepare(
     origins = provenance(scans)
     if unmatched := [p for p in validation if not any(fnmatch.fnmatch(name, p) for name in scans)]:
         raise BadInput(", ".join(unmatched), "matches no case", f"cases are named like {next(iter(scans))}")
-    named = {} if patients is None else patients.of(scans)
+    named = patients_named(patients, list(scans)) if patients else {}
     records = run_bulk(Preparation(settings), scans, output / "cases", engine, progress)
     usable = [name for name, record in records.items() if record["status"] == "ok"]
     if not usable:
@@ -304,39 +304,36 @@ def prepare(
     return records
 
 
-@dataclass(frozen=True)
-class PatientNames:
-    """Whose scans are, by a table or by a pattern.
+def patients_named(told: str, cases: Sequence[str]) -> dict[str, str]:
+    """Tell whose scans are.
 
     Args:
         told: by the user: a CSV file with the columns `case` and `patient`, or a regular expression whose first group
             is the patient's name in the case's.
+        cases: names of all scans.
+
+    Returns:
+        The patient of each case.
+
+    Raises:
+        BadInput: a case is not in the table, or the pattern does not match its name; the table cannot be read.
+        WrongUsage: it is neither a table nor a pattern with a group.
     """
-
-    told: str
-
-    def of(self, names: Iterable[str]) -> dict[str, str]:
-        """Return the patient of each case.
-
-        Raises:
-            BadInput: a case is not in the table, or the pattern does not match its name.
-            WrongUsage: it is neither a table nor a pattern with a group.
-        """
-        table = Path(self.told)
-        if table.is_file():
-            found = _read_patients(table)
-        else:
-            try:
-                pattern = re.compile(self.told)
-            except re.error as error:
-                raise WrongUsage(f"--patients {self.told}: no such file, and no regular expression ({error})") from None
-            if not pattern.groups:
-                raise WrongUsage(f"--patients {self.told}: no such file, and no regular expression with a (group)")
-            matches = {name: pattern.search(name) for name in names}
-            found = {name: match[1] for name, match in matches.items() if match and match[1]}
-        if missing := [name for name in names if name not in found]:
-            raise BadInput(missing[0], f"--patients {self.told} does not say whose scan this is", "name every case")
-        return {name: found[name] for name in names}
+    table = Path(told)
+    if table.is_file():
+        found = _read_patients(table)
+    else:
+        try:
+            pattern = re.compile(told)
+        except re.error as error:
+            raise WrongUsage(f"--patients {told}: no such file, and no regular expression ({error})") from None
+        if not pattern.groups:
+            raise WrongUsage(f"--patients {told}: no such file, and no regular expression with a (group)")
+        matches = {name: pattern.search(name) for name in cases}
+        found = {name: match[1] for name, match in matches.items() if match and match[1]}
+    if missing := [name for name in cases if name not in found]:
+        raise BadInput(missing[0], f"--patients {told} does not say whose scan this is", "name every case")
+    return {name: found[name] for name in cases}
 
 
 def _read_patients(table: Path) -> dict[str, str]:

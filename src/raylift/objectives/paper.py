@@ -38,7 +38,7 @@ class PaperObjective(nn.Module):
                 self.f, fake, real, settings.blur, settings.layers, settings.debias, settings.pairing
             )
         else:
-            divergence = voxel_divergence(fake, real, settings.blur)
+            divergence = voxel_divergence(fake, real, settings.blur, settings.debias)
         terms = {"sinkhorn": settings.lambda_c * divergence}
         if self.d is not None:
             terms["potential"] = -settings.lambda_d * self.d(fake).mean()
