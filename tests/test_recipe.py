@@ -105,6 +105,9 @@ def test_keys_of_the_other_objective_are_unknown(path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
+        ("train.log_every=true", "log_every: true is neither a number nor a name"),
+        ("data.augmentation.truncation=false", "truncation: false is neither a number nor a name"),
+        ("views=[1e308]", "is no view"),
         ("train.steps=0", "train.steps"),
         ("train.steps=many", "train.steps"),
         ("train.lr=-1", "train.lr"),

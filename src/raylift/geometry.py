@@ -20,7 +20,7 @@ Direction = tuple[float, float, float, float, float, float, float, float, float]
 
 IDENTITY: Direction = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 # What is plausible of a description in a file.
-FARTHEST = 1e5  # mm
+FARTHEST = 1e5  # mm, or degrees
 MOST_VOXELS = 2**31
 MOST_PIXELS = 2**14  # along a detector's edge
 
@@ -147,7 +147,7 @@ class View:
         """A view from an angle in degrees ("90", 45.0) or a name ("ap", "pa", "lateral-left", "lateral-right").
 
         Raises:
-            ValueError: neither a finite number nor a known name.
+            ValueError: neither a number from −100,000 to 100,000 nor a known name.
         """
         if isinstance(text, View):
             return text
@@ -158,7 +158,7 @@ class View:
             angle = float(name)
         except ValueError:
             angle = math.nan
-        if not math.isfinite(angle):
+        if not abs(angle) <= FARTHEST:
             raise ValueError(f"'{text}' is no view: give an angle in degrees or one of {', '.join(NAMED_VIEWS)}")
         return cls(angle % 360)
 

@@ -24,6 +24,14 @@ class Part(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, data: Any) -> Any:
+        for key, value in data.items() if isinstance(data, dict) else ():
+            if isinstance(value, bool) and key in cls.model_fields and cls.model_fields[key].annotation is not bool:
+                raise ValueError(f"{key}: {str(value).lower()} is neither a number nor a name")
+        return data
+
 
 class AugmentationPart(Part):
     """How far training pairs stray from the scan. Uniform distributions in ±range unless said otherwise.
