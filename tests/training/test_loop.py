@@ -156,7 +156,8 @@ def test_a_run_folder(tiny: Path, tmp_path: Path) -> None:
     assert [bool(row["validation/ssim"]) for row in rows(folder)] == [False, True, True]
     assert (folder / "timing.csv").exists()
     assert list(folder.glob("events.out.tfevents.*"))
-    assert [path.name for path in (folder / "previews").iterdir()] == ["step-0000006.png"]
+    previews = [f"step-000000{step}{ending}.png" for step in (4, 6) for ending in ("-g", "")]
+    assert sorted(path.name for path in (folder / "previews").iterdir()) == previews
     assert {path.suffix for path in (folder / "checkpoints").glob("[!.]*")} == {".json", ".safetensors"}
     assert not list(folder.rglob("*partial*"))
 
@@ -170,7 +171,7 @@ def test_a_run_folder(tiny: Path, tmp_path: Path) -> None:
     last = {
         name.removeprefix("validation/"): float(value)
         for name, value in rows(folder)[-1].items()
-        if name.startswith("validation/")
+        if name.startswith("validation/") and not name.endswith("_of_g")
     }
     assert info["training"]["validation"]["hu"] == pytest.approx(last)
     assert run.step == 6
@@ -195,6 +196,22 @@ def test_validation_is_the_protocol_on_the_held_out_case(tiny: Path, tmp_path: P
     expected = score(volume, hu_to_unit(case.truth.array.astype(np.float32)), "hu")
     last = rows(tmp_path / "run")[-1]
     assert {name: float(last[f"validation/{name}"]) for name in expected} == pytest.approx(expected, rel=1e-4)
+
+
+def test_cases_trained_on_and_g_itself_are_scored_too(tiny: Path, tmp_path: Path) -> None:
+    run = Run(recipe(), PreparedDataset(tiny), tmp_path / "run")
+    run.train()
+    assert run.mapping.network.training
+    last, dataset = rows(tmp_path / "run")[-1], PreparedDataset(tiny)
+    averaged = load_weights(tmp_path / "run").mapping.network  # g itself now holds its average: the weights are written
+    checkpoint = Run(recipe(), dataset, tmp_path / "run", resume=True)
+    for name, ending, network in (("phantom-0", "", averaged), ("phantom-0", "_of_g", checkpoint.mapping.network),
+                                  ("phantom-2", "_of_g", checkpoint.mapping.network)):  # fmt: skip
+        case = dataset.case(name)
+        volume = run.predict(torch.from_numpy(case.xrays)[None], network)[0]
+        expected = score(volume, hu_to_unit(case.truth.array.astype(np.float32)), "hu")
+        of = "seen" if name == "phantom-0" else "validation"
+        assert {n: float(last[f"{of}/{n}{ending}"]) for n in expected} == pytest.approx(expected, rel=1e-4)
 
 
 def test_rows_are_means_over_the_steps_since_the_last(tiny: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ Weights = Annotated[
 Data = Annotated[
     str, typer.Option(metavar="PATH", help="Dataset that raylift data prepare wrote: its folder, or its URL.")
 ]
+SHOWN = ("loss", "d_loss", "validation/ssim", "validation/psnr")  # while a training goes on
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -255,7 +256,7 @@ def train(
     with progress_bar(chosen.name) as bar:
 
         def progress(step: int, steps: int, numbers: dict[str, float]) -> None:
-            shown = {n: v for n, v in numbers.items() if n in ("loss", "d_loss") or n.startswith("validation/")}
+            shown = {n: v for n, v in numbers.items() if n in SHOWN}
             text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
             bar(text or last[0], step, steps)
             last[0] = text or last[0]

@@ -56,8 +56,8 @@ Progress = Callable[[int, int, dict[str, float]], None]
 
 
 @dataclass
-class Validation:
-    """Held-out cases, read once: X-rays (B, N, rows, columns), truth in [0, 1] (B, D, H, W)."""
+class Scored:
+    """Cases that are scored while training goes on, read once: X-rays (B, N, rows, columns), truth in [0, 1]."""
 
     names: list[str]
     xrays: torch.Tensor
@@ -171,7 +171,7 @@ class Run:
             self.fabric.world_size,
         )
         dataset.view_indices(recipe.view_list)  # previews and validation show stored X-rays
-        self.validation = self._read_validation()
+        self.scored = self._read_scored()
         self.checkpoints = Checkpoints(folder / "checkpoints", train.keep)
         self.step, self.batches, self.seconds = 0, 0, 0.0
         self.stamp = dataset.stamp(recipe.data.split)
@@ -240,9 +240,9 @@ class Run:
             numbers: dict[str, float] = {}
             if self.step % train.log_every == 0 or last:
                 numbers = {name: self._over_ranks(value) for name, value in self.means.take().items()}
-            validated = self.validation is not None and (self.step % train.validate_every == 0 or last)
+            validated = bool(self.scored) and (self.step % train.validate_every == 0 or last)
             if validated:
-                numbers |= self.validate()
+                numbers |= self.validate() | self.validate_g()
             if numbers and tracker is not None:
                 table.write({"step": self.step, **numbers})
                 timing.write({"step": self.step, "seconds": round(self.seconds, 2)})
@@ -253,7 +253,7 @@ class Run:
             if last or validated or now - saved > 60 * train.checkpoint_minutes:
                 self.save(numbers.get("validation/ssim"))
                 saved = time.monotonic()
-            if tracker is not None and (last or now - previewed > 60 * train.preview_minutes):
+            if tracker is not None and (last or validated or now - previewed > 60 * train.preview_minutes):
                 self.preview()
                 previewed = time.monotonic()
 
@@ -360,42 +360,53 @@ class Run:
         return AdamW(parameters, rate, betas=train.betas, eps=train.eps, weight_decay=train.weight_decay)
 
     @torch.no_grad()
-    def predict(self, xrays: torch.Tensor) -> np.ndarray:
-        """X-rays (B, N, rows, columns) of the recipe's views → averaged g's volumes (B, D, H, W) in [0, 1]."""
-        average = self.average.module.eval()
+    def predict(self, xrays: torch.Tensor, network: nn.Module | None = None) -> np.ndarray:
+        """X-rays (B, N, rows, columns) of the recipe's views → volumes (B, D, H, W) in [0, 1], by g's average or g."""
+        network = (network or self.average.module).eval()
         volumes = []
         for images in xrays:
             seen = self.mapping.seen(images[None].to(self.fabric.device))
-            out = self.mapping.translate(average, seen, None, None, self.mapping.passes)
+            out = self.mapping.translate(network, seen, None, None, self.mapping.passes)
             assert out is not None
             volumes.append(out[0, 0])
         return torch.stack(volumes).float().clamp(0, 1).cpu().numpy()
 
     def validate(self) -> dict[str, float]:
-        """Means of the `hu` protocol over the validation cases, for the averaged weights."""
-        assert self.validation is not None
-        means = Means()
-        for prediction, truth in zip(self.predict(self.validation.xrays), self.validation.truth, strict=True):
+        """Means of the `hu` protocol for the averaged weights: over held-out cases, and over cases trained on."""
+        return {f"{name}/{of}": value for name in self.scored for of, value in self._score(name, None).items()}
+
+    def validate_g(self) -> dict[str, float]:
+        """What `validate` says, for g itself: its average lags behind while g still learns fast."""
+        network = self.mapping.network
+        of_g = {f"{name}/{of}_of_g": value for name in self.scored for of, value in self._score(name, network).items()}
+        network.train()
+        return of_g
+
+    def _score(self, name: str, network: nn.Module | None) -> dict[str, float]:
+        means, cases = Means(), self.scored[name]
+        for prediction, truth in zip(self.predict(cases.xrays, network), cases.truth, strict=True):
             means.add(score(prediction, truth, "hu"))
-        return {f"validation/{name}": value for name, value in means.take().items()}
+        return means.take()
 
     def preview(self) -> None:
-        """A picture of one validation case (of a training pair, where nothing is held out)."""
-        if self.validation is not None:
-            xrays, truth = self.validation.xrays[:1], self.validation.truth[0]
+        """Pictures of one held-out case (of a training pair, where nothing is held out), by g's average and by g."""
+        if self.scored:
+            xrays, truth = self.scored["validation"].xrays[:1], self.scored["validation"].truth[0]
         else:
             case = self.dataset.cases(self.recipe.data.split)[0]
             indices = self.dataset.view_indices(self.recipe.view_list)
             xrays = torch.from_numpy(case.xrays[indices])[None]
             truth = hu_to_unit(case.truth.array.astype(np.float32))
-        grid = self.mapping.grid
-        montage(
-            Volume(unit_to_hu(truth), grid),
-            Volume(unit_to_hu(self.predict(xrays)[0]), grid),
-            [(v.name, x.numpy()) for v, x in zip(self.recipe.view_list, xrays[0], strict=True)],
-            self.folder / "previews" / f"step-{self.step:07d}.png",
-            f"step {self.step}",
-        )
+        grid, network = self.mapping.grid, self.mapping.network
+        for ending, by in (("", None), ("-g", network)):
+            montage(
+                Volume(unit_to_hu(truth), grid),
+                Volume(unit_to_hu(self.predict(xrays, by)[0]), grid),
+                [(v.name, x.numpy()) for v, x in zip(self.recipe.view_list, xrays[0], strict=True)],
+                self.folder / "previews" / f"step-{self.step:07d}{ending}.png",
+                f"step {self.step}",
+            )
+        network.train()
 
     def save(self, validation_score: float | None) -> None:
         """Checkpoint: g, its average, d, f, the optimizers, the random state and the counters."""
@@ -467,20 +478,24 @@ class Run:
 
     def _validated(self) -> dict[str, Any] | None:
         """What `weights.json` says of the held-out cases."""
-        if self.validation is None:
+        if not self.scored:
             return None
-        means = {name.removeprefix("validation/"): value for name, value in self.validate().items()}
-        return {"hu": means, "cases": self.validation.names}
+        return {"hu": self._score("validation", None), "cases": self.scored["validation"].names}
 
-    def _read_validation(self) -> Validation | None:
-        if self.recipe.data.split == "all" or not self.dataset.splits.get("validation"):
-            return None
-        cases = self.dataset.cases("validation")
-        chosen = cases[:: math.ceil(len(cases) / MOST_VALIDATED)]
-        indices = self.dataset.view_indices(self.recipe.view_list)
-        xrays = torch.from_numpy(np.stack([case.xrays[indices] for case in chosen]))
-        truth = np.stack([hu_to_unit(case.truth.array.astype(np.float32)) for case in chosen])
-        return Validation([case.name for case in chosen], xrays, truth)
+    def _read_scored(self) -> dict[str, Scored]:
+        """Held-out cases, `validation`, and as many of those trained on, `seen`; none where nothing is held out."""
+        split = self.recipe.data.split
+        if split == "all" or not self.dataset.splits.get("validation"):
+            return {}
+        most, scored = MOST_VALIDATED, {}
+        for name, cases in (("validation", self.dataset.cases("validation")), ("seen", self.dataset.cases(split))):
+            chosen = cases[:: math.ceil(len(cases) / most)]
+            indices = self.dataset.view_indices(self.recipe.view_list)
+            xrays = torch.from_numpy(np.stack([case.xrays[indices] for case in chosen]))
+            truth = np.stack([hu_to_unit(case.truth.array.astype(np.float32)) for case in chosen])
+            scored[name] = Scored([case.name for case in chosen], xrays, truth)
+            most = len(chosen)
+        return scored
 
 
 class Means:
