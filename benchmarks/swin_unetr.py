@@ -25,7 +25,7 @@ from monai.networks.nets import SwinUNETR as MonaiSwinUNETR
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from raylift.networks.apart import Apart
+from raylift.networks.layers.per_sample import Apart
 from raylift.networks.swin_unetr import SwinUNETR
 
 ROW = "{:<22} {:<30} {:>8} {:>12}"

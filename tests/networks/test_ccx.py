@@ -5,7 +5,7 @@ import torch
 from one_pair import share_left
 
 from raylift.networks.ccx import AdaptiveFeatureFusion, CCXRayNet, DeepFeatureTransform, DepthAwareConnection
-from raylift.networks.dense import Average, ConnectionB
+from raylift.networks.layers.dense import Average, ConnectionB
 from raylift.networks.x2ct import X2CT
 
 

@@ -5,7 +5,7 @@ import torch
 from monai.networks.nets import SwinUNETR as MonaiSwinUNETR
 from torch import Tensor, nn
 
-from raylift.networks.apart import Apart
+from raylift.networks.layers.per_sample import Apart
 from raylift.networks.swin_unetr import SwinUNETR
 
 

@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raylift.compiled import filling, in_parts
 from raylift.data import kernels
 from raylift.geometry import VolumeGrid
+from raylift.numerics.compiled import filling, in_parts
 from raylift.recipe import AugmentationPart
 
 # Coordinates are computed at every fourth voxel and interpolated between; displacements are smooth on 50 mm.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from raylift.compiled import loop, part
-from raylift.interpolation import interpolate
+from raylift.numerics.compiled import loop, part
+from raylift.numerics.interpolation import interpolate
 
 AIR = np.float32(-1000)
 INSIDE, NEAR = np.float32(0), np.float32(1)  # voxels beyond the outermost centres

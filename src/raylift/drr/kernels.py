@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from raylift.compiled import loop, part
-from raylift.interpolation import interpolate
+from raylift.numerics.compiled import loop, part
+from raylift.numerics.interpolation import interpolate
 
 # Voxels of 0 around a volume, so that every position where its interpolation is not 0 has eight voxels, however it is
 # rounded in single precision.

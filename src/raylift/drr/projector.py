@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from raylift.compiled import in_parts
 from raylift.drr import kernels
 from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.numerics.compiled import in_parts
 from raylift.volumes import Volume, hu_to_mu
 
 # Positions sampled at a time: bounds memory (a position costs 12 bytes and a float per volume of the batch).

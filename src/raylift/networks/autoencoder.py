@@ -9,8 +9,8 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raylift.networks.dense import DEEPEST, convolution
-from raylift.networks.expansion import expand
+from raylift.networks.layers.dense import DEEPEST, convolution
+from raylift.networks.layers.expansion import expand
 
 WIDEST = 16  # times feature_size
 

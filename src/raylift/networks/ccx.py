@@ -12,8 +12,8 @@ from monai.networks.nets import UNet
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv3d_weight_memory_format
 
-from raylift.networks.dense import Average, Branch, ConnectionB, Fusion, Plan
-from raylift.networks.expansion import FRONTAL, expand
+from raylift.networks.layers.dense import Average, Branch, ConnectionB, Fusion, Plan
+from raylift.networks.layers.expansion import FRONTAL, expand
 
 # Class → Hounsfield units, from and to.
 CLASSES = {"lung": (-950.0, -500.0), "soft tissue": (-200.0, 150.0), "bone": (150.0, float("inf"))}

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv3d_weight_memory_format
 
-from raylift.networks.normalisation import SLOPE
+from raylift.networks.layers.normalisation import SLOPE
 from raylift.networks.residual_unet import FINE, ResidualUNet
 from raylift.networks.swin_unetr import ResidualBlock
 

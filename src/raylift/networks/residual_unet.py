@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv3d_weight_memory_format
 
-from raylift.networks.normalisation import SLOPE
+from raylift.networks.layers.normalisation import SLOPE
 from raylift.networks.swin_unetr import DecoderBlock, ResidualBlock
 
 WIDTHS = (6, 4, 2, 1, 0.5)  # of the stages, times the feature size, from the coarsest

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv3d_weight_memory_format
 
-from raylift.networks.convolution import Conv3d
-from raylift.networks.normalisation import normalised
-from raylift.networks.swin import SwinTransformer
+from raylift.networks.layers.convolution import Conv3d
+from raylift.networks.layers.normalisation import normalised
+from raylift.networks.layers.swin import SwinTransformer
 
 # Edge of maps below which oneDNN's bfloat16 gradient of a 3³ convolution is garbage (PyTorch 2.13).
 SMALLEST = 4

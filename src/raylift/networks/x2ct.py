@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv3d_weight_memory_format
 
-from raylift.networks.dense import STAGES, Average, Branch, Fusion, Plan
+from raylift.networks.layers.dense import STAGES, Average, Branch, Fusion, Plan
 
 
 class X2CT(nn.Module):

@@ -9,7 +9,7 @@ from raylift.drr import Projector
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.lift import LIFTS, depth_axis
 from raylift.networks.ccx import CLASSES
-from raylift.networks.expansion import expand
+from raylift.networks.layers.expansion import expand
 from raylift.networks.patch_discriminator import PatchDiscriminator
 from raylift.networks.potential import CompactPotential
 from raylift.objectives.translation import Translation

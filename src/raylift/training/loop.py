@@ -28,7 +28,7 @@ from raylift.data.pairs import Batch, OfflinePairs, OnlinePairs
 from raylift.errors import BadInput, Failed, WrongUsage
 from raylift.evaluation.figures import montage
 from raylift.evaluation.protocols import score
-from raylift.networks.apart import Apart
+from raylift.networks.layers.per_sample import Apart
 from raylift.networks.mapping import Mapping
 from raylift.objectives import Translation, build_objective
 from raylift.places import Place, replacing, write_json

@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from raylift.networks.dense import Average, Branch, ConnectionA, ConnectionB, Decoder, DenseBlock, Encoder, Plan
+from raylift.networks.layers.dense import (
+    Average,
+    Branch,
+    ConnectionA,
+    ConnectionB,
+    Decoder,
+    DenseBlock,
+    Encoder,
+    Plan,
+)
 
 
 def test_levels_of_the_published_size_and_of_smaller_ones() -> None:

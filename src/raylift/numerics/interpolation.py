@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from raylift.compiled import part
+from raylift.numerics.compiled import part
 
 
 @part

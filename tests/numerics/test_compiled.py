@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from raylift.compiled import filling, in_parts
+from raylift.numerics.compiled import filling, in_parts
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5, 100])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from raylift import networks
-from raylift.networks.apart import Apart
+from raylift.networks.layers.per_sample import Apart
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ def loop(function: Callable[..., Any]) -> Any:
     """Compile a loop; kept on disk for later runs where there is a folder to write to (`NUMBA_CACHE_DIR` names one).
 
     Numba looks at a loop's own file to tell whether it is to be compiled anew: delete the caches beside the sources
-    after a change to this file, `interpolation.py` or `networks/bits.py`.
+    after a change to this file, `interpolation.py` or `bfloat16.py`.
     """
     try:
         return njit(cache=True, **OPTIONS)(function)

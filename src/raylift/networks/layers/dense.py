@@ -12,7 +12,7 @@ import torch
 from monai.networks.blocks import Convolution
 from torch import Tensor, nn
 
-from raylift.networks.expansion import FRONTAL, expand, turn
+from raylift.networks.layers.expansion import FRONTAL, expand, turn
 
 STAGES = 5  # dense blocks of the encoder
 LAYERS = 6  # convolutions of a dense block

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from raylift.networks.attention import Windows, attend, relative_positions, windows_of
-from raylift.networks.normalisation import LayerNorm, layer_norm
+from raylift.networks.layers.attention import Windows, attend, relative_positions, windows_of
+from raylift.networks.layers.normalisation import LayerNorm, layer_norm
 
 
 class WindowAttention(nn.Module):

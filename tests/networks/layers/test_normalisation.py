@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raylift.networks.normalisation import LayerNorm, layer_norm, normalised
+from raylift.networks.layers.normalisation import LayerNorm, layer_norm, normalised
 
 # Values far from 0 beside a small spread, as sums of squares in single precision get wrong.
 OFFSETS = torch.tensor([0.0, 3.0, -40.0, 0.5, 7.0]).view(1, 5, 1, 1, 1)

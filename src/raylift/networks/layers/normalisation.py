@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from raylift.compiled import applies, filling, in_parts
-from raylift.networks import normalisation_kernels as kernels
-from raylift.networks.bits import rows_of
+from raylift.networks.layers import normalisation_kernels as kernels
+from raylift.numerics.bfloat16 import rows_of
+from raylift.numerics.compiled import applies, filling, in_parts
 
 SLOPE = 0.01
 LEAST = 2**16  # values a thread begins for

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from raylift.compiled import applies, filling, in_parts
-from raylift.networks import attention_kernels as kernels
-from raylift.networks.bits import rows_of
+from raylift.networks.layers import attention_kernels as kernels
+from raylift.numerics.bfloat16 import rows_of
+from raylift.numerics.compiled import applies, filling, in_parts
 
 Size = tuple[int, int, int]
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from raylift.compiled import loop, part
-from raylift.networks.bits import exponential, get, put
+from raylift.numerics.bfloat16 import exponential, get, put
+from raylift.numerics.compiled import loop, part
 
 QUERIES = 64
 MASKED = np.float32(-100)  # as Swin Transformer's, added to the score of tokens that do not see each other

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from raylift.networks.expansion import expand, turn
+from raylift.networks.layers.expansion import expand, turn
 
 
 def test_a_frontal_image_is_repeated_along_y_and_a_lateral_one_along_x() -> None:

@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from raylift.data.kernels import at_edge
-from raylift.interpolation import interpolate
+from raylift.numerics.interpolation import interpolate
 
 SHAPE = (6, 7, 9)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from raylift.networks.attention import _gathered, attend, relative_positions, windows_of
+from raylift.networks.layers.attention import _gathered, attend, relative_positions, windows_of
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from numba import types
 from numba.extending import intrinsic, overload
 from torch import Tensor
 
-from raylift.compiled import part
+from raylift.numerics.compiled import part
 
 
 def rows_of(maps: Tensor) -> list[np.ndarray]:

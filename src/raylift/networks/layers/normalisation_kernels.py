@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from raylift.compiled import loop
-from raylift.networks.bits import get, put
+from raylift.numerics.bfloat16 import get, put
+from raylift.numerics.compiled import loop
 
 ROWS = 256
 EPSILON = 1e-5

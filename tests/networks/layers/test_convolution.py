@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from raylift.networks.convolution import SMALL, Conv3d
+from raylift.networks.layers.convolution import SMALL, Conv3d
 
 
 @pytest.mark.parametrize("edge", [1, 3])

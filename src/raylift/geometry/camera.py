@@ -1,0 +1,117 @@
+"""Where an X-ray unit's source and detector are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from raylift.geometry.plausible import FARTHEST, plain_boolean, plain_integer, plain_number
+from raylift.geometry.view import View
+
+MOST_PIXELS = 2**14  # along a detector's edge, of a unit that a file describes
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """An X-ray unit: a point source and a flat square detector on opposite sides of the isocentre.
+
+    Args:
+        sad: distance from source to axis (isocentre) in mm.
+        sdd: distance from source to detector in mm.
+        detector_mm: edge of the square detector in mm.
+        pixels: detector rows, and columns.
+        parallel: all rays run along the view's axis; the detector then sees `detector_mm` at the isocentre.
+    """
+
+    sad: float
+    sdd: float
+    detector_mm: float
+    pixels: int = 256
+    parallel: bool = False
+
+    def __post_init__(self) -> None:
+        if not (0 < self.sad < self.sdd < math.inf and 0 < self.detector_mm < math.inf and self.pixels > 0):
+            raise ValueError("a geometry needs 0 < sad < sdd, and a detector of positive size and pixels, all finite")
+
+    @classmethod
+    def preset(cls, name: str, pixels: int = 256) -> Geometry:
+        """The named geometry (see `PRESETS`) with the given number of detector pixels per edge."""
+        if name not in PRESETS:
+            raise ValueError(f"'{name}' is no geometry: choose one of {', '.join(PRESETS)}")
+        return replace(PRESETS[name], pixels=pixels)
+
+    @property
+    def pitch(self) -> float:
+        """Distance of pixel centres on the detector in mm."""
+        return self.detector_mm / self.pixels
+
+    def with_pixels(self, pixels: int) -> Geometry:
+        """The same unit with its detector divided into `pixels` × `pixels`."""
+        return replace(self, pixels=pixels)
+
+    def source(self, view: View, isocentre: Sequence[float]) -> np.ndarray:
+        """World position (3,) in mm of the source; of the ray plane's middle for a parallel geometry."""
+        return view.centre(isocentre) + self.sad * view.towards_source
+
+    def pixel_positions(self, view: View, isocentre: Sequence[float]) -> np.ndarray:
+        """World positions (rows, columns, 3) in mm of the detector's pixel centres."""
+        offset = (np.arange(self.pixels) - (self.pixels - 1) / 2) * self.pitch
+        middle = view.centre(isocentre) - (self.sdd - self.sad) * view.towards_source
+        return middle + offset[:, None, None] * view.v + offset[None, :, None] * view.u
+
+    def rays(self, view: View, isocentre: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        """Start and end, each (rows, columns, 3) in mm, of the ray that meets each pixel."""
+        end = self.pixel_positions(view, isocentre)
+        if self.parallel:
+            return end + self.sdd * view.towards_source, end
+        return np.broadcast_to(self.source(view, isocentre), end.shape), end
+
+    def shadow(self, points: np.ndarray, view: View, isocentre: Sequence[float]) -> np.ndarray:
+        """Where the rays through world points meet the detector.
+
+        Args:
+            points: world positions (..., 3) in mm.
+
+        Returns:
+            Continuous pixel coordinates (..., 2) as (row, column); (0, 0) is the centre of the first pixel.
+        """
+        relative = np.asarray(points, float) - view.centre(isocentre)
+        if self.parallel:
+            magnification = np.ones(relative.shape[:-1])
+        else:
+            magnification = self.sdd / (self.sad - relative @ view.towards_source)
+        rows = relative @ view.v * magnification / self.pitch + (self.pixels - 1) / 2
+        columns = relative @ view.u * magnification / self.pitch + (self.pixels - 1) / 2
+        return np.stack([rows, columns], -1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready description; `from_dict` reads it back."""
+        return {
+            "source_axis_mm": self.sad,
+            "source_detector_mm": self.sdd,
+            "detector_mm": self.detector_mm,
+            "pixels": self.pixels,
+            "parallel": self.parallel,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Geometry:
+        """The geometry that `to_dict` described. Raises KeyError or ValueError if it is malformed."""
+        return cls(
+            plain_number(data["source_axis_mm"], 1, FARTHEST),
+            plain_number(data["source_detector_mm"], 1, FARTHEST),
+            plain_number(data["detector_mm"], 1, FARTHEST),
+            plain_integer(data["pixels"], 1, MOST_PIXELS),
+            plain_boolean(data.get("parallel", False)),
+        )
+
+
+PRESETS: dict[str, Geometry] = {
+    "chest-stand": Geometry(sad=1600.0, sdd=1800.0, detector_mm=430.0),
+    "x2ct": Geometry(sad=541.0, sdd=949.0, detector_mm=500.0),
+    "parallel": Geometry(sad=1600.0, sdd=1800.0, detector_mm=400.0, parallel=True),
+}

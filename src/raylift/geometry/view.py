@@ -1,0 +1,127 @@
+"""From where an X-ray is taken."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from raylift.geometry.plausible import FARTHEST, Point, plain_boolean, plain_list, plain_number
+
+# Names radiographers use. A lateral is named, as in DICOM, for the side at the detector, and PA and left lateral
+# are hung so that they read like AP and right lateral: the patient's left on the right, the front on the left.
+NAMED_VIEWS: dict[str, tuple[float, bool]] = {
+    "ap": (0.0, False),
+    "lateral-right": (90.0, False),
+    "pa": (180.0, True),
+    "lateral-left": (270.0, True),
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """One direction of looking.
+
+    Args:
+        angle: position of the source in degrees; 0 = in front of the patient, 90 = at the patient's left.
+        mirrored: the image's columns run against u, as when a PA radiograph is hung for reading.
+        turn: rotation vector (x, y, z) in degrees by which the unit, source and detector, is turned about the isocentre
+            from where the angle says; right-handed about the world's axes.
+        shift: (x, y, z) in mm by which the unit is moved after that. A patient who moves does the inverse.
+    """
+
+    angle: float
+    mirrored: bool = False
+    turn: Point = (0.0, 0.0, 0.0)
+    shift: Point = (0.0, 0.0, 0.0)
+
+    @classmethod
+    def parse(cls, text: str | float | View) -> View:
+        """A view from an angle in degrees ("90", 45.0) or a name ("ap", "pa", "lateral-left", "lateral-right").
+
+        Raises:
+            ValueError: neither a number from −100,000 to 100,000 nor a known name.
+        """
+        if isinstance(text, View):
+            return text
+        name = str(text).strip().lower()
+        if name in NAMED_VIEWS:
+            return cls(*NAMED_VIEWS[name])
+        try:
+            angle = float(name)
+        except ValueError:
+            angle = math.nan
+        if not abs(angle) <= FARTHEST:
+            raise ValueError(f"'{text}' is no view: give an angle in degrees or one of {', '.join(NAMED_VIEWS)}")
+        return cls(angle % 360)
+
+    @property
+    def name(self) -> str:
+        """The radiographer's name where there is one, else the angle in degrees."""
+        named = {view: name for name, view in NAMED_VIEWS.items()}
+        return named.get((self.angle, self.mirrored), f"{self.angle:g}" + ("m" if self.mirrored else ""))
+
+    @property
+    def lateral(self) -> bool:
+        """Nearer a lateral than a frontal view; 45° are lateral."""
+        return abs(math.sin(math.radians(self.angle))) > 0.7
+
+    @property
+    def hung(self) -> View:
+        """The view of this angle whose columns run to the patient's left, or to the back in a lateral."""
+        plain = View(self.angle)
+        return plain if plain.u[1 if self.lateral else 0] > 0 else View(self.angle, mirrored=True)
+
+    @property
+    def opposite(self) -> View:
+        """The view from the other side, hung to read alike, so that columns keep their direction in the patient."""
+        return replace(self, angle=(self.angle + 180) % 360, mirrored=not self.mirrored)
+
+    @property
+    def towards_source(self) -> np.ndarray:
+        """Unit vector (3,) from the detector's middle to the source."""
+        theta = math.radians(self.angle)
+        return self._turned(math.sin(theta), -math.cos(theta), 0.0)
+
+    @property
+    def u(self) -> np.ndarray:
+        """Unit vector (3,) along increasing detector columns."""
+        theta = math.radians(self.angle)
+        return self._turned(math.cos(theta), math.sin(theta), 0.0) * (-1.0 if self.mirrored else 1.0)
+
+    @property
+    def v(self) -> np.ndarray:
+        """Unit vector (3,) along increasing detector rows, towards the feet."""
+        return self._turned(0.0, 0.0, -1.0)
+
+    def _turned(self, x: float, y: float, z: float) -> np.ndarray:
+        """Rotate a vector by `turn`."""
+        vector = np.array([x, y, z])
+        if not any(self.turn):
+            return vector
+        from scipy.spatial.transform import Rotation  # seldom needed, and slow to import
+
+        turned: np.ndarray = Rotation.from_rotvec(self.turn, degrees=True).apply(vector)
+        return turned
+
+    def centre(self, isocentre: Sequence[float]) -> np.ndarray:
+        """World point (3,) in mm that source and detector's middle lie about: the isocentre, unless shifted."""
+        return np.asarray(isocentre, float) + self.shift
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready description; `from_dict` reads it back."""
+        plain: dict[str, Any] = {"angle": self.angle, "mirrored": self.mirrored}
+        if not any((*self.turn, *self.shift)):
+            return plain
+        return {**plain, "turn_xyz_deg": list(self.turn), "shift_xyz_mm": list(self.shift)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> View:
+        """The view that `to_dict` described. Raises KeyError or ValueError if it is malformed."""
+        angle = plain_number(data["angle"], -FARTHEST, FARTHEST)
+        a, b, c = (plain_number(n, -360, 360) for n in plain_list(data.get("turn_xyz_deg", (0, 0, 0)), 3))
+        d, e, f = (plain_number(n, -FARTHEST, FARTHEST) for n in plain_list(data.get("shift_xyz_mm", (0, 0, 0)), 3))
+        return cls(angle % 360, plain_boolean(data["mirrored"]), (a, b, c), (d, e, f))
