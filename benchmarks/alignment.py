@@ -20,9 +20,9 @@ from raylift.data.dataset import PreparedDataset
 from raylift.drr.projector import project_volume
 from raylift.evaluation.methods import score_case
 from raylift.geometry import View
+from raylift.images.volume import Volume
+from raylift.images.xray_set import XraySet
 from raylift.reconstruction import Reconstruction
-from raylift.volumes import Volume
-from raylift.xrays import XraySet
 
 MOST = np.repeat([5.0, 10.0], 3)  # degrees, mm
 

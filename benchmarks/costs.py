@@ -28,15 +28,15 @@ from raylift.cli.console import print_table, progress_bar
 from raylift.data.dataset import PreparedDataset
 from raylift.data.phantom import thorax_phantom
 from raylift.data.prepare import Preparation, Settings, prepare
-from raylift.dicom import Study, write_ct
 from raylift.engines import HERE, Engine, one_thread, run_cases
 from raylift.evaluation.evaluate import Evaluation
 from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.places import LISTINGS
+from raylift.images.volume import Volume
+from raylift.io.dicom import Study, write_ct
 from raylift.projection import Projection
 from raylift.reconstruction import Reconstructor
 from raylift.results.lifting import Lifting
-from raylift.volumes import Volume
+from raylift.storage.paths import LISTINGS
 
 SLICES = (100, 200, 400)
 IN_PLANE, ALONG = 0.72, 360.0  # mm: the width of a voxel, and the length that slices divide

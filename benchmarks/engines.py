@@ -27,7 +27,8 @@ from raylift.data.phantom import thorax_phantom
 from raylift.data.prepare import Settings, find_scans, prepare, prepare_case
 from raylift.engines import Engine, one_thread
 from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.volumes import Volume, write_volume
+from raylift.images.volume import Volume
+from raylift.io.volumes import write_volume
 
 CORES = 2
 SETTINGS = Settings(32, (View(0.0), View(90.0)), Geometry.preset("chest-stand", 64))

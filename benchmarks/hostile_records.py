@@ -42,11 +42,12 @@ from raylift.data.prepare import Settings, prepare
 from raylift.engines import HERE
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View
+from raylift.images.xray_set import XraySet
+from raylift.io.volumes import write_volume
+from raylift.radiographs.sets import read_xrays, write_xrays
 from raylift.recipe_files import load_recipe, parse_recipe
 from raylift.training.checkpoint import Checkpoints
-from raylift.volumes import write_volume
 from raylift.weights import build_mapping, describe, load_weights, save_weights
-from raylift.xrays import XraySet, read_xrays, write_xrays
 
 SECONDS = 20
 MOST_MEMORY = 2 * 2**30

@@ -33,9 +33,11 @@ from raylift.data.phantom import thorax_phantom
 from raylift.drr import Projector, plastimatch, projector
 from raylift.errors import BadInput
 from raylift.geometry import PRESETS, Geometry, View, VolumeGrid
-from raylift.places import stem_of
+from raylift.images.hounsfield import hu_to_mu
+from raylift.images.volume import Volume
+from raylift.io.volumes import read_volume
+from raylift.storage.paths import stem_of
 from raylift.thorax import find_thorax
-from raylift.volumes import Volume, hu_to_mu, read_volume
 
 ROW = "{:<16} {:<12} {:>5} {:>5}  {:<20} {:<20} {:>6}  {:<20} {:<20} {:>6}  {:>6} {:>9}"
 HEAD = ("scan", "z×y×x", "views", "edge", "call: ours", "plastimatch", "ratio", "projection: ours", "plastimatch",

@@ -18,8 +18,8 @@ import torch
 from raylift.cli.console import print_table
 from raylift.drr import Projector
 from raylift.evaluation.clinical import HEART_LEVELS, find_lungs
+from raylift.images.volume import Volume
 from raylift.reconstruction import Reconstruction, Reconstructor
-from raylift.volumes import Volume
 
 
 def likeness(made: Reconstruction) -> dict[str, str]:

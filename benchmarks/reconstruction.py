@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from raylift.data.phantom import thorax_phantom
-from raylift.volumes import write_volume
+from raylift.io.volumes import write_volume
 from raylift.weights import Weights, export_weights, load_weights
 
 ROW = "{:<44} {:<28}"

@@ -19,7 +19,8 @@ from raylift.cli.console import print_table, progress_bar
 from raylift.data.dataset import PreparedDataset
 from raylift.evaluation.clinical import mean_gradient, vif
 from raylift.evaluation.methods import score_case, stored_xrays
-from raylift.volumes import WINDOW, Volume
+from raylift.images.hounsfield import WINDOW
+from raylift.images.volume import Volume
 from raylift.weights import seen_cases
 
 SHELLS = 12

@@ -22,7 +22,7 @@ import yaml
 
 from raylift.cli.console import print_table
 from raylift.data.phantom import thorax_phantom
-from raylift.volumes import write_volume
+from raylift.io.volumes import write_volume
 
 ROOM = (0, 20, 200, 1000)  # kilobytes that are left
 RECIPE = {

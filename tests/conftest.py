@@ -19,10 +19,12 @@ from raylift.data.phantom import thorax_phantom
 from raylift.data.prepare import Settings, prepare
 from raylift.engines import HERE
 from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.images.volume import Volume
+from raylift.io.volumes import read_volume, write_volume
 from raylift.networks.registry import NETWORKS, Entry
-from raylift.places import stem_of
+from raylift.storage.paths import stem_of
 from raylift.training import familiarise
-from raylift.volumes import Volume, read_volume, write_volume
+from repository import SHARED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +36,6 @@ _SHARE = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER
 os.environ["OMP_NUM_THREADS"] = str(_SHARE)
 torch.set_num_threads(_SHARE)
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 PHANTOM_SEEDS = (0, 1, 2)
 
 

@@ -20,7 +20,7 @@ from werkzeug.serving import make_server
 from dicom_files import ct_slice
 from raylift.data.collections import COLUMNS
 from raylift.geometry import VolumeGrid
-from raylift.volumes import Volume
+from raylift.images.volume import Volume
 
 BUCKET = "idc-open-data"
 

@@ -8,8 +8,8 @@ import pytest
 from raylift.alignment import ROUNDS, align, displaced
 from raylift.drr.projector import project_volume
 from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.volumes import Volume
-from raylift.xrays import XraySet
+from raylift.images.volume import Volume
+from raylift.images.xray_set import XraySet
 
 ISOCENTRE = (30.0, -40.0, 200.0)
 CUBE = VolumeGrid.cube(ISOCENTRE, 320.0, 64)

@@ -12,7 +12,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from raylift.bulk import RECORD, run_bulk
 from raylift.engines import HERE, Engine, Lost
 from raylift.errors import BadInput
-from raylift.places import Unreachable, place
+from raylift.storage.paths import Unreachable, place
 
 COMPUTED: list[str] = []
 

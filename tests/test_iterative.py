@@ -5,9 +5,9 @@ import pytest
 
 from raylift.drr.projector import project_volume
 from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.images.volume import Volume
+from raylift.images.xray_set import XraySet
 from raylift.iterative import ITERATIVE, System, cgls, sart_tv
-from raylift.volumes import Volume
-from raylift.xrays import XraySet
 
 ISOCENTRE = (30.0, -40.0, 200.0)
 CUBE = VolumeGrid.cube(ISOCENTRE, 320.0, 16)  # 20 mm

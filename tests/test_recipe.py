@@ -9,8 +9,9 @@ import yaml
 from raylift.errors import WrongUsage
 from raylift.geometry import View
 from raylift.recipe_files import load_recipe
+from repository import ROOT
 
-RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml"))
+RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
 
 
 @pytest.fixture

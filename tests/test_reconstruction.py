@@ -17,14 +17,16 @@ from raylift.data.phantom import thorax_phantom
 from raylift.drr.projector import project_volume
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.clinical import find_lungs
-from raylift.familiarity import Familiarity
 from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.images.hounsfield import hu_to_unit, unit_to_hu
+from raylift.images.volume import Volume
+from raylift.images.xray_set import XraySet
+from raylift.radiographs.out_of_distribution import Familiarity
+from raylift.radiographs.sets import write_xrays
 from raylift.reconstruction import Reconstruction, Reconstructor, reproject
 from raylift.thorax import find_thorax
-from raylift.volumes import Volume, hu_to_unit, unit_to_hu
-from raylift.xrays import XraySet, write_xrays
+from repository import SHARED
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 UNIT = Geometry.preset("chest-stand", 64)
 PARALLEL = Geometry.preset("parallel", 64)
 VIEWS = (View(0.0), View(90.0))

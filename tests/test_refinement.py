@@ -9,10 +9,11 @@ from scipy.ndimage import gaussian_filter
 from raylift import refinement
 from raylift.drr.projector import project_volume
 from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.images.hounsfield import unit_to_hu
+from raylift.images.volume import Volume
+from raylift.images.xray_set import XraySet
 from raylift.iterative import System
 from raylift.refinement import refine, surround, uncertainty
-from raylift.volumes import Volume, unit_to_hu
-from raylift.xrays import XraySet
 
 ISOCENTRE = (30.0, -40.0, 200.0)
 CUBE = VolumeGrid.cube(ISOCENTRE, 320.0, 32)  # 10 mm

@@ -7,8 +7,8 @@ from scipy import ndimage
 from raylift.data.phantom import thorax_phantom
 from raylift.errors import BadInput, named
 from raylift.geometry import VolumeGrid
+from raylift.images.volume import Volume
 from raylift.thorax import find_thorax
-from raylift.volumes import Volume
 
 SEEDS = (0, 1, 2, 3)
 

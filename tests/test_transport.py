@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool3d, max_pool3d
 
 from raylift.data.phantom import thorax_phantom
+from raylift.images.hounsfield import hu_to_unit
 from raylift.networks.features import FeatureExtractor
 from raylift.transport import feature_divergence, mass_divergence, patch_divergence, random_filters
-from raylift.volumes import hu_to_unit
 
 BLUR = 0.05
 

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from helpers import describe_tiny, random_weights
 from raylift.errors import BadInput, WrongUsage
-from raylift.familiarity import Familiarity
 from raylift.geometry import Geometry, View
 from raylift.networks.registry import NETWORKS, available
+from raylift.radiographs.out_of_distribution import Familiarity
 from raylift.weights import (
     DEFAULT,
     EMBEDDED,

@@ -18,10 +18,11 @@ from scipy.optimize import least_squares
 
 from raylift.drr import Projector
 from raylift.geometry import View, VolumeGrid
+from raylift.images.hounsfield import WATER_MU
+from raylift.images.volume import Volume
+from raylift.images.xray_set import XraySet
 from raylift.iterative import System
 from raylift.refinement import surround
-from raylift.volumes import WATER_MU, Volume
-from raylift.xrays import XraySet
 
 PIXELS = 64  # of the X-rays that are compared
 MAX_TURN, MAX_SHIFT = 10.0, 25.0  # degrees, mm

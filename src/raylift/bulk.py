@@ -13,18 +13,11 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, Field
 
-from raylift import records
 from raylift.engines import Engine, Lost, run_cases
 from raylift.errors import BadInput
-from raylift.places import (
-    Place,
-    Unreachable,
-    checksum,
-    files_below,
-    remove,
-    replacing_together,
-    write_json,
-)
+from raylift.storage import records
+from raylift.storage.atomic import replacing_together, write_json
+from raylift.storage.paths import Place, Unreachable, checksum, files_below, remove
 
 RECORD = "case.json"
 # What is no case's fault, and of all that follow too.

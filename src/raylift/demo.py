@@ -11,10 +11,12 @@ from raylift.drr import ENGINES
 from raylift.evaluation.figures import montage
 from raylift.evaluation.protocols import score
 from raylift.evaluation.report import CaseResult, write_report
+from raylift.images.hounsfield import hu_to_unit
+from raylift.images.xray_set import XraySet
+from raylift.io.volumes import write_volume
+from raylift.radiographs.sets import write_xrays
 from raylift.reconstruction import Reconstructor, reproject
 from raylift.thorax import find_thorax
-from raylift.volumes import hu_to_unit, write_volume
-from raylift.xrays import XraySet, write_xrays
 
 FORMATS = ("nii.gz", "mha", "npy")
 

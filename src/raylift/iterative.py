@@ -16,8 +16,9 @@ from skimage.restoration import denoise_tv_chambolle
 from raylift.data.pairs import PROJECTED_MM
 from raylift.drr import Projector
 from raylift.geometry import VolumeGrid
-from raylift.volumes import WATER_MU, Volume
-from raylift.xrays import XraySet
+from raylift.images.hounsfield import WATER_MU
+from raylift.images.volume import Volume
+from raylift.images.xray_set import XraySet
 
 Method = Callable[[XraySet, VolumeGrid], Volume]
 

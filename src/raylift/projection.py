@@ -11,10 +11,12 @@ from raylift.data.prepare import check_scan
 from raylift.drr import ENGINES
 from raylift.errors import named
 from raylift.geometry import Geometry, Point, View
-from raylift.places import Place, local_copy, stamps
+from raylift.images.xray_set import XraySet
+from raylift.io.volumes import read_volume
+from raylift.radiographs.sets import SIDECAR, write_xrays
+from raylift.storage.copies import local_copy
+from raylift.storage.paths import Place, stamps
 from raylift.thorax import find_thorax
-from raylift.volumes import read_volume
-from raylift.xrays import SIDECAR, XraySet, write_xrays
 
 
 @dataclass(frozen=True)

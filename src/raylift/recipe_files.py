@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from raylift.errors import WrongUsage, nearest
 from raylift.recipe import OBJECTIVES, Recipe
-from raylift.records import DEEPEST, parse_yaml, read_yaml
+from raylift.storage.records import DEEPEST, parse_yaml, read_yaml
 
 MOST_BYTES = 2**20  # of a recipe
 MOST_EXTENDED = 10

@@ -13,12 +13,15 @@ import torch.nn.functional as F
 
 from raylift.drr import Projector
 from raylift.errors import BadInput, WrongUsage
-from raylift.familiarity import STRANGE
 from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.images.hounsfield import WINDOW, hu_to_mu, unit_to_hu
+from raylift.images.volume import Volume
+from raylift.images.xray_set import XraySet, describe_unit
 from raylift.radiographs import Grey, Hanging, Radiograph
-from raylift.volumes import WINDOW, Volume, hu_to_mu, unit_to_hu
+from raylift.radiographs.intake import read_radiographs
+from raylift.radiographs.out_of_distribution import STRANGE
+from raylift.radiographs.sets import SIDECAR, read_xrays
 from raylift.weights import Weights, device_of, load_weights
-from raylift.xrays import SIDECAR, XraySet, describe_unit, read_radiographs, read_xrays
 
 if TYPE_CHECKING:
     from raylift.refinement import Refined
@@ -44,7 +47,7 @@ class Reconstruction:
         doubt: standard deviation of each voxel's error in HU, on the volume's grid, where the weights tell it; before
             refinement.
         strangeness: distance of the strangest X-ray from those of the training, relative to patients who were left out
-            of it (see `raylift.familiarity`), where the weights tell it.
+            of it (see `raylift.radiographs.out_of_distribution`), where the weights tell it.
         refined: what refinement did, of which `volume` is the result; None without.
     """
 
@@ -226,7 +229,7 @@ class Reconstructor:
         hangings: Sequence[Hanging | None] | None = None,
         decoded: Sequence[Radiograph | Grey] | None = None,
     ) -> XraySet:
-        """Radiographs as X-rays of the weights' unit; see `raylift.xrays.read_radiographs`."""
+        """Radiographs as X-rays of the weights' unit; see `raylift.radiographs.intake.read_radiographs`."""
         data = self.weights.info["recipe"]["data"]
         return read_radiographs(
             files,

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raylift.images.hounsfield import WATER_MU, WINDOW, hu_to_unit, unit_to_hu
+from raylift.images.volume import Volume
+from raylift.images.xray_set import XraySet
 from raylift.iterative import System
-from raylift.volumes import WATER_MU, WINDOW, Volume, hu_to_unit, unit_to_hu
-from raylift.xrays import XraySet
 
 ITERATIONS = 20
 PIXELS, VOXEL_MM = 128, 5.0  # for which the prices below are meant; others are weighted as if they were so many

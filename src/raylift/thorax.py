@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from raylift.errors import BadInput
 from raylift.geometry import Point, VolumeGrid
-from raylift.volumes import Volume
+from raylift.images.volume import Volume
 
 BODY_HU = -300.0
 LUNG_HU = (-980.0, -400.0)

@@ -16,15 +16,16 @@ from torch import nn
 
 from raylift._version import __version__
 from raylift.errors import BadInput, WrongUsage
-from raylift.familiarity import Familiarity
 from raylift.geometry import Geometry, View
+from raylift.images.hounsfield import WATER_MU, WINDOW
 from raylift.networks.ensemble import Ensemble
 from raylift.networks.exported import SUFFIXES, Exported, check_ending, export
 from raylift.networks.mapping import XRAY_SCALE, Mapping
-from raylift.places import replacing_together, size_of, write_json
+from raylift.radiographs.out_of_distribution import Familiarity
 from raylift.recipe import Recipe
-from raylift.records import read_record
-from raylift.volumes import WATER_MU, WINDOW
+from raylift.storage.atomic import replacing_together, write_json
+from raylift.storage.paths import size_of
+from raylift.storage.records import read_record
 from raylift.weights_info import WeightsInfo
 
 EMBEDDED = Path(__file__).parent / "pretrained"  # a folder for each set of weights that comes with Raylift

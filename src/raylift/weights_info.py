@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from raylift.geometry import Geometry
 from raylift.recipe import Recipe
-from raylift.records import Sha256, Typed
+from raylift.storage.records import Sha256, Typed
 
 MOST_MEMBERS = 64
 MOST_CASES = 2_000_000

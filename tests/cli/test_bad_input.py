@@ -18,11 +18,14 @@ from dicom_files import ct_slice
 from helpers import random_weights
 from raylift.cli import main
 from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.places import write_json
-from raylift.volumes import Volume, write_volume
-from raylift.xrays import XraySet, write_xrays
+from raylift.images.volume import Volume
+from raylift.images.xray_set import XraySet
+from raylift.io.volumes import write_volume
+from raylift.radiographs.sets import write_xrays
+from raylift.storage.atomic import write_json
+from repository import ROOT
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "cpu.yaml"
+RECIPE = ROOT / "recipes" / "cpu.yaml"
 
 
 @dataclass

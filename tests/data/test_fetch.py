@@ -19,8 +19,11 @@ from raylift.data.prepare import Settings, find_scans, prepare
 from raylift.engines import HERE, Engine
 from raylift.errors import BadInput
 from raylift.geometry import Geometry
-from raylift.places import files_below, local_copy, place, write_json
-from raylift.volumes import Volume, read_volume, write_volume
+from raylift.images.volume import Volume
+from raylift.io.volumes import read_volume, write_volume
+from raylift.storage.atomic import write_json
+from raylift.storage.copies import local_copy
+from raylift.storage.paths import files_below, place
 
 
 def put(store: Store, *patients: str) -> list[Scan]:

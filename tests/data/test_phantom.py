@@ -4,7 +4,7 @@ from scipy.ndimage import label
 
 from raylift.data.phantom import thorax_phantom
 from raylift.geometry import IDENTITY
-from raylift.volumes import Volume
+from raylift.images.volume import Volume
 
 SEEDS = (0, 1, 2, 3)
 

@@ -7,7 +7,7 @@ import torch
 from raylift.drr import Projector
 from raylift.drr.projector import project_volume
 from raylift.geometry import IDENTITY, Direction, Geometry, View, VolumeGrid
-from raylift.volumes import Volume
+from raylift.images.volume import Volume
 
 ISOCENTRE = (20.0, -130.0, -400.0)
 UNIT = Geometry(sad=541.0, sdd=949.0, detector_mm=400.0, pixels=48)

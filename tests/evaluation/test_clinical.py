@@ -10,7 +10,7 @@ from raylift.data.phantom import thorax_phantom
 from raylift.evaluation import clinical
 from raylift.evaluation.clinical import clinical_measures, dice, find_lungs, heart_width, mean_gradient, vif
 from raylift.geometry import VolumeGrid
-from raylift.volumes import Volume
+from raylift.images.volume import Volume
 
 SPACING = (5.0, 5.0, 5.0)
 RADII = {"right": (45.0, 70.0, 110.0), "left": (35.0, 60.0, 100.0)}  # along x, y, z

@@ -12,7 +12,9 @@ from raylift.evaluation.compare import compare
 from raylift.evaluation.methods import find_method, mean_volume
 from raylift.evaluation.protocols import score
 from raylift.geometry import View, VolumeGrid
-from raylift.volumes import Volume, hu_to_unit, write_volume
+from raylift.images.hounsfield import hu_to_unit
+from raylift.images.volume import Volume
+from raylift.io.volumes import write_volume
 
 VIEWS = (View(0.0), View(90.0))
 

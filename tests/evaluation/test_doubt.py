@@ -15,8 +15,8 @@ from raylift.errors import BadInput
 from raylift.evaluation.doubt import BINS, calibrate, coverage, draw_reliability, offsets, tally
 from raylift.evaluation.evaluate import evaluate
 from raylift.geometry import VolumeGrid
+from raylift.images.volume import Volume
 from raylift.reconstruction import Reconstructor
-from raylift.volumes import Volume
 
 GRID = VolumeGrid.cube((0, 0, 0), 320, 64)
 MEAN_ERROR = 0.05  # of the known network, in units of the window

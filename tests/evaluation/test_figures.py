@@ -5,7 +5,7 @@ from PIL import Image
 from raylift.evaluation import figures
 from raylift.evaluation.figures import SheetEntry, contact_sheet, montage, planes, projections, xray_picture
 from raylift.geometry import Geometry, VolumeGrid
-from raylift.volumes import Volume
+from raylift.images.volume import Volume
 
 # Spacing (x, y, z) of (2, 3, 4) mm.
 GRID = VolumeGrid((8, 10, 12), (2.0, 3.0, 4.0), (0.0, 0.0, 0.0))

@@ -2,7 +2,6 @@ import json
 import math
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +10,12 @@ from skimage.metrics import mean_squared_error, peak_signal_noise_ratio
 from raylift.errors import WrongUsage
 from raylift.evaluation.protocols import PROTOCOLS, find_protocol, score
 from raylift.geometry import VolumeGrid
-from raylift.volumes import Volume, hu_to_unit, unit_to_hu, write_volume
+from raylift.images.hounsfield import hu_to_unit, unit_to_hu
+from raylift.images.volume import Volume
+from raylift.io.volumes import write_volume
+from repository import ROOT
 
-SCORER = Path(__file__).parents[3] / "shared" / "tools" / "score.py"
+SCORER = ROOT.parent / "shared" / "tools" / "score.py"
 
 
 @pytest.fixture

@@ -20,12 +20,14 @@ from helpers import random_weights
 from raylift.cli import main
 from raylift.evaluation.protocols import score
 from raylift.geometry import VolumeGrid
+from raylift.images.hounsfield import hu_to_unit
+from raylift.images.volume import Volume
+from raylift.io.volumes import read_volume, write_volume
 from raylift.results.files import FILES
 from raylift.thorax import find_thorax
-from raylift.volumes import Volume, hu_to_unit, read_volume, write_volume
 from raylift.weights import load_weights
+from repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 SCORER = ROOT.parent / "shared" / "tools" / "score.py"
 
 

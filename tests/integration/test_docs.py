@@ -62,16 +62,17 @@ from raylift.data import prepare as preparing
 from raylift.data.phantom import thorax_phantom
 from raylift.drr.projector import project_volume
 from raylift.geometry import Geometry, View
-from raylift.places import place
+from raylift.images.xray_set import XraySet
+from raylift.io.volumes import write_volume
+from raylift.radiographs.sets import write_xrays
 from raylift.recipe import Recipe
+from raylift.storage.paths import place
 from raylift.studies import cells
 from raylift.thorax import find_thorax
 from raylift.training.loop import train
-from raylift.volumes import write_volume
 from raylift.weights import build_mapping, save_weights
-from raylift.xrays import XraySet, write_xrays
+from repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").glob("*.md") if p.name != "commands.md")]
 
 MEANT = {

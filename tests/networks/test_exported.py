@@ -13,9 +13,10 @@ import torch
 from helpers import describe_tiny, random_weights, torch_threads
 from raylift.cli import main
 from raylift.errors import BadInput, WrongUsage
+from raylift.images.volume import Volume
+from raylift.io.volumes import read_volume, write_volume
 from raylift.networks.exported import Exported
 from raylift.reconstruction import Reconstructor
-from raylift.volumes import Volume, read_volume, write_volume
 from raylift.weights import Weights, build_mapping, export_weights, load_weights, save_weights
 
 

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 
 from raylift.drr import Projector
 from raylift.geometry import Geometry, View
+from raylift.images.hounsfield import WATER_MU
 from raylift.lift import LIFTS
 from raylift.networks.mapping import ISOCENTRE, XRAY_SCALE, Mapping
 from raylift.recipe import Recipe
-from raylift.volumes import WATER_MU
 from raylift.weights import build_mapping, describe
 from tiny_network import TinyNetwork
 

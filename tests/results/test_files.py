@@ -9,10 +9,11 @@ import pytest
 
 from raylift.errors import BadInput
 from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.images.volume import Volume
+from raylift.images.xray_set import XraySet
+from raylift.io.volumes import read_volume
 from raylift.reconstruction import Reconstruction
 from raylift.results.files import Names, write_results
-from raylift.volumes import Volume, read_volume
-from raylift.xrays import XraySet
 
 WEIGHTS = {"sha256": "0" * 64, "recipe": {"name": "tiny"}, "training": {"cases": ["a", "b"]}}
 

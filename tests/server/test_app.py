@@ -12,29 +12,15 @@ import pytest
 import SimpleITK as sitk
 from fastapi.testclient import TestClient
 from PIL import Image
+from uploads import picture, submit, uploads
 
+from radiograph_files import grey
 from raylift.errors import WrongUsage
+from raylift.io.volumes import read_volume
 from raylift.server.app import create_app
 from raylift.server.settings import Settings
-from raylift.volumes import read_volume
-from test_radiographs import grey
 
-TWO_VIEWS = {"xrays": [{"view": "pa"}, {"view": "lateral-left"}]}
 TOKEN = "0123456789abcdef"
-
-
-def picture(levels: np.ndarray | None = None, form: str = "PNG") -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(grey(8) if levels is None else levels).save(file, form)
-    return file.getvalue()
-
-
-def uploads(*names: str, content: bytes | None = None) -> list[tuple[str, tuple[str, bytes]]]:
-    return [("xrays", (name, picture() if content is None else content)) for name in names]
-
-
-def submit(client: TestClient, *names: str, **options: Any) -> Any:
-    return client.post("/api/jobs", files=uploads(*names), data={"options": json.dumps(TWO_VIEWS | options)})
 
 
 def finished(client: TestClient, job_id: str) -> list[dict[str, Any]]:

@@ -10,12 +10,13 @@ from PIL import Image
 from raylift.data.phantom import thorax_phantom
 from raylift.drr.projector import project_volume
 from raylift.geometry import Geometry, View
+from raylift.images.xray_set import XraySet
+from raylift.radiographs.sets import write_xrays
 from raylift.reconstruction import Reconstructor
 from raylift.server.intake import ReadRequest, understand
 from raylift.server.kept import NAME, kept
 from raylift.server.requests import Xray
 from raylift.thorax import find_thorax
-from raylift.xrays import XraySet, write_xrays
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from test_app import TWO_VIEWS, uploads
+from uploads import TWO_VIEWS, uploads
 
 
 def submit(url: str, **options: Any) -> str:

@@ -17,7 +17,7 @@ import SimpleITK as sitk
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from test_radiographs import grey, write_dicom
+from radiograph_files import grey, write_dicom
 
 Made = tuple[str, bytes]
 EACH = 20  # of the fifteen kinds

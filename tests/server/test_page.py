@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from radiograph_files import grey
+from raylift.io.volumes import read_volume
 from raylift.server.app import PAGE
-from raylift.volumes import read_volume
-from test_radiographs import SHARED, grey
+from repository import SHARED
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

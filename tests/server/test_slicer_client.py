@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from raylift.volumes import read_volume
-from test_radiographs import grey
+from radiograph_files import grey
+from raylift.io.volumes import read_volume
+from repository import ROOT
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "slicer" / "Raylift"))
+sys.path.insert(0, str(ROOT / "slicer" / "Raylift"))
 from RayliftLib.client import Client, Refused
 
 

@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from test_app import TWO_VIEWS, submit, uploads
+from uploads import TWO_VIEWS, submit, uploads
 
 from raylift.geometry import Geometry, View
+from raylift.images.xray_set import XraySet
 from raylift.server import routes, supervisor, worker
 from raylift.server.app import create_app
 from raylift.server.jobs import Job, Jobs
 from raylift.server.kept import NAME, keep, kept
 from raylift.server.settings import Settings
 from raylift.server.supervisor import Supervisor
-from raylift.xrays import XraySet
 
 
 @pytest.fixture

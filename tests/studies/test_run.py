@@ -16,13 +16,13 @@ from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.methods import mean_volume
 from raylift.evaluation.protocols import score
-from raylift.places import write_json
+from raylift.images.hounsfield import hu_to_unit
 from raylift.recipe_files import load_recipe
+from raylift.storage.atomic import write_json
 from raylift.studies import cells, figures, run
 from raylift.studies.cells import Budget, CaseSet, Cell, steps_within, with_steps
 from raylift.studies.definitions import STUDIES, Row, Study, study_of
 from raylift.studies.run import run_study
-from raylift.volumes import hu_to_unit
 
 SAMPLES = Budget(samples=8)
 

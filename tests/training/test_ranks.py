@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 from lightning_fabric import Fabric
-from test_loop import KINDS, content, recipe
+from tiny_recipes import KINDS, content, recipe
 
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import WrongUsage

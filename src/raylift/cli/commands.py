@@ -87,9 +87,9 @@ def drr(
     from raylift.data.prepare import find_scans, is_scan
     from raylift.drr import ENGINES
     from raylift.drr.plastimatch import program_for
-    from raylift.places import place
     from raylift.projection import Projection
-    from raylift.xrays import write_xrays
+    from raylift.radiographs.sets import write_xrays
+    from raylift.storage.paths import place
 
     if engine in ENGINES:  # what --engine meant before there were clusters
         drr_engine, engine = engine, "local"
@@ -160,12 +160,13 @@ def reconstruct(
     """
     from raylift.bulk import run_bulk
     from raylift.cli.parsing import check_choice, check_output, parse_views
-    from raylift.dicom import Study
-    from raylift.places import is_file, local_copy, place
+    from raylift.io.dicom import Study
+    from raylift.radiographs.sets import SIDECAR, find_sets
     from raylift.reconstruction import Reconstructor
     from raylift.results.files import FILES, Names, write_results
     from raylift.results.lifting import ENDINGS, Lifting
-    from raylift.xrays import SIDECAR, find_sets
+    from raylift.storage.copies import local_copy
+    from raylift.storage.paths import is_file, place
 
     check_choice("--format", format_, ENDINGS)
     places, target = [place(one) for one in xrays], place(output)
@@ -298,8 +299,8 @@ def evaluate(
     from raylift.evaluation.evaluate import evaluate as run
     from raylift.evaluation.protocols import find_protocol
     from raylift.evaluation.report import summarise
-    from raylift.places import place
     from raylift.reconstruction import Reconstructor
+    from raylift.storage.paths import place
 
     find_protocol(protocol)
     where, target = parse_engine(engine, processes, address, here=True), place(output)

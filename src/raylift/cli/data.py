@@ -54,7 +54,7 @@ def prepare(
     from raylift.data.prepare import prepare as run
     from raylift.drr import ENGINES
     from raylift.evaluation.overview import write_contact_sheet
-    from raylift.places import place
+    from raylift.storage.paths import place
 
     check_choice("--voxels", voxels, (32, 64, 128))
     check_choice("--drr-engine", drr_engine, ENGINES)
@@ -145,7 +145,7 @@ def fetch(
     from raylift.data.collections import data_version, judge, of_patients, read_index
     from raylift.data.fetch import ENDPOINT, check_space, scans_of, those_here
     from raylift.data.fetch import fetch as run
-    from raylift.places import place
+    from raylift.storage.paths import place
 
     if patients and patient:
         raise WrongUsage("--patients and --patient: give one of them")

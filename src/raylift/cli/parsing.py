@@ -8,7 +8,8 @@ from pathlib import Path
 
 from raylift.errors import BadInput, DiskFull, WrongUsage
 from raylift.geometry import Geometry, View
-from raylift.places import FULL, Place, try_writing
+from raylift.storage.atomic import FULL, try_writing
+from raylift.storage.paths import Place
 
 
 def parse_views(text: str) -> tuple[View, ...]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.records import Millimetres, PlainName, Sha256, Typed
+from raylift.storage.records import Millimetres, PlainName, Sha256, Typed
 
 MOST_VIEWS = 360
 MOST_XRAY_VALUES = 2**29  # of a case's X-rays together: 2 GB

@@ -18,10 +18,12 @@ import SimpleITK as sitk
 from raylift.data.case_records import CaseRecord, DatasetInfo, Splits
 from raylift.errors import BadInput, known
 from raylift.geometry import Geometry, Point, View, VolumeGrid
-from raylift.image_files import image_reader
-from raylift.places import Place, Unreachable, checksum, kept_copy, place, size_of
-from raylift.records import parse_record, read_json, read_record
-from raylift.volumes import Volume, read_volume
+from raylift.images.volume import Volume
+from raylift.io.image_headers import image_reader
+from raylift.io.volumes import read_volume
+from raylift.storage.copies import kept_copy
+from raylift.storage.paths import Place, Unreachable, checksum, place, size_of
+from raylift.storage.records import parse_record, read_json, read_record
 
 AGAIN = "run raylift data prepare again"
 KEPT = 10_000

@@ -23,19 +23,9 @@ from pydicom.errors import InvalidDicomError
 
 from raylift.engines import HERE, Engine, Lost, run_cases
 from raylift.errors import BadInput
-from raylift.places import (
-    LISTINGS,
-    Place,
-    Unreachable,
-    files_below,
-    remove,
-    replacing_together,
-    safe_name,
-    stamps,
-    stamps_of,
-    write_json,
-)
-from raylift.records import read_json
+from raylift.storage.atomic import replacing_together, write_json
+from raylift.storage.paths import LISTINGS, Place, Unreachable, files_below, remove, safe_name, stamps, stamps_of
+from raylift.storage.records import read_json
 
 if TYPE_CHECKING:
     from pandas import DataFrame

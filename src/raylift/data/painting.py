@@ -8,7 +8,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from raylift.geometry import Point, VolumeGrid
-from raylift.volumes import AIR
+from raylift.images.volume import AIR
 
 Region = tuple[slice, ...]
 Axes = tuple[np.ndarray, np.ndarray, np.ndarray]  # x, y, z in mm, shaped to broadcast to (z, y, x)

@@ -17,9 +17,9 @@ from raylift.data.dataset import Case, PreparedDataset
 from raylift.data.tissue import Tissue
 from raylift.drr import Projector
 from raylift.geometry import PRESETS, Geometry, View, VolumeGrid
+from raylift.images.hounsfield import WATER_MU, hu_to_unit
 from raylift.networks.mapping import as_pictures
 from raylift.recipe import DataPart, XrayAugmentationPart
-from raylift.volumes import WATER_MU, hu_to_unit
 
 # What is projected of a warped scan, in mm along (z, y, x): all that a chest stand's detector sees.
 PROJECTED_MM = (440.0, 400.0, 480.0)

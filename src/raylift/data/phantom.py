@@ -24,7 +24,7 @@ from raylift.data.painting import (
     tube,
 )
 from raylift.geometry import Point, VolumeGrid
-from raylift.volumes import Volume
+from raylift.images.volume import Volume
 
 RIGHT, LEFT = -1, 1  # sign of x
 

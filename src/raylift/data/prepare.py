@@ -24,9 +24,12 @@ from raylift.drr import ENGINES, plastimatch
 from raylift.engines import LOCAL, Engine
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.places import Place, add_case, case_name, is_file, local_copy, stamps, stem_of, suffix_of, walk, write_json
+from raylift.images.volume import AIR, Volume
+from raylift.io.volumes import READABLE, read_volume, write_volume
+from raylift.storage.atomic import write_json
+from raylift.storage.copies import local_copy
+from raylift.storage.paths import Place, add_case, case_name, is_file, stamps, stem_of, suffix_of, walk
 from raylift.thorax import Thorax, find_thorax
-from raylift.volumes import AIR, READABLE, Volume, read_volume, write_volume
 
 CUBE_MM = 320.0
 CONTEXT_SPACING = 2.5  # mm

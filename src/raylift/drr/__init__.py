@@ -8,7 +8,7 @@ import numpy as np
 from raylift.drr import plastimatch, projector
 from raylift.drr.projector import Projector
 from raylift.geometry import Geometry, View
-from raylift.volumes import Volume
+from raylift.images.volume import Volume
 
 
 class Engine(Protocol):

@@ -18,7 +18,8 @@ import SimpleITK as sitk
 
 from raylift.errors import WrongUsage
 from raylift.geometry import IDENTITY, Geometry, View
-from raylift.volumes import Volume, hu_to_mu
+from raylift.images.hounsfield import hu_to_mu
+from raylift.images.volume import Volume
 
 
 def program() -> Path | None:

@@ -15,8 +15,9 @@ from torch.autograd.function import once_differentiable
 
 from raylift.drr import kernels
 from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.images.hounsfield import hu_to_mu
+from raylift.images.volume import Volume
 from raylift.numerics.compiled import in_parts
-from raylift.volumes import Volume, hu_to_mu
 
 # Positions sampled at a time: bounds memory (a position costs 12 bytes and a float per volume of the batch).
 SAMPLES_AT_A_TIME = 1 << 24

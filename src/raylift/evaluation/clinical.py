@@ -1,8 +1,8 @@
 """How much of what a radiologist looks at is kept: tissues, lungs, bones, the heart's width, structure, sharpness.
 
 All functions take volumes in HU as arrays (z, y, x): z superior, y posterior, x left. `clinical_measures` clips both
-volumes to [-1000, 1000] HU (`raylift.volumes.WINDOW`) first. Masks are thresholds, found in the same way in truth and
-prediction: good for comparing methods, not for diagnosis.
+volumes to [-1000, 1000] HU (`raylift.images.hounsfield.WINDOW`) first. Masks are thresholds, found in the same way in
+truth and prediction: good for comparing methods, not for diagnosis.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 from scipy import ndimage
 from torchmetrics.functional.image import visual_information_fidelity
 
+from raylift.images.hounsfield import WINDOW
 from raylift.thorax import find_body
-from raylift.volumes import WINDOW
 
 # HU from (included) and to (excluded). Lung: from where emphysema and air end (Gevenois et al., AJRCCM 1996) to where
 # normal inflation ends (Cressoni et al., Critical Care 2013). Fat and soft tissue: the ranges of adipose tissue and

@@ -13,8 +13,8 @@ from raylift.data.dataset import Case, PreparedDataset
 from raylift.evaluation.figures import save_figure
 from raylift.evaluation.methods import check_cubes, stored_xrays
 from raylift.explain import SLABS, explain
-from raylift.places import replacing
 from raylift.reconstruction import Reconstructor
+from raylift.storage.atomic import replacing
 
 
 def draw_dependence(

@@ -14,8 +14,9 @@ from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput
 from raylift.evaluation.figures import save_figure
 from raylift.evaluation.methods import check_cubes, stored_xrays
+from raylift.images.hounsfield import WINDOW
+from raylift.images.volume import Volume
 from raylift.reconstruction import AIR, Reconstructor
-from raylift.volumes import WINDOW, Volume
 from raylift.weights import seen_cases
 
 LEVELS = (0.5, 0.8, 0.95)

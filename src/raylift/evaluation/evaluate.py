@@ -28,10 +28,12 @@ from raylift.evaluation.methods import (
 from raylift.evaluation.protocols import find_protocol
 from raylift.evaluation.report import CaseResult, write_report
 from raylift.geometry import View
-from raylift.places import Place, read_bytes, replacing_together
+from raylift.images.hounsfield import unit_to_hu
+from raylift.images.volume import Volume
 from raylift.reconstruction import Reconstructor
+from raylift.storage.atomic import replacing_together
+from raylift.storage.paths import Place, read_bytes
 from raylift.version import code_version
-from raylift.volumes import Volume, unit_to_hu
 from raylift.weights import identity, seen_cases
 
 BASELINE = "mean volume"

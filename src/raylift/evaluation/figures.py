@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from raylift.geometry import View
-from raylift.places import replacing
-from raylift.volumes import WINDOW, Volume
+from raylift.images.hounsfield import WINDOW
+from raylift.images.volume import Volume
+from raylift.storage.atomic import replacing
 
 # Windows in HU, beside the network's for planes. Means along a whole line never come near bone.
 PROJECTION = (-1000.0, 200.0)

@@ -13,11 +13,13 @@ from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.clinical import clinical_measures
 from raylift.evaluation.protocols import score
 from raylift.geometry import View
+from raylift.images.hounsfield import hu_to_unit, unit_to_hu
+from raylift.images.volume import Volume
+from raylift.images.xray_set import XraySet
+from raylift.io.volumes import READABLE, read_volume
 from raylift.iterative import ITERATIVE
-from raylift.places import Place, Unreachable, stem_of, suffix_of
 from raylift.reconstruction import Reconstructor
-from raylift.volumes import READABLE, Volume, hu_to_unit, read_volume, unit_to_hu
-from raylift.xrays import XraySet
+from raylift.storage.paths import Place, Unreachable, stem_of, suffix_of
 
 CaseMethod = Callable[[PreparedDataset, Case], Volume]
 MEAN = "mean"

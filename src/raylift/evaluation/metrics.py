@@ -1,6 +1,6 @@
 """How close two volumes are: plain functions on arrays (z, y, x) in [0, 1].
 
-1 unit is 2000 HU (see `raylift.volumes.WINDOW`). Which functions, ranges and averages make up a published
+1 unit is 2000 HU (see `raylift.images.hounsfield.WINDOW`). Which functions, ranges and averages make up a published
 number is decided in `raylift.evaluation.protocols`; numbers of different protocols are not comparable.
 """
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from raylift.data.dataset import PreparedDataset
 from raylift.evaluation.figures import SheetEntry, contact_sheet
-from raylift.places import Place, replacing_together
+from raylift.storage.atomic import replacing_together
+from raylift.storage.paths import Place
 
 MOST = 200
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from raylift.errors import known
 from raylift.evaluation import metrics
-from raylift.volumes import WINDOW
+from raylift.images.hounsfield import WINDOW
 
 CT_PEAK = 4095.0  # the largest 12-bit value, which published chest reconstructions take for the peak of PSNR
 

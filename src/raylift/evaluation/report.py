@@ -15,7 +15,7 @@ import numpy as np
 from raylift._version import __version__
 from raylift.evaluation.intervals import EXPLAINED, LEVEL, Difference, mean_interval, paired_difference
 from raylift.evaluation.protocols import Protocol, find_protocol
-from raylift.places import replacing, write_json
+from raylift.storage.atomic import replacing, write_json
 
 HEADINGS = {
     "ssim": "SSIM ↑",

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from raylift.aggregation import CHANNELS, harmonic_channels, harmonics
 from raylift.drr import Projector
 from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.images.hounsfield import WATER_MU
 from raylift.lift import LIFTS, Lift, depth_axis
 from raylift.networks.ensemble import Ensemble
 from raylift.networks.registry import build
-from raylift.volumes import WATER_MU
 
 # A chest's line integrals run from 0 to about 8; the network sees them divided by this.
 XRAY_SCALE = 4.0

@@ -11,12 +11,12 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, get_decoder
 
-from raylift.dicom import LINE_INTEGRALS, view_at
 from raylift.errors import BadInput
 from raylift.geometry import View
+from raylift.io.dicom import LINE_INTEGRALS, view_at
 from raylift.radiographs.checks import check_line_integrals, check_size, damaged, square_pixel
-from raylift.radiographs.grey import Grey
 from raylift.radiographs.radiograph import Radiograph, square
+from raylift.radiographs.tone import Grey
 
 # DICOM's ViewPosition; other values, and files without, say nothing. A lateral whose side is not said is a left one.
 POSITIONS = {

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from raylift.dicom import Study, write_ct
 from raylift.errors import BadInput
 from raylift.evaluation.figures import montage
-from raylift.places import Place, remove, replacing_together, stem_of, suffix_of, write_json
+from raylift.io.dicom import Study, write_ct
+from raylift.io.volumes import WRITABLE, write_volume
 from raylift.reconstruction import Reconstruction
 from raylift.results.page import write_page
-from raylift.volumes import WRITABLE, write_volume
+from raylift.storage.atomic import replacing_together, write_json
+from raylift.storage.paths import Place, remove, stem_of, suffix_of
 
 # Window centre and width in HU: mediastinum and lungs; of a doubt, from none to that of a border of unknown place.
 CT_WINDOWS = ((40.0, 400.0), (-600.0, 1500.0))

@@ -7,9 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from raylift.places import Place, local_copy, stamps
 from raylift.reconstruction import Reconstruction, Reconstructor
 from raylift.results.files import Names, write_results
+from raylift.storage.copies import local_copy
+from raylift.storage.paths import Place, stamps
 from raylift.weights import identity
 
 ENDINGS = {"mha": ".mha", "nii.gz": ".nii.gz", "nrrd": ".nrrd", "npy": ".npy", "dicom": ""}

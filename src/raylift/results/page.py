@@ -14,9 +14,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from raylift._version import __version__
 from raylift.evaluation.figures import agreement, doubtful_planes
 from raylift.evaluation.report import NOT_MEDICAL
-from raylift.familiarity import STRANGE
-from raylift.places import replacing
+from raylift.radiographs.out_of_distribution import STRANGE
 from raylift.reconstruction import Reconstruction
+from raylift.storage.atomic import replacing
 
 
 def write_page(

@@ -15,7 +15,6 @@ from starlette.concurrency import run_in_threadpool
 
 from raylift._version import __version__
 from raylift.evaluation.report import NOT_MEDICAL
-from raylift.places import is_full
 from raylift.server.guard import Guard, Refusal, Tokens
 from raylift.server.jobs import Jobs
 from raylift.server.pace import Pace
@@ -23,6 +22,7 @@ from raylift.server.readers import Readers
 from raylift.server.routes import Parts, router
 from raylift.server.settings import Settings
 from raylift.server.supervisor import Supervisor
+from raylift.storage.atomic import is_full
 
 PAGE = Path(__file__).parent / "static"
 LOG = logging.getLogger("raylift.server")

@@ -20,11 +20,12 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from raylift.errors import BadInput, WrongUsage
-from raylift.image_files import READERS, image_reader
-from raylift.places import is_full, suffix_of
+from raylift.io.image_headers import READERS, image_reader
 from raylift.server.kept import NAME, keep
 from raylift.server.requests import Xray
 from raylift.server.sandbox import confine
+from raylift.storage.atomic import is_full
+from raylift.storage.paths import suffix_of
 
 if TYPE_CHECKING:
     from raylift.radiographs import Grey, Radiograph
@@ -146,8 +147,8 @@ def _looked_at(
 ) -> dict[str, Any]:
     """Say how one X-ray is understood."""
     from raylift.geometry import View
-    from raylift.hanging import guess
     from raylift.radiographs import Grey, Hanging
+    from raylift.radiographs.orientation import guess
 
     asked = request.xrays[index]
     view = View.parse(asked.view) if asked.view else radiograph.view

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from raylift.geometry import Geometry, View
-from raylift.xrays import XraySet
+from raylift.images.xray_set import XraySet
 
 NAME = "xrays.safetensors"
 

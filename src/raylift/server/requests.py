@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from raylift.errors import BadInput
-from raylift.places import suffix_of
 from raylift.radiographs import Hanging
+from raylift.storage.paths import suffix_of
 
 MOST_XRAYS = 8
 # Formats that hold all of themselves: an .mhd or .nrrd may name another file of this machine.
@@ -25,7 +25,7 @@ class Hang(BaseModel):
     inverted: bool = Field(False, description="Bright and dark swapped.")
 
     def hanging(self) -> Hanging:
-        """The same for `raylift.xrays`."""
+        """The same for `raylift.radiographs.sets`."""
         return Hanging(self.quarter_turns, self.mirrored, self.inverted)
 
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, TypeVar
 from safetensors import SafetensorError
 
 from raylift.errors import BadInput, WrongUsage
-from raylift.places import is_full
 from raylift.server.intake import NICE, end_with_parent
 from raylift.server.jobs import Job, Jobs
 from raylift.server.kept import NAME, kept
 from raylift.server.requests import Options
 from raylift.server.settings import Settings
+from raylift.storage.atomic import is_full
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
@@ -135,11 +135,11 @@ def _end(job: Job, jobs: Jobs, folder: Path, error: str | None) -> None:
 
 
 def _reconstruct(job: Job, jobs: Jobs, settings: Settings, reconstructor: Reconstructor, folder: Path) -> None:
-    from raylift.dicom import Study, write_ct
     from raylift.evaluation.figures import agreement
-    from raylift.places import write_json
+    from raylift.io.dicom import Study, write_ct
+    from raylift.io.volumes import write_volume
     from raylift.results.files import CT_WINDOWS, DOUBT_WINDOWS, Names, write_results
-    from raylift.volumes import write_volume
+    from raylift.storage.atomic import write_json
 
     def say(note: str, done: float) -> None:
         try:

@@ -18,10 +18,10 @@ from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput
 from raylift.evaluation.methods import CaseMethod, from_weights, not_learned, score_case
 from raylift.geometry import View
-from raylift.places import write_json
 from raylift.recipe import PaperObjectivePart, Recipe
 from raylift.recipe_files import load_recipe
 from raylift.reconstruction import Reconstructor
+from raylift.storage.atomic import write_json
 from raylift.studies.definitions import Row
 from raylift.training.loop import train
 from raylift.weights import load_weights

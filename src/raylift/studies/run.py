@@ -13,7 +13,7 @@ from raylift._version import __version__
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.report import NOT_MEDICAL
-from raylift.places import replacing, write_json
+from raylift.storage.atomic import replacing, write_json
 from raylift.studies.cells import TWO_VIEWS, Budget, CaseSet, Cell, Progress, compute, read_json
 from raylift.studies.definitions import Study
 from raylift.studies.figures import draw, draw_scores

@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from raylift.errors import BadInput
-from raylift.places import size_of, told_when_full
-from raylift.records import PlainName, Sha256, Typed, inside, parse_json, parse_record, read_json
+from raylift.storage.atomic import told_when_full
+from raylift.storage.paths import size_of
+from raylift.storage.records import PlainName, Sha256, Typed, inside, parse_json, parse_record, read_json
 
 INDEX = "index.json"
 MOST_BYTES = 64 * 2**30  # of a checkpoint

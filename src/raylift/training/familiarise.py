@@ -6,8 +6,8 @@ import torch
 
 from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import OfflinePairs, OnlinePairs
-from raylift.familiarity import Familiarity
 from raylift.geometry import View, VolumeGrid
+from raylift.radiographs.out_of_distribution import Familiarity
 from raylift.recipe import AugmentationPart, Recipe, XrayAugmentationPart
 
 SETS = 240  # of X-rays

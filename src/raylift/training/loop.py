@@ -28,13 +28,16 @@ from raylift.data.pairs import Batch, OfflinePairs, OnlinePairs
 from raylift.errors import BadInput, Failed, WrongUsage
 from raylift.evaluation.figures import montage
 from raylift.evaluation.protocols import score
+from raylift.images.hounsfield import hu_to_unit, unit_to_hu
+from raylift.images.volume import Volume
 from raylift.networks.layers.per_sample import Apart
 from raylift.networks.mapping import Mapping
 from raylift.objectives import Translation, build_objective
-from raylift.places import Place, replacing, write_json
 from raylift.recipe import Recipe, TrainPart
 from raylift.recipe_files import load_recipe
-from raylift.records import read_json
+from raylift.storage.atomic import replacing, write_json
+from raylift.storage.paths import Place
+from raylift.storage.records import read_json
 from raylift.training.checkpoint import (
     Checkpoints,
     NotFinite,
@@ -45,7 +48,6 @@ from raylift.training.checkpoint import (
 )
 from raylift.training.familiarise import familiarise
 from raylift.training.tracking import Tracker, import_mlflow, name_run
-from raylift.volumes import Volume, hu_to_unit, unit_to_hu
 from raylift.weights import Weights, describe, save_weights, seen_cases
 
 BEGUN_WITH = "begun-with.json"

@@ -16,8 +16,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import WrongUsage
-from raylift.places import write_json
 from raylift.recipe import Recipe
+from raylift.storage.atomic import write_json
 from raylift.version import code_version
 
 RUN = "run.json"

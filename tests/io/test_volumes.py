@@ -13,13 +13,16 @@ import SimpleITK as sitk
 from pydicom.uid import MRImageStorage, generate_uid
 
 from dicom_files import ct_slice
-from raylift import volumes
 from raylift.errors import BadInput
 from raylift.geometry import Direction, VolumeGrid
-from raylift.places import replacing_together, stem_of, suffix_of, write_json
-from raylift.volumes import Volume, check_writable, hu_to_mu, hu_to_unit, read_volume, unit_to_hu, write_volume
+from raylift.images.hounsfield import hu_to_mu, hu_to_unit, unit_to_hu
+from raylift.images.volume import Volume
+from raylift.io import volumes
+from raylift.io.volumes import check_writable, read_volume, write_volume
+from raylift.storage.atomic import replacing_together, write_json
+from raylift.storage.paths import stem_of, suffix_of
+from repository import SHARED
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 GRID = VolumeGrid((5, 6, 7), (1.5, 2.0, 3.0), (-20.0, 10.0, -400.0))
 MARK = (1, 4, 2)  # z, y, x
 MARK_AT = np.array([-20 + 2 * 1.5, 10 + 4 * 2.0, -400 + 1 * 3.0])  # LPS, by hand
@@ -124,7 +127,7 @@ def test_an_array_and_its_grid_are_written_together(tmp_path: Path, monkeypatch:
     def full(*args: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("raylift.volumes.write_json", full)
+    monkeypatch.setattr("raylift.io.volumes.write_json", full)
     other = Volume(np.zeros((3, 3, 3), np.int16), VolumeGrid.cube((0, 0, 0), 3, 3))
     with pytest.raises(OSError, match="no space"):
         write_volume(other, path)

@@ -16,8 +16,8 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from raylift.errors import BadInput
-from raylift.places import suffix_of
-from raylift.records import inside
+from raylift.storage.paths import suffix_of
+from raylift.storage.records import inside
 
 READERS = {
     ".mha": "MetaImageIO",

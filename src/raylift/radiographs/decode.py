@@ -11,13 +11,13 @@ from PIL import Image, ImageOps
 from pydicom.misc import is_dicom
 
 from raylift.errors import BadInput
-from raylift.image_files import image_reader
-from raylift.places import suffix_of
+from raylift.io.image_headers import image_reader
+from raylift.io.volumes import READABLE as LINE_INTEGRALS
 from raylift.radiographs.checks import MAX_PIXELS, check_line_integrals, check_size, damaged, square_pixel
 from raylift.radiographs.dicom import read_dicom
-from raylift.radiographs.grey import Grey
 from raylift.radiographs.radiograph import Radiograph, square
-from raylift.volumes import READABLE as LINE_INTEGRALS
+from raylift.radiographs.tone import Grey
+from raylift.storage.paths import suffix_of
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from raylift.records import Typed, inside, parse_json, parse_yaml, plain_name, read_json, read_record
+from raylift.storage.records import Typed, inside, parse_json, parse_yaml, plain_name, read_json, read_record
+from repository import ROOT
 
 
 class Point(Typed):
@@ -106,6 +107,6 @@ def test_a_file_in_its_folder(tmp_path: Path) -> None:
 
 
 def test_a_siege_of_recipes_and_xrays() -> None:
-    siege = Path(__file__).parents[1] / "benchmarks" / "hostile_records.py"
+    siege = ROOT / "benchmarks" / "hostile_records.py"
     done = subprocess.run([sys.executable, siege, "recipes", "X-ray sets"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

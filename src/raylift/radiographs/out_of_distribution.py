@@ -20,7 +20,8 @@ from safetensors.numpy import load_file, save_file
 
 from raylift.errors import BadInput
 from raylift.geometry import View
-from raylift.places import replacing, size_of
+from raylift.storage.atomic import replacing
+from raylift.storage.paths import size_of
 
 EDGE = 8  # pixels of the small images
 DIRECTIONS = 48  # of the covariance

@@ -14,12 +14,11 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from raylift.places import Place, read_bytes
+from raylift.storage.paths import Place, read_bytes
 
 MOST_BYTES = 64 * 2**20
 DEEPEST = 40  # lists and objects in one another
 LONGEST_NUMBER = 400  # digits; those of the largest float64 are 309
-
 Record = TypeVar("Record", bound="Typed")
 
 

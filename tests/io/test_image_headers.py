@@ -8,8 +8,8 @@ import pytest
 import SimpleITK as sitk
 
 from raylift.errors import BadInput
-from raylift.image_files import image_reader
-from raylift.volumes import read_volume
+from raylift.io.image_headers import image_reader
+from raylift.io.volumes import read_volume
 
 START = "NDims = 2\nDimSize = 64 64\nElementType = MET_FLOAT\n"
 # Each names another patient's pixels. ITK opens those of the kinds marked True.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from raylift.errors import BadInput
-from raylift.familiarity import STRANGE, Familiarity
 from raylift.geometry import View
+from raylift.radiographs.out_of_distribution import STRANGE, Familiarity
 
 ROWS, COLUMNS = np.meshgrid(np.linspace(-1, 1, 32), np.linspace(-1, 1, 32), indexing="ij")
 TURNS = (0.0, 30.0, 90.0, 215.0)

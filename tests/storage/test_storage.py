@@ -11,21 +11,12 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import VolumeGrid
-from raylift.places import (
-    SCRATCH,
-    Place,
-    Unreachable,
-    case_name,
-    kept_copy,
-    local_copy,
-    place,
-    remove,
-    replacing,
-    replacing_together,
-    stamps,
-    walk,
-)
-from raylift.volumes import Volume, read_volume, write_volume
+from raylift.images.volume import Volume
+from raylift.io.volumes import read_volume, write_volume
+from raylift.storage.atomic import replacing, replacing_together
+from raylift.storage.copies import kept_copy, local_copy
+from raylift.storage.paths import Place, Unreachable, case_name, place, remove, stamps, walk
+from raylift.storage.scratch import SCRATCH
 
 
 @pytest.fixture(params=["disk", "store"])

@@ -1,7 +1,7 @@
 """Volumes and X-rays out as DICOM, marked as computed, and with nobody's identity unless that is asked for."""
 
-from raylift.dicom.ct import write_ct
-from raylift.dicom.dx import LINE_INTEGRALS, digital_xray, view_at
-from raylift.dicom.study import Study, new_uid
+from raylift.io.dicom.ct import write_ct
+from raylift.io.dicom.dx import LINE_INTEGRALS, digital_xray, view_at
+from raylift.io.dicom.study import Study, new_uid
 
 __all__ = ["LINE_INTEGRALS", "Study", "digital_xray", "new_uid", "view_at", "write_ct"]

@@ -9,8 +9,8 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import DigitalXRayImageStorageForProcessing
 
-from raylift.dicom.study import Study, decimal
 from raylift.geometry import Geometry, View
+from raylift.io.dicom.study import Study, decimal
 
 LINE_INTEGRALS = "LINE_INTEGRAL"  # label of the mapping of pixels to ∫μ dl
 LEVELS = 2**16 - 1

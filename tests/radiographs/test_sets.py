@@ -9,10 +9,12 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
+from radiograph_files import grey, write_dicom
 from raylift.errors import BadInput
 from raylift.geometry import Geometry, View
-from raylift.xrays import XraySet, read_radiographs, read_xrays, write_xrays
-from test_radiographs import grey, write_dicom
+from raylift.images.xray_set import XraySet
+from raylift.radiographs.intake import read_radiographs
+from raylift.radiographs.sets import read_xrays, write_xrays
 
 UNIT = Geometry.preset("chest-stand", 43)  # pixels of 10 mm
 VIEWS = (View(0.0), View(180.0, True), View(45.0))

@@ -9,8 +9,8 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
-from raylift.dicom.study import Study, decimal, new_uid
-from raylift.volumes import Volume
+from raylift.images.volume import Volume
+from raylift.io.dicom.study import Study, decimal, new_uid
 
 
 def write_ct(

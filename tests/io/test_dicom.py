@@ -8,13 +8,14 @@ import numpy as np
 import pydicom
 import pytest
 
-from raylift.dicom import Study, digital_xray, new_uid, write_ct
-from raylift.dicom.dx import orientation, primary_angle
+from radiograph_files import grey, write_dicom
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.images.volume import Volume
+from raylift.io.dicom import Study, digital_xray, new_uid, write_ct
+from raylift.io.dicom.dx import orientation, primary_angle
+from raylift.io.volumes import read_volume
 from raylift.radiographs import read_radiograph
-from raylift.volumes import Volume, read_volume
-from test_radiographs import grey, write_dicom
 
 UNIT = Geometry(1600, 1800, 430, 64)
 PATIENT = {"PatientID": "12345", "PatientName": "Doe^Jane", "PatientBirthDate": "19700101", "StudyDate": "20200202"}

@@ -1,152 +1,24 @@
-"""A set of X-rays with the views, the unit and the isocentre they were taken with: what `raylift drr` writes."""
+"""Radiographs of any kind to a set of X-rays as a known unit would have taken them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
 
 import numpy as np
 import SimpleITK as sitk
-from pydantic import Field
 
-from raylift._version import __version__
-from raylift.dicom import Study, digital_xray, new_uid
 from raylift.errors import BadInput
-from raylift.familiarity import Familiarity
-from raylift.geometry import Geometry, Point, View
-from raylift.hanging import guess
-from raylift.places import Place, add_case, case_name, replacing, walk, write_json
-from raylift.radiographs import Grey, Hanging, Radiograph, decode, read_radiograph
+from raylift.geometry import Geometry, View
+from raylift.images.xray_set import XraySet, describe_unit
+from raylift.radiographs import Grey, Hanging, Radiograph, decode
 from raylift.radiographs.checks import MAX_PIXELS, MIN_EDGE
-from raylift.records import Millimetres, PlainName, Typed, inside, read_record
+from raylift.radiographs.orientation import guess
+from raylift.radiographs.out_of_distribution import Familiarity
 
-SIDECAR = "xrays.json"
-MOST_XRAYS = 1000  # of a set
-MOST_VALUES = 2**29  # pixels of a set: 2 GB
 SAY_VIEW = "say it with --views, like pa,lateral-left"
-
-
-class SidecarXray(Typed):
-    """One X-ray in `xrays.json`: its file, and its view as `View.to_dict` says it."""
-
-    file: PlainName
-
-
-class XraySidecar(Typed):
-    """The content of `xrays.json`."""
-
-    geometry: dict[str, Any]
-    isocentre_lps_mm: Annotated[list[Millimetres], Field(min_length=3, max_length=3)] | None
-    xrays: Annotated[list[SidecarXray], Field(min_length=1, max_length=MOST_XRAYS)]
-
-
-@dataclass(frozen=True)
-class XraySet:
-    """X-rays of one patient.
-
-    Args:
-        images: line integrals (N, rows, columns), float32; row 0 is superior.
-        views: one per image.
-        geometry: X-ray unit; its `pixels` are those of the images.
-        isocentre: world point (x, y, z) in mm; None where it is not known, as for a photographed radiograph.
-        notes: what a user should know of the images, one sentence each.
-    """
-
-    images: np.ndarray
-    views: tuple[View, ...]
-    geometry: Geometry
-    isocentre: Point | None = None
-    notes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        pixels = self.geometry.pixels
-        if self.images.shape != (len(self.views), pixels, pixels):
-            raise ValueError(f"X-rays {self.images.shape} are not {len(self.views)} views of {pixels}×{pixels} pixels")
-
-
-def write_xrays(xrays: XraySet, folder: Place, engine: str, *, dicom: bool = False) -> list[Place]:
-    """Write one file per view, with the pixel spacing on the detector, and `xrays.json`.
-
-    Args:
-        xrays: to be written.
-        folder: for them; made if missing.
-        engine: that projected them.
-        dicom: digital radiographs (.dcm) instead of .mha.
-
-    Returns:
-        The images' paths.
-    """
-    # An older sidecar would vouch for a mixture of old and new images, were this interrupted.
-    (folder / SIDECAR).unlink(missing_ok=True)
-    paths = []
-    study, series = Study(), new_uid()
-    for index, (image, view) in enumerate(zip(xrays.images, xrays.views, strict=True), 1):
-        path = folder / f"{view.name}.{'dcm' if dicom else 'mha'}"
-        with replacing(path) as temporary:
-            if dicom:
-                digital_xray(image, view, xrays.geometry, study, series, index).save_as(temporary, overwrite=True)
-            else:
-                picture = sitk.GetImageFromArray(image.astype(np.float32))
-                picture.SetSpacing((xrays.geometry.pitch,) * 2)
-                sitk.WriteImage(picture, str(temporary), useCompression=True)
-        paths.append(path)
-    sidecar = {
-        "format": 1,
-        "raylift": __version__,
-        "engine": engine,
-        "unit": "line integral of attenuation, no unit",
-        "geometry": xrays.geometry.to_dict(),
-        "isocentre_lps_mm": list(xrays.isocentre) if xrays.isocentre else None,
-        "xrays": [{"file": p.name, **v.to_dict()} for p, v in zip(paths, xrays.views, strict=True)],
-    }
-    write_json(sidecar, folder / SIDECAR)
-    return paths
-
-
-def read_xrays(folder: str | Path) -> XraySet:
-    """Read what `write_xrays` wrote.
-
-    Raises:
-        BadInput: the sidecar or an image is missing or damaged, or they disagree.
-    """
-    folder = Path(folder)
-    path = folder if folder.name == SIDECAR else folder / SIDECAR
-    if not path.exists():
-        raise BadInput(folder, f"no {SIDECAR} in it", "give a folder that raylift drr wrote, or images and --views")
-    try:
-        record = read_record(path, XraySidecar)
-        geometry = Geometry.from_dict(record.geometry)
-        views = tuple(View.from_dict(x.model_dump()) for x in record.xrays)
-        if len(views) * geometry.pixels**2 > MOST_VALUES:
-            raise ValueError(f"{len(views)} X-rays of {geometry.pixels} × {geometry.pixels} pixels are too many")
-        files = [inside(path.parent, x.file) for x in record.xrays]
-        if len(set(files)) < len(files):
-            raise ValueError("a file stands there twice")
-        point = record.isocentre_lps_mm
-        isocentre = (point[0], point[1], point[2]) if point else None
-    except (OSError, KeyError, ValueError) as error:
-        raise BadInput(path, f"damaged ({error})", "make the X-rays again with raylift drr") from None
-    images = [read_radiograph(file).image for file in files]
-    for file, image in zip(files, images, strict=True):
-        if image.shape != (geometry.pixels,) * 2:
-            problem = f"{image.shape[0]}×{image.shape[1]} pixels, but {SIDECAR} says {geometry.pixels}"
-            raise BadInput(file, problem, "make the X-rays again with raylift drr")
-    return XraySet(np.stack(images), views, geometry, isocentre)
-
-
-def find_sets(folder: Place) -> dict[str, Place]:
-    """The folders below one that hold X-rays with their `xrays.json`, by case name. Raises BadInput if none does."""
-    found: dict[str, Place] = {}
-    for here, folders, files in walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if SIDECAR in files:
-            add_case(found, case_name(here, folder), here)
-    if not found:
-        raise BadInput(folder, f"no {SIDECAR} in it", "give a folder that raylift drr wrote, or images and --views")
-    return dict(sorted(found.items()))
 
 
 def read_radiographs(
@@ -209,12 +81,6 @@ def read_radiographs(
     pixels = max(image.shape[0] for image in images)
     same = [_resized(image, pixels) for image in images]
     return XraySet(np.stack(same), tuple(taken), geometry.with_pixels(pixels), None, tuple(notes))
-
-
-def describe_unit(geometry: Geometry) -> str:
-    """In words."""
-    beam = "a parallel beam" if geometry.parallel else f"SAD {geometry.sad:g} and SDD {geometry.sdd:g} mm"
-    return f"{beam}, detector {geometry.detector_mm:g} mm"
 
 
 def _understood(

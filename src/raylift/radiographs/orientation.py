@@ -11,9 +11,9 @@ from itertools import product
 
 import numpy as np
 
-from raylift.familiarity import Familiarity
 from raylift.geometry import View
 from raylift.radiographs import Grey, Hanging
+from raylift.radiographs.out_of_distribution import Familiarity
 from raylift.radiographs.radiograph import square
 
 # Found on pictures of twelve patients' frontal and lateral X-rays and of two real ones: frontal ones are 2 to 4 times
@@ -35,7 +35,7 @@ class Guess:
     Args:
         view: "pa" or "lateral-left".
         hanging: what makes it hang for reading.
-        strangeness: of the picture so hung (see `raylift.familiarity`).
+        strangeness: of the picture so hung (see `raylift.radiographs.out_of_distribution`).
         sure: nothing else comes near.
     """
 

@@ -1,0 +1,39 @@
+"""A set of X-rays with the views, the unit and the isocentre that they were taken with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from raylift.geometry import Geometry, Point, View
+
+
+@dataclass(frozen=True)
+class XraySet:
+    """X-rays of one patient.
+
+    Args:
+        images: line integrals (N, rows, columns), float32; row 0 is superior.
+        views: one per image.
+        geometry: X-ray unit; its `pixels` are those of the images.
+        isocentre: world point (x, y, z) in mm; None where it is not known, as for a photographed radiograph.
+        notes: what a user should know of the images, one sentence each.
+    """
+
+    images: np.ndarray
+    views: tuple[View, ...]
+    geometry: Geometry
+    isocentre: Point | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        pixels = self.geometry.pixels
+        if self.images.shape != (len(self.views), pixels, pixels):
+            raise ValueError(f"X-rays {self.images.shape} are not {len(self.views)} views of {pixels}×{pixels} pixels")
+
+
+def describe_unit(geometry: Geometry) -> str:
+    """In words."""
+    beam = "a parallel beam" if geometry.parallel else f"SAD {geometry.sad:g} and SDD {geometry.sdd:g} mm"
+    return f"{beam}, detector {geometry.detector_mm:g} mm"

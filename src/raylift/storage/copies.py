@@ -1,0 +1,60 @@
+"""Files of a store, brought to this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from raylift.errors import BadInput
+from raylift.storage.atomic import replacing
+from raylift.storage.paths import Place, parts_of, reaching
+from raylift.storage.scratch import scratch_folder
+
+
+@contextmanager
+def local_copy(source: Place) -> Iterator[Path]:
+    """The file or folder on this machine: itself, or a copy for as long as the block lasts.
+
+    Raises:
+        Unreachable: it cannot be copied.
+        BadInput: as the block raises it, with the source for its copy.
+    """
+    if isinstance(source, Path):
+        yield source
+        return
+    with scratch_folder() as folder:
+        copy = folder / source.name
+        with reaching(source):
+            if source.fs.isdir(source.path):
+                copy.mkdir()
+                names = source.fs.find(source.path, maxdepth=1)
+                source.fs.get(names, [str(copy / Path(name).name) for name in names])
+            else:
+                first, *beside = parts_of(source)
+                parts = [first, *(part for part in beside if part.exists())]
+                source.fs.get([part.path for part in parts], [str(copy.with_name(part.name)) for part in parts])
+        try:
+            yield copy
+        except BadInput as error:
+            raise BadInput(*(str(part).replace(str(copy), str(source)) for part in error.args)) from None
+
+
+def kept_copy(source: Place) -> Path:
+    """A file on this machine: itself, or a copy that is kept in the cache folder until it changes.
+
+    The folder is RAYLIFT_CACHE, or raylift in XDG_CACHE_HOME. Raises Unreachable where it cannot be copied.
+    """
+    if isinstance(source, Path):
+        return source
+    home = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
+    cache = Path(os.environ.get("RAYLIFT_CACHE", Path(home) / "raylift"))
+    with reaching(source):
+        key = hashlib.sha256(f"{source} {source.fs.ukey(source.path)}".encode()).hexdigest()
+        copy = cache / key / source.name
+        if not copy.exists():
+            with replacing(copy) as temporary:
+                source.fs.get(source.path, str(temporary))
+    return copy
