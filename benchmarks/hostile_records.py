@@ -36,6 +36,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from raylift.cli.console import print_table
+from raylift.config.files import load_recipe, parse_recipe
 from raylift.data.dataset import PreparedDataset
 from raylift.data.phantom import thorax_phantom
 from raylift.data.prepare import Settings, prepare
@@ -45,7 +46,6 @@ from raylift.geometry import Geometry, View
 from raylift.images.xray_set import XraySet
 from raylift.io.volumes import write_volume
 from raylift.radiographs.sets import read_xrays, write_xrays
-from raylift.recipe_files import load_recipe, parse_recipe
 from raylift.training.checkpoint import Checkpoints
 from raylift.weights import build_mapping, describe, load_weights, save_weights
 

@@ -28,7 +28,7 @@ ROW = "{:<34} {:<28} {:>8}"
 
 def measure(data: Path, recipe: str, steps: int) -> list[float]:
     """Seconds of each step of a training, in this process."""
-    from raylift.recipe_files import find_packaged, load_recipe
+    from raylift.config.files import find_packaged, load_recipe
     from raylift.training.loop import train
 
     changes = [f"train.steps={steps + WARM + 1}", f"train.validate_every={10 * steps}", "train.warmup=1"]
@@ -44,9 +44,9 @@ def parts(data: Path, recipe: str, steps: int) -> dict[str, list[float]]:
     """Seconds of the parts of g's update, in this process."""
     import torch
 
+    from raylift.config.files import find_packaged, load_recipe
     from raylift.data.dataset import PreparedDataset
     from raylift.objectives import Translation
-    from raylift.recipe_files import find_packaged, load_recipe
     from raylift.training.loop import Run
 
     taken: dict[str, list[float]] = {}

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from raylift.config.files import parse_recipe
 from raylift.geometry import Geometry
-from raylift.recipe_files import parse_recipe
 from raylift.weights import Weights, build_mapping, describe, save_weights
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from raylift.config.recipe import WassersteinObjectivePart, X2CTObjectivePart
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.objectives import Translation, WassersteinObjective, X2CTObjective
-from raylift.recipe import WassersteinObjectivePart, X2CTObjectivePart
 
 VIEWS = (View(0.0), View(90.0))
 EDGE = 32

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from raylift.config.recipe import PairedObjectivePart, PaperObjectivePart
 from raylift.evaluation.metrics import ssim
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.networks.potential import CompactPotential, PaperPotential
 from raylift.objectives import PairedObjective, PaperObjective, Translation, structural_similarity
-from raylift.recipe import PairedObjectivePart, PaperObjectivePart
 
 VIEWS = (View(0.0), View(90.0))
 GRID = VolumeGrid.cube((0, 0, 0), 160.0, 32)  # 5 mm

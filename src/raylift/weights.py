@@ -15,14 +15,15 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from raylift._version import __version__
+from raylift.config.recipe import Recipe
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View
 from raylift.images.hounsfield import WATER_MU, WINDOW
+from raylift.lifting.scaling import XRAY_SCALE
 from raylift.networks.ensemble import Ensemble
 from raylift.networks.exported import SUFFIXES, Exported, check_ending, export
-from raylift.networks.mapping import XRAY_SCALE, Mapping
+from raylift.networks.mapping import Mapping
 from raylift.radiographs.out_of_distribution import Familiarity
-from raylift.recipe import Recipe
 from raylift.storage.atomic import replacing_together, write_json
 from raylift.storage.paths import size_of
 from raylift.storage.records import read_record

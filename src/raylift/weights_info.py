@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from raylift.config.recipe import Recipe
 from raylift.geometry import Geometry
-from raylift.recipe import Recipe
 from raylift.storage.records import Sha256, Typed
 
 MOST_MEMBERS = 64

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from raylift.config.recipe import AugmentationPart
 from raylift.data.augment import Warp, _sample, _sample_elsewhere, covered
 from raylift.geometry import VolumeGrid
-from raylift.recipe import AugmentationPart
 
 ISOCENTRE = torch.tensor([30.0, -120.0, -250.0], dtype=torch.float64)
 SOURCE = VolumeGrid.box(ISOCENTRE.tolist(), (60, 66, 72), 5.0)

@@ -11,13 +11,13 @@ import SimpleITK as sitk
 import torch
 import torch.nn.functional as F
 
+from raylift.config.recipe import AugmentationPart, DataPart, XrayAugmentationPart
 from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import OfflinePairs, OnlinePairs, augment_xrays
 from raylift.drr import Projector
 from raylift.errors import BadInput
 from raylift.geometry import PRESETS, Geometry, View, VolumeGrid
-from raylift.networks.mapping import XRAY_SCALE
-from raylift.recipe import AugmentationPart, DataPart, XrayAugmentationPart
+from raylift.lifting.scaling import XRAY_SCALE
 
 CPU = torch.device("cpu")
 VIEWS = (View(0.0), View(90.0))

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from raylift.config.recipe import AugmentationPart
 from raylift.data.tissue import FILLING, SMALL_MM, Opacity, Tissue, _curve
 from raylift.geometry import VolumeGrid
-from raylift.recipe import AugmentationPart
 
 GRID = VolumeGrid((20, 30, 40), (4.0, 5.0, 6.0), (-80.0, -75.0, -60.0))  # (x, y, z) spacing and origin
 LUNG, WATER = 200.0, 1000.0

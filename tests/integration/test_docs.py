@@ -55,8 +55,10 @@ from PIL import Image
 from helpers import describe_tiny, torch_threads
 from live_server import Server
 from object_store import BUCKET, Store, index_of
-from raylift import engines, recipe_files, refinement
+from raylift import engines, refinement
 from raylift.cli import app, main
+from raylift.config import files
+from raylift.config.recipe import Recipe
 from raylift.data import collections
 from raylift.data import prepare as preparing
 from raylift.data.phantom import thorax_phantom
@@ -65,7 +67,6 @@ from raylift.geometry import Geometry, View
 from raylift.images.xray_set import XraySet
 from raylift.io.volumes import write_volume
 from raylift.radiographs.sets import write_xrays
-from raylift.recipe import Recipe
 from raylift.storage.paths import place
 from raylift.studies import cells
 from raylift.thorax import find_thorax
@@ -485,7 +486,7 @@ def workspace(clone: Path) -> Path:
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(engines, "_begin", in_this_process)
             preparing.prepare(clone / "scans", clone / name, replace(settings, voxels=voxels), validation=["phantom-2"])
-    recipe = recipe_files.load_recipe("any-views", [*SETTINGS, "train.steps=1"])
+    recipe = files.load_recipe("any-views", [*SETTINGS, "train.steps=1"])
     train(recipe, clone / "prepared", clone / "runs" / "any-views")
     for name in ("run", "sharp", "runs/before", "runs/now"):
         (clone / name).symlink_to("any-views" if name.startswith("runs/") else "runs/any-views")
@@ -575,7 +576,7 @@ def save_blank(figure: Figure, *args: Any, **options: Any) -> None:
 def load_small(place: str, changes: list[str]) -> Recipe:
     """The recipe of a study's row; cpu.yaml, of those that are trained here, in small."""
     smaller = [*SETTINGS, "network.name=residual_unet"] if place == "cpu" else []
-    return recipe_files.load_recipe(place, [*changes, *smaller])
+    return files.load_recipe(place, [*changes, *smaller])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

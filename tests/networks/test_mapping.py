@@ -4,12 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from raylift.config.recipe import Recipe
 from raylift.drr import Projector
 from raylift.geometry import Geometry, View
 from raylift.images.hounsfield import WATER_MU
-from raylift.lift import LIFTS
-from raylift.networks.mapping import ISOCENTRE, XRAY_SCALE, Mapping
-from raylift.recipe import Recipe
+from raylift.lifting.registry import build_lift
+from raylift.lifting.scaling import XRAY_SCALE
+from raylift.networks.mapping import ISOCENTRE, Mapping
 from raylift.weights import build_mapping, describe
 from tiny_network import TinyNetwork
 
@@ -33,7 +34,7 @@ def mapping() -> Mapping:
 
 def test_translates_what_the_lift_gives(mapping: Mapping) -> None:
     xrays = torch.rand(1, 2, 32, 32) * 6
-    lifted = LIFTS["backproject"](mapping.grid, mapping.geometry, VIEWS, ISOCENTRE)(xrays) / XRAY_SCALE
+    lifted = build_lift("backproject", mapping.grid, mapping.geometry, VIEWS, ISOCENTRE)(xrays) / XRAY_SCALE
     with torch.inference_mode():
         volume = mapping(xrays)
         assert volume.shape == (1, 1, 64, 64, 64)
@@ -104,7 +105,7 @@ def test_any_number_of_views_in_any_order(count: int) -> None:
 def test_another_unit_is_lifted_by_its_own_rays() -> None:
     mapping, unit = any_views(), Geometry.preset("x2ct", 32)
     xrays = torch.rand(1, 2, 32, 32)
-    expected = LIFTS["backproject"](mapping.grid, unit, VIEWS, ISOCENTRE)(xrays) / XRAY_SCALE
+    expected = build_lift("backproject", mapping.grid, unit, VIEWS, ISOCENTRE)(xrays) / XRAY_SCALE
     torch.testing.assert_close(mapping.lift(xrays, VIEWS, unit), expected)
     assert not torch.allclose(mapping.lift(xrays, VIEWS), expected, atol=0.05)
 

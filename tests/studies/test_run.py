@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import yaml
 
-from raylift import recipe_files
+from raylift.config import files
+from raylift.config.files import load_recipe
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.methods import mean_volume
 from raylift.evaluation.protocols import score
 from raylift.images.hounsfield import hu_to_unit
-from raylift.recipe_files import load_recipe
 from raylift.storage.atomic import write_json
 from raylift.studies import cells, figures, run
 from raylift.studies.cells import Budget, CaseSet, Cell, steps_within, with_steps
@@ -39,7 +39,7 @@ def write_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteRecipe
     """Writes a recipe under a name, as if it came with Raylift, and gives back the name."""
     folder = tmp_path / "recipes"
     folder.mkdir()
-    monkeypatch.setattr(recipe_files, "FOLDER", folder)
+    monkeypatch.setattr(files, "FOLDER", folder)
 
     def write(name: str, **changes: Any) -> str:
         content: dict[str, Any] = {

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from raylift.config.files import parse_recipe
 from raylift.data.dataset import PreparedDataset
-from raylift.recipe_files import parse_recipe
 from raylift.training import familiarise as module
 from raylift.training.familiarise import familiarise
 

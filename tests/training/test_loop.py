@@ -26,14 +26,14 @@ from tiny_recipes import KINDS, PAIRED, PAPER, content, recipe
 
 from helpers import Known, known_weights
 from raylift.cli import main
+from raylift.config.files import load_recipe, parse_recipe
+from raylift.config.recipe import TrainPart
 from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import Batch
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.protocols import score
 from raylift.images.hounsfield import hu_to_unit
 from raylift.objectives import Translation
-from raylift.recipe import TrainPart
-from raylift.recipe_files import load_recipe, parse_recipe
 from raylift.training.checkpoint import Checkpoints
 from raylift.training.loop import Diverged, Run, learning_rate, supported, train
 from raylift.weights import load_weights, seen_cases, store_calibration

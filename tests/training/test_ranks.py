@@ -14,9 +14,9 @@ import yaml
 from lightning_fabric import Fabric
 from tiny_recipes import KINDS, content, recipe
 
+from raylift.config.files import load_recipe
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import WrongUsage
-from raylift.recipe_files import load_recipe
 from raylift.training.loop import Run, processes, train
 
 RUNNER = Path(__file__).with_name("tiny_run.py")

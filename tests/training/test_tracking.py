@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from raylift.config.files import parse_recipe
+from raylift.config.recipe import Recipe
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import WrongUsage
-from raylift.recipe import Recipe
-from raylift.recipe_files import parse_recipe
 from raylift.training.loop import train
 from raylift.version import code_version
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from raylift.recipe import Recipe
-from raylift.recipe_files import parse_recipe
+from raylift.config.files import parse_recipe
+from raylift.config.recipe import Recipe
 
 PAPER = {"name": "paper", "g_updates": 2}
 PAIRED = {"name": "paired", "ssim": 0.2, "projection": 0.1}

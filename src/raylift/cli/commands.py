@@ -247,7 +247,7 @@ def train(
     Example: raylift train recipes/cpu.yaml --data prepared -o runs/cpu
     """
     from raylift.cli.parsing import check_output
-    from raylift.recipe_files import load_recipe
+    from raylift.config.files import load_recipe
     from raylift.training.loop import peak_memory
     from raylift.training.loop import train as run
     from raylift.weights import load_weights

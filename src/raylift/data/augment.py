@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from raylift.config.recipe import AugmentationPart
 from raylift.data import kernels
 from raylift.geometry import VolumeGrid
 from raylift.numerics.compiled import filling, in_parts
-from raylift.recipe import AugmentationPart
 
 # Coordinates are computed at every fourth voxel and interpolated between; displacements are smooth on 50 mm.
 LATTICE = 4

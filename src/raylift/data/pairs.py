@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from raylift.config.recipe import DataPart, XrayAugmentationPart
 from raylift.data.augment import Warp, covered
 from raylift.data.dataset import Case, PreparedDataset
 from raylift.data.tissue import Tissue
 from raylift.drr import Projector
 from raylift.geometry import PRESETS, Geometry, View, VolumeGrid
 from raylift.images.hounsfield import WATER_MU, hu_to_unit
-from raylift.networks.mapping import as_pictures
-from raylift.recipe import DataPart, XrayAugmentationPart
+from raylift.lifting.scaling import as_pictures
 
 # What is projected of a warped scan, in mm along (z, y, x): all that a chest stand's detector sees.
 PROJECTED_MM = (440.0, 400.0, 480.0)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from raylift.config.recipe import AugmentationPart
 from raylift.geometry import VolumeGrid
-from raylift.recipe import AugmentationPart
 
 # Densities are in thousandths of water's: Hounsfield units + 1000.
 LUNG, FAT, SOFT_TISSUE, BONE = (100.0, 500.0), 900.0, 1050.0, 1150.0  # lungs from, to; bone from

@@ -9,33 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raylift.aggregation import CHANNELS, harmonic_channels, harmonics
 from raylift.drr import Projector
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.hounsfield import WATER_MU
-from raylift.lift import LIFTS, Lift, depth_axis
+from raylift.lifting.coordinates import depth_axis
+from raylift.lifting.harmonics import CHANNELS, harmonic_channels, harmonics
+from raylift.lifting.lift import Lift
+from raylift.lifting.registry import build_lift
+from raylift.lifting.scaling import XRAY_SCALE, as_pictures
 from raylift.networks.ensemble import Ensemble
 from raylift.networks.registry import build
 
-# A chest's line integrals run from 0 to about 8; the network sees them divided by this.
-XRAY_SCALE = 4.0
 ISOCENTRE = (0.0, 0.0, 0.0)  # the cube is centred on the isocentre, so only relative positions matter
 KEPT = 64  # lifts and projectors of so many views and units stay in memory, 2 MB each at 64³
-
-
-def as_pictures(xrays: Tensor) -> Tensor:
-    """X-rays as 8-bit pictures, as the published program reads them: each scaled by its own minimum and maximum.
-
-    Args:
-        xrays: line integrals (..., rows, columns).
-
-    Returns:
-        The same shape, in [0, `XRAY_SCALE`], 256 levels; gradients pass the rounding.
-    """
-    low, high = xrays.amin((-2, -1), keepdim=True), xrays.amax((-2, -1), keepdim=True)
-    scaled = (xrays - low) / (high - low).clamp_min(1e-6)
-    rounded = scaled + ((255 * scaled).round() / 255 - scaled).detach()
-    return XRAY_SCALE * rounded
 
 
 class Mapping(nn.Module):
@@ -100,7 +86,7 @@ class Mapping(nn.Module):
             ]
             self.network = built[0] if members == 1 else Ensemble(built)
         # Outside of the module tree: nothing here is learned.
-        self._lift = lru_cache(KEPT)(lambda view, unit: LIFTS[lift](self.grid, unit, [view], ISOCENTRE))
+        self._lift = lru_cache(KEPT)(lambda view, unit: build_lift(lift, self.grid, unit, [view], ISOCENTRE))
         self._projector = lru_cache(KEPT)(lambda view, unit: Projector(self.grid, unit, [view], ISOCENTRE))
 
     def lift(

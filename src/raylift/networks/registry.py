@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+from raylift.plugins import Registry, load
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,8 +28,13 @@ class Entry:
     options: tuple[str, ...] = ()
     multiple: int = 1
 
+    @classmethod
+    def of_others(cls, path: str) -> Entry:
+        """Return the entry of another package's network: it takes a volume, in_channels, out_channels, feature_size."""
+        return cls(path)
 
-NETWORKS: dict[str, Entry] = {
+
+_OWN: dict[str, Entry] = {
     "swin_unetr": Entry("raylift.networks.swin_unetr:SwinUNETR", options=("window_size", "checkpointing"), multiple=12),
     "monai_swin_unetr": Entry("raylift.networks.monai_swin_unetr:SwinUNETR", options=("window_size",), multiple=12),
     "residual_unet": Entry("raylift.networks.residual_unet:ResidualUNet", options=("voxels",), multiple=2),
@@ -45,6 +51,9 @@ NETWORKS: dict[str, Entry] = {
     "x2ct": Entry("raylift.networks.x2ct:X2CT", "images", ("axes", "voxels"), multiple=2),
     "ccx_raynet": Entry("raylift.networks.ccx:CCXRayNet", "images", ("axes", "voxels"), multiple=2),
 }
+
+
+NETWORKS: Registry[Entry] = Registry("raylift.networks", _OWN, Entry.of_others)
 
 
 def available() -> tuple[str, ...]:
@@ -72,11 +81,9 @@ def build(
         KeyError: the name is not in the registry.
     """
     entry = NETWORKS[name]
-    module, _, attribute = entry.path.partition(":")
-    made = getattr(importlib.import_module(module), attribute)
     given = {"window_size": window_size, "voxels": voxels, "axes": axes, "checkpointing": checkpointing}
     options: dict[str, Any] = {option: given[option] for option in entry.options}
     if entry.takes == "volume":
         options |= {"in_channels": in_channels, "out_channels": out_channels}
-    network: nn.Module = made(feature_size=feature_size, **options)
+    network: nn.Module = load(entry.path)(feature_size=feature_size, **options)
     return network

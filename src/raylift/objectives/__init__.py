@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from raylift.config.recipe import PaperObjectivePart, Recipe, WassersteinObjectivePart, X2CTObjectivePart
 from raylift.geometry import Geometry, VolumeGrid
 from raylift.objectives.adversarial import WassersteinObjective, X2CTObjective
 from raylift.objectives.paired import PairedObjective
 from raylift.objectives.paper import PaperObjective
 from raylift.objectives.ssim import structural_similarity
 from raylift.objectives.translation import Translation
-from raylift.recipe import PaperObjectivePart, Recipe, WassersteinObjectivePart, X2CTObjectivePart
 
 __all__ = [
     "PairedObjective",

@@ -5,15 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from raylift.config.recipe import WassersteinObjectivePart, X2CTObjectivePart
 from raylift.drr import Projector
 from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.lift import LIFTS, depth_axis
+from raylift.lifting.coordinates import depth_axis
+from raylift.lifting.registry import build_lift
 from raylift.networks.ccx import CLASSES
 from raylift.networks.layers.expansion import expand
 from raylift.networks.patch_discriminator import PatchDiscriminator
 from raylift.networks.potential import CompactPotential
 from raylift.objectives.translation import Translation
-from raylift.recipe import WassersteinObjectivePart, X2CTObjectivePart
 
 
 class WassersteinObjective(nn.Module):
@@ -124,7 +125,7 @@ class X2CTObjective(nn.Module):
             origin = (0.0, 0.0, 0.0)
             if view not in self.rays:
                 projector = Projector(self.grid, self.geometry, [view], origin)
-                image = LIFTS["image"](self.grid, self.geometry, [view], origin)
+                image = build_lift("image", self.grid, self.geometry, [view], origin)
                 self.rays[view] = nn.Sequential(projector, image).to(real.device)
             lengths = self.rays[view](masks)[:, 0] / (self.grid.shape[0] * self.grid.spacing[0])
             maps.append(lengths.unflatten(0, (len(CLASSES), -1)).transpose(0, 1))

@@ -7,13 +7,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from raylift.config.recipe import PairedObjectivePart
 from raylift.drr import Projector
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.hounsfield import WATER_MU
 from raylift.networks.features import FeatureExtractor, unit_length
 from raylift.objectives.ssim import structural_similarity
 from raylift.objectives.translation import Translation
-from raylift.recipe import PairedObjectivePart
 from raylift.transport import mass_divergence, patch_divergence, random_filters
 
 DIRECTIONS = 8  # along which patches are compared

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from raylift.config.recipe import PaperObjectivePart
 from raylift.networks.features import FeatureExtractor
 from raylift.networks.potential import POTENTIALS
 from raylift.objectives.translation import Translation
-from raylift.recipe import PaperObjectivePart
 from raylift.transport import feature_divergence, voxel_divergence
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from raylift._version import __version__
+from raylift.config.files import load_recipe
+from raylift.config.recipe import PaperObjectivePart, Recipe
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput
 from raylift.evaluation.methods import CaseMethod, from_weights, not_learned, score_case
 from raylift.geometry import View
-from raylift.recipe import PaperObjectivePart, Recipe
-from raylift.recipe_files import load_recipe
 from raylift.reconstruction import Reconstructor
 from raylift.storage.atomic import write_json
 from raylift.studies.definitions import Row

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from raylift.config.recipe import AugmentationPart, Recipe, XrayAugmentationPart
 from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import OfflinePairs, OnlinePairs
 from raylift.geometry import View, VolumeGrid
 from raylift.radiographs.out_of_distribution import Familiarity
-from raylift.recipe import AugmentationPart, Recipe, XrayAugmentationPart
 
 SETS = 240  # of X-rays
 PIXELS = 32

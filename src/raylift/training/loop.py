@@ -23,6 +23,8 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
+from raylift.config.files import load_recipe
+from raylift.config.recipe import Recipe, TrainPart
 from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import Batch, OfflinePairs, OnlinePairs
 from raylift.errors import BadInput, Failed, WrongUsage
@@ -33,8 +35,6 @@ from raylift.images.volume import Volume
 from raylift.networks.layers.per_sample import Apart
 from raylift.networks.mapping import Mapping
 from raylift.objectives import Translation, build_objective
-from raylift.recipe import Recipe, TrainPart
-from raylift.recipe_files import load_recipe
 from raylift.storage.atomic import replacing, write_json
 from raylift.storage.paths import Place
 from raylift.storage.records import read_json

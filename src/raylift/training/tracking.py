@@ -14,9 +14,9 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from raylift.config.recipe import Recipe
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import WrongUsage
-from raylift.recipe import Recipe
 from raylift.storage.atomic import write_json
 from raylift.version import code_version
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from raylift.aggregation import CHANNELS, arcs, harmonic_channels, harmonics
 from raylift.geometry import View
+from raylift.lifting.harmonics import CHANNELS, arcs, harmonic_channels, harmonics
 
 
 def lifted(count: int, seed: int = 0) -> Tensor:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from raylift.config.files import find_recipe, load_recipe, recipe_names
 from raylift.errors import WrongUsage
-from raylift.recipe_files import find_recipe, load_recipe, recipe_names
 
 BASE = "name: base\nlift: repeat\nobjective: {name: paired, l1: 1, ssim: 0.2}\ntrain: {steps: 7, lr: 0.5}\n"
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
+from raylift.config.files import load_recipe
 from raylift.errors import WrongUsage
 from raylift.geometry import View
-from raylift.recipe_files import load_recipe
 from repository import ROOT
 
 RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))

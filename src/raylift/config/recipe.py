@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from raylift.errors import known
 from raylift.geometry import View
-from raylift.lift import LIFTS
+from raylift.lifting.registry import LIFTS
 from raylift.networks.registry import NETWORKS
 
 Probability = Annotated[float, Field(ge=0, le=1)]

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from raylift.config.recipe import OBJECTIVES, Recipe
 from raylift.errors import WrongUsage, nearest
-from raylift.recipe import OBJECTIVES, Recipe
 from raylift.storage.records import DEEPEST, parse_yaml, read_yaml
 
 MOST_BYTES = 2**20  # of a recipe
@@ -18,7 +18,11 @@ MOST_EXTENDED = 10
 
 # In the installed package, or beside its source.
 FOLDER = next(
-    (place for place in (Path(__file__).parent / "recipes", Path(__file__).parents[2] / "recipes") if place.is_dir()),
+    (
+        place
+        for place in (Path(__file__).parents[1] / "recipes", Path(__file__).parents[3] / "recipes")
+        if place.is_dir()
+    ),
     Path("recipes"),
 )
 

@@ -1,0 +1,21 @@
+"""No lift: X-rays as images, for networks that enter three dimensions by themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from raylift.geometry import View
+from raylift.lifting.coordinates import depth_axis
+from raylift.lifting.lift import Transpose
+
+
+class ImageLift(Transpose):
+    """No lift: each X-ray as an image in the volume's frame, for networks that go from 2D to 3D by themselves.
+
+    A frontal image becomes (z, x), a lateral one (z, y), each sampled where the rays through the cube's middle plane
+    meet the detector. `forward` returns (B, N, D, W) of a cube.
+    """
+
+    def projected_pixels(self, view: View) -> np.ndarray:
+        """As `raylift.lifting.coordinates.transpose`, which is constant along the depth, without the depth."""
+        return super().projected_pixels(view).take(0, axis=depth_axis(view))
