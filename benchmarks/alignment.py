@@ -14,7 +14,6 @@ from collections import defaultdict
 import numpy as np
 
 from raylift import Reconstructor
-from raylift.alignment import displaced
 from raylift.cli.console import print_table, progress_bar
 from raylift.data.dataset import PreparedDataset
 from raylift.drr.projector import project_volume
@@ -22,7 +21,8 @@ from raylift.evaluation.methods import score_case
 from raylift.geometry import View
 from raylift.images.volume import Volume
 from raylift.images.xray_set import XraySet
-from raylift.reconstruction import Reconstruction
+from raylift.reconstruction.alignment import displaced
+from raylift.reconstruction.reconstructor import Reconstruction
 
 MOST = np.repeat([5.0, 10.0], 3)  # degrees, mm
 

@@ -19,15 +19,15 @@ from raylift import Reconstructor
 from raylift.cli.console import print_table, progress_bar
 from raylift.data.dataset import PreparedDataset
 from raylift.data.phantom import thorax_phantom
+from raylift.data.thorax import find_thorax
 from raylift.drr.projector import project_volume
 from raylift.evaluation.methods import stored_xrays
 from raylift.geometry import View
 from raylift.images.hounsfield import WINDOW
 from raylift.images.volume import Volume
 from raylift.images.xray_set import XraySet
-from raylift.reconstruction import Reconstruction
-from raylift.thorax import find_thorax
-from raylift.weights import seen_cases
+from raylift.model.weights import seen_cases
+from raylift.reconstruction.reconstructor import Reconstruction
 
 VIEWS = {"frontal": (View(0.0),), "lateral": (View(90.0),), "both": (View(0.0), View(90.0))}
 AXES = {"x (to the left)": 2, "y (to the back)": 1, "z (up)": 0}

@@ -23,19 +23,19 @@ from typing import Any
 
 import numpy as np
 
-from raylift.bulk import Work, run_case
 from raylift.cli.console import print_table, progress_bar
 from raylift.data.dataset import PreparedDataset
 from raylift.data.phantom import thorax_phantom
 from raylift.data.prepare import Preparation, Settings, prepare
-from raylift.engines import HERE, Engine, one_thread, run_cases
+from raylift.data.projection import Projection
 from raylift.evaluation.evaluate import Evaluation
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import Volume
 from raylift.io.dicom import Study, write_ct
-from raylift.projection import Projection
-from raylift.reconstruction import Reconstructor
-from raylift.results.lifting import Lifting
+from raylift.parallel.cases import Work, run_case
+from raylift.parallel.executors import HERE, Engine, one_thread, run_cases
+from raylift.reconstruction.batch import Lifting
+from raylift.reconstruction.reconstructor import Reconstructor
 from raylift.storage.paths import LISTINGS
 
 SLICES = (100, 200, 400)

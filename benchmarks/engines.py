@@ -25,10 +25,10 @@ from ray.cluster_utils import Cluster
 from raylift.cli.console import print_table, progress_bar
 from raylift.data.phantom import thorax_phantom
 from raylift.data.prepare import Settings, find_scans, prepare, prepare_case
-from raylift.engines import Engine, one_thread
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import Volume
 from raylift.io.volumes import write_volume
+from raylift.parallel.executors import Engine, one_thread
 
 CORES = 2
 SETTINGS = Settings(32, (View(0.0), View(90.0)), Geometry.preset("chest-stand", 64))

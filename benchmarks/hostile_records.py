@@ -40,14 +40,14 @@ from raylift.config.files import load_recipe, parse_recipe
 from raylift.data.dataset import PreparedDataset
 from raylift.data.phantom import thorax_phantom
 from raylift.data.prepare import Settings, prepare
-from raylift.engines import HERE
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View
 from raylift.images.xray_set import XraySet
 from raylift.io.volumes import write_volume
+from raylift.model.weights import build_mapping, describe, load_weights, save_weights
+from raylift.parallel.executors import HERE
 from raylift.radiographs.sets import read_xrays, write_xrays
 from raylift.training.checkpoint import Checkpoints
-from raylift.weights import build_mapping, describe, load_weights, save_weights
 
 SECONDS = 20
 MOST_MEMORY = 2 * 2**30

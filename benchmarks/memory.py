@@ -17,9 +17,9 @@ from pathlib import Path
 from raylift.cli.console import print_table
 from raylift.data.phantom import thorax_phantom
 from raylift.data.prepare import Settings, prepare_case
-from raylift.engines import one_thread
 from raylift.geometry import VolumeGrid
 from raylift.io.volumes import write_volume
+from raylift.parallel.executors import one_thread
 
 LARGE = (600, 512, 512)
 CHECKED = 10  # after so many small scans memory is taken for settled

@@ -30,6 +30,7 @@ import numpy as np
 import torch
 
 from raylift.data.phantom import thorax_phantom
+from raylift.data.thorax import find_thorax
 from raylift.drr import Projector, plastimatch, projector
 from raylift.errors import BadInput
 from raylift.geometry import PRESETS, Geometry, View, VolumeGrid
@@ -37,7 +38,6 @@ from raylift.images.hounsfield import hu_to_mu
 from raylift.images.volume import Volume
 from raylift.io.volumes import read_volume
 from raylift.storage.paths import stem_of
-from raylift.thorax import find_thorax
 
 ROW = "{:<16} {:<12} {:>5} {:>5}  {:<20} {:<20} {:>6}  {:<20} {:<20} {:>6}  {:>6} {:>9}"
 HEAD = ("scan", "z×y×x", "views", "edge", "call: ours", "plastimatch", "ratio", "projection: ours", "plastimatch",

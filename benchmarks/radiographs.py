@@ -19,7 +19,7 @@ from raylift.cli.console import print_table
 from raylift.drr import Projector
 from raylift.evaluation.clinical import HEART_LEVELS, find_lungs
 from raylift.images.volume import Volume
-from raylift.reconstruction import Reconstruction, Reconstructor
+from raylift.reconstruction.reconstructor import Reconstruction, Reconstructor
 
 
 def likeness(made: Reconstruction) -> dict[str, str]:

@@ -24,7 +24,7 @@ import torch
 
 from raylift.data.phantom import thorax_phantom
 from raylift.io.volumes import write_volume
-from raylift.weights import Weights, export_weights, load_weights
+from raylift.model.weights import Weights, export_weights, load_weights
 
 ROW = "{:<44} {:<28}"
 RAYLIFT = str(Path(sys.executable).with_name("raylift"))

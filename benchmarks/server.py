@@ -26,9 +26,9 @@ from PIL import Image
 
 from raylift.cli.console import print_table
 from raylift.data.phantom import thorax_phantom
+from raylift.data.thorax import find_thorax
 from raylift.drr import ENGINES
 from raylift.geometry import Geometry, View
-from raylift.thorax import find_thorax
 
 PORT, CLIENTS, JOBS = 8377, 20, 200
 URL = f"http://127.0.0.1:{PORT}"

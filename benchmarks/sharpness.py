@@ -21,7 +21,7 @@ from raylift.evaluation.clinical import mean_gradient, vif
 from raylift.evaluation.methods import score_case, stored_xrays
 from raylift.images.hounsfield import WINDOW
 from raylift.images.volume import Volume
-from raylift.weights import seen_cases
+from raylift.model.weights import seen_cases
 
 SHELLS = 12
 

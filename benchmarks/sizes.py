@@ -27,7 +27,7 @@ from typing import Any
 import torch
 
 from raylift.geometry import Geometry, View
-from raylift.networks.mapping import Mapping
+from raylift.model.lifted_network import Mapping
 
 GIB = 2**30
 ROW = "{:<10} {:<8} {:>6} {:>6} {:>14} {:>14} {:>14} {:>14}"

@@ -22,11 +22,11 @@ from raylift.cli.console import print_table, progress_bar
 from raylift.config.files import load_recipe
 from raylift.config.recipe import Recipe
 from raylift.data.dataset import PreparedDataset
-from raylift.evaluation.doubt import coverage, draw_reliability, fit, offsets, tally
+from raylift.evaluation.calibration import coverage, draw_reliability, fit, offsets, tally
 from raylift.evaluation.methods import score_case, stored_xrays
+from raylift.model.weights import Weights, load_weights, seen_cases, store_calibration
 from raylift.storage.atomic import write_json
-from raylift.training.loop import train
-from raylift.weights import Weights, load_weights, seen_cases, store_calibration
+from raylift.training.run import train
 
 SHOWN = ("ssim", "psnr", "mse", "mae")
 

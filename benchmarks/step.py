@@ -29,7 +29,7 @@ ROW = "{:<34} {:<28} {:>8}"
 def measure(data: Path, recipe: str, steps: int) -> list[float]:
     """Seconds of each step of a training, in this process."""
     from raylift.config.files import find_packaged, load_recipe
-    from raylift.training.loop import train
+    from raylift.training.run import train
 
     changes = [f"train.steps={steps + WARM + 1}", f"train.validate_every={10 * steps}", "train.warmup=1"]
     loaded = load_recipe(find_packaged(recipe), [*changes, f"train.decay_from={steps}"])
@@ -46,8 +46,8 @@ def parts(data: Path, recipe: str, steps: int) -> dict[str, list[float]]:
 
     from raylift.config.files import find_packaged, load_recipe
     from raylift.data.dataset import PreparedDataset
-    from raylift.objectives import Translation
-    from raylift.training.loop import Run
+    from raylift.losses.registry import Translation
+    from raylift.training.run import Run
 
     taken: dict[str, list[float]] = {}
 

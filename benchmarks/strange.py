@@ -22,8 +22,8 @@ from raylift import Reconstructor
 from raylift.cli.console import print_table
 from raylift.data.dataset import PreparedDataset
 from raylift.evaluation.methods import stored_xrays
+from raylift.model.weights import seen_cases
 from raylift.radiographs.out_of_distribution import STRANGE
-from raylift.weights import seen_cases
 
 SPOILT: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # images (N, rows, columns)
     "as they are": lambda images: images,

@@ -17,11 +17,11 @@ import numpy as np
 from raylift import Reconstructor
 from raylift.cli.console import print_table, progress_bar
 from raylift.data.dataset import Case, PreparedDataset
-from raylift.evaluation.doubt import coverage, offsets
+from raylift.evaluation.calibration import coverage, offsets
 from raylift.evaluation.methods import score_case, stored_xrays
 from raylift.geometry import View
-from raylift.reconstruction import Reconstruction
-from raylift.weights import seen_cases
+from raylift.model.weights import seen_cases
+from raylift.reconstruction.reconstructor import Reconstruction
 
 ORDER = (0.0, 90.0, 45.0, 135.0, 180.0, 270.0, 225.0, 315.0)
 SHOWN = {"ssim": "SSIM", "psnr": "PSNR (dB)"}

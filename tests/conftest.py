@@ -17,13 +17,13 @@ import torch
 from raylift.data.dataset import PreparedDataset
 from raylift.data.phantom import thorax_phantom
 from raylift.data.prepare import Settings, prepare
-from raylift.engines import HERE
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import Volume
 from raylift.io.volumes import read_volume, write_volume
 from raylift.networks.registry import NETWORKS, Entry
+from raylift.parallel.executors import HERE
 from raylift.storage.paths import stem_of
-from raylift.training import familiarise
+from raylift.training import out_of_distribution as familiarise
 from repository import SHARED
 
 if TYPE_CHECKING:

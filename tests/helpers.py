@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from raylift.config.files import parse_recipe
 from raylift.geometry import Geometry
-from raylift.weights import Weights, build_mapping, describe, save_weights
+from raylift.model.weights import Weights, build_mapping, describe, save_weights
 
 
 def describe_tiny(

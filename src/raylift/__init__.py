@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from raylift._version import __version__
+from raylift.about import __version__
 
 if TYPE_CHECKING:
-    from raylift.reconstruction import Reconstructor
+    from raylift.reconstruction.reconstructor import Reconstructor
 
 __all__ = ["Reconstructor", "__version__"]
 
@@ -13,7 +13,7 @@ __all__ = ["Reconstructor", "__version__"]
 def __getattr__(name: str) -> Any:
     # PyTorch takes seconds to import: only when it is needed.
     if name == "Reconstructor":
-        from raylift.reconstruction import Reconstructor
+        from raylift.reconstruction.reconstructor import Reconstructor
 
         return Reconstructor
     raise AttributeError(f"module 'raylift' has no attribute '{name}'")

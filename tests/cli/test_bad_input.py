@@ -318,7 +318,7 @@ class TestReconstructionIsWrittenAsAWhole:
         def full(*args: object) -> None:
             raise OSError("no space left on device")
 
-        monkeypatch.setattr(f"raylift.results.files.{step}", full)
+        monkeypatch.setattr(f"raylift.reconstruction.outputs.{step}", full)
         outcome = raylift("reconstruct", xrays, "-o", f"{output}{ending}", "--weights", weights)
         expect(outcome, output, "no space left", code=1)
 
@@ -403,7 +403,7 @@ def test_anything_else_is_one_line_and_exit_code_1(raylift, monkeypatch: pytest.
     def fail() -> None:
         raise RuntimeError("out of\n  luck")
 
-    monkeypatch.setattr("raylift.doctor.examine", fail)
+    monkeypatch.setattr("raylift.cli.doctor.examine", fail)
     outcome = raylift("doctor")
     assert outcome.code == 1
     assert outcome.err == "raylift: RuntimeError: out of luck (RAYLIFT_DEBUG=1 shows where)\n"
@@ -413,7 +413,7 @@ def test_interrupted(raylift, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("raylift.doctor.examine", interrupt)
+    monkeypatch.setattr("raylift.cli.doctor.examine", interrupt)
     outcome = raylift("doctor")
     assert outcome.code in (1, 130)  # 128 + SIGINT where typer says so
     assert len(outcome.err.splitlines()) <= 1

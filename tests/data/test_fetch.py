@@ -16,11 +16,11 @@ from object_store import BUCKET, Store, contents, dicom_series, index_of
 from raylift.data import fetch as module
 from raylift.data.fetch import Scan, check_space, fetch, provenance, read_sources, scans_of
 from raylift.data.prepare import Settings, find_scans, prepare
-from raylift.engines import HERE, Engine
 from raylift.errors import BadInput
 from raylift.geometry import Geometry
 from raylift.images.volume import Volume
 from raylift.io.volumes import read_volume, write_volume
+from raylift.parallel.executors import HERE, Engine
 from raylift.storage.atomic import write_json
 from raylift.storage.copies import local_copy
 from raylift.storage.paths import files_below, place

@@ -18,15 +18,16 @@ from pydicom.uid import generate_uid
 from scipy.ndimage import map_coordinates
 
 from object_store import dicom_series
-from raylift import bulk, engines
 from raylift.data import prepare as module
 from raylift.data.prepare import Preparation, Settings, check_scan, find_scans, prepare, prepare_case
 from raylift.drr import ENGINES, plastimatch
-from raylift.engines import HERE, Engine
 from raylift.errors import BadInput, DiskFull, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import Volume
 from raylift.io.volumes import read_volume, write_volume
+from raylift.parallel import cases as bulk
+from raylift.parallel import executors as engines
+from raylift.parallel.executors import HERE, Engine
 from raylift.storage import paths as places
 
 SETTINGS = Settings(64, (View(0.0), View(90.0)), Geometry.preset("chest-stand", 32))

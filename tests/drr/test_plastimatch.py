@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from raylift.data.thorax import find_thorax
 from raylift.drr import ENGINES, plastimatch
 from raylift.errors import WrongUsage
 from raylift.geometry import IDENTITY, Geometry, View, VolumeGrid
 from raylift.images.volume import Volume
-from raylift.thorax import find_thorax
 
 ANGLES = (0.0, 45.0, 90.0, 180.0)
 UNIT = Geometry.preset("chest-stand", 64)

@@ -17,7 +17,7 @@ from raylift.evaluation.evaluate import BASELINE, evaluate
 from raylift.evaluation.methods import mean_volume, score_case
 from raylift.evaluation.report import CaseResult
 from raylift.geometry import Geometry
-from raylift.reconstruction import Reconstructor
+from raylift.reconstruction.reconstructor import Reconstructor
 
 
 def constant(

@@ -18,14 +18,14 @@ from PIL import Image
 
 from helpers import random_weights
 from raylift.cli import main
+from raylift.data.thorax import find_thorax
 from raylift.evaluation.protocols import score
 from raylift.geometry import VolumeGrid
 from raylift.images.hounsfield import hu_to_unit
 from raylift.images.volume import Volume
 from raylift.io.volumes import read_volume, write_volume
-from raylift.results.files import FILES
-from raylift.thorax import find_thorax
-from raylift.weights import load_weights
+from raylift.model.weights import load_weights
+from raylift.reconstruction.outputs import FILES
 from repository import ROOT
 
 SCORER = ROOT.parent / "shared" / "tools" / "score.py"

@@ -13,7 +13,7 @@ fails. Besides:
 - Collections are fetched from a store on this machine, `Download?` is answered with yes. Refinement ends after one
   iteration, a study's trial after three steps; a training learns what X-rays look like from 24 sets of them; pictures
   are blank.
-- An engine's cases, Ray's too, are prepared in this process; `tests/test_engines.py` has the engines.
+- An engine's cases, Ray's too, are prepared in this process; `tests/parallel/test_executors.py` has the engines.
 - `pip install` asks for an extra that exists; `make` is asked what it would do (`make -n`), and `raylift demo` runs for
   `make demo`; `git clone` is of this checkout, and the reader stays in the folder, which is laid out like it.
 - `raylift serve` gets a free port, which stands for 8000 in what follows; what `torchrun` and
@@ -55,23 +55,24 @@ from PIL import Image
 from helpers import describe_tiny, torch_threads
 from live_server import Server
 from object_store import BUCKET, Store, index_of
-from raylift import engines, refinement
 from raylift.cli import app, main
 from raylift.config import files
 from raylift.config.recipe import Recipe
 from raylift.data import collections
 from raylift.data import prepare as preparing
 from raylift.data.phantom import thorax_phantom
+from raylift.data.thorax import find_thorax
 from raylift.drr.projector import project_volume
 from raylift.geometry import Geometry, View
 from raylift.images.xray_set import XraySet
 from raylift.io.volumes import write_volume
+from raylift.model.weights import build_mapping, save_weights
+from raylift.parallel import executors as engines
 from raylift.radiographs.sets import write_xrays
+from raylift.reconstruction import refinement
 from raylift.storage.paths import place
 from raylift.studies import cells
-from raylift.thorax import find_thorax
-from raylift.training.loop import train
-from raylift.weights import build_mapping, save_weights
+from raylift.training.run import train
 from repository import ROOT
 
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").glob("*.md") if p.name != "commands.md")]
@@ -496,7 +497,7 @@ def workspace(clone: Path) -> Path:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
     """The folder that `raylift demo` writes, made once."""
-    from raylift.demo import demo as run
+    from raylift.evaluation.demo import demo as run
 
     folder = tmp_path_factory.mktemp("demo") / "demo-output"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from raylift.data.kernels import at_edge
+from raylift.data.warp_kernels import at_edge
 from raylift.numerics.interpolation import interpolate
 
 SHAPE = (6, 7, 9)

@@ -7,15 +7,15 @@ import pytest
 from PIL import Image
 
 from raylift.data.phantom import thorax_phantom
+from raylift.data.thorax import find_thorax
 from raylift.drr import ENGINES
 from raylift.errors import BadInput
 from raylift.geometry import Geometry, View
+from raylift.model.weights import load_weights
 from raylift.radiographs import Grey, Hanging
 from raylift.radiographs.intake import read_radiographs
 from raylift.radiographs.orientation import guess
 from raylift.radiographs.out_of_distribution import Familiarity
-from raylift.thorax import find_thorax
-from raylift.weights import load_weights
 
 UNIT = Geometry.preset("chest-stand", 64)
 KINDS = ("pa", "lateral-left")

@@ -8,15 +8,15 @@ import pytest
 from PIL import Image
 
 from raylift.data.phantom import thorax_phantom
+from raylift.data.thorax import find_thorax
 from raylift.drr.projector import project_volume
 from raylift.geometry import Geometry, View
 from raylift.images.xray_set import XraySet
 from raylift.radiographs.sets import write_xrays
-from raylift.reconstruction import Reconstructor
+from raylift.reconstruction.reconstructor import Reconstructor
 from raylift.server.intake import ReadRequest, understand
 from raylift.server.kept import NAME, kept
 from raylift.server.requests import Xray
-from raylift.thorax import find_thorax
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from raylift.about import code_version
 from raylift.config.files import parse_recipe
 from raylift.config.recipe import Recipe
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import WrongUsage
-from raylift.training.loop import train
-from raylift.version import code_version
+from raylift.training.run import train
 
 mlflow = pytest.importorskip("mlflow")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from raylift.cli import main
 from raylift.networks.registry import NETWORKS, Entry
-from raylift.training.loop import Run
+from raylift.training.run import Run
 
 sys.path.append(str(Path(__file__).parents[1]))  # of the tiny network
 NETWORKS["tiny"] = Entry("tiny_network:TinyNetwork")

@@ -9,8 +9,8 @@ import typer
 
 from raylift.cli.console import say
 from raylift.cli.parsing import check_choice
-from raylift.engines import ENGINES, HERE, Engine
 from raylift.errors import BadInput, WrongUsage
+from raylift.parallel.executors import ENGINES, HERE, Engine
 
 Where = Annotated[str, typer.Option(help="Where cases are computed: local, or ray.")]
 Processes = Annotated[int | None, typer.Option(min=1, help="Cases at a time; one per core by default.")]

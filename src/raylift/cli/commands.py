@@ -36,7 +36,7 @@ def demo(
     Example: raylift demo -o demo-output
     """
     from raylift.cli.parsing import check_output
-    from raylift.demo import demo as run
+    from raylift.evaluation.demo import demo as run
 
     check_output(output, folder=True)
     started = time.monotonic()
@@ -82,12 +82,12 @@ def drr(
 
     Example: raylift drr chest.nii.gz --views 0,90 -o xrays
     """
-    from raylift.bulk import run_bulk
     from raylift.cli.parsing import check_choice, check_output, parse_geometry, parse_views
     from raylift.data.prepare import find_scans, is_scan
+    from raylift.data.projection import Projection
     from raylift.drr import ENGINES
     from raylift.drr.plastimatch import program_for
-    from raylift.projection import Projection
+    from raylift.parallel.cases import run_bulk
     from raylift.radiographs.sets import write_xrays
     from raylift.storage.paths import place
 
@@ -158,13 +158,13 @@ def reconstruct(
 
     Example: raylift reconstruct pa.png lateral.dcm --views pa,lateral-left -o volume.mha
     """
-    from raylift.bulk import run_bulk
     from raylift.cli.parsing import check_choice, check_output, parse_views
     from raylift.io.dicom import Study
+    from raylift.parallel.cases import run_bulk
     from raylift.radiographs.sets import SIDECAR, find_sets
-    from raylift.reconstruction import Reconstructor
-    from raylift.results.files import FILES, Names, write_results
-    from raylift.results.lifting import ENDINGS, Lifting
+    from raylift.reconstruction.batch import ENDINGS, Lifting
+    from raylift.reconstruction.outputs import FILES, Names, write_results
+    from raylift.reconstruction.reconstructor import Reconstructor
     from raylift.storage.copies import local_copy
     from raylift.storage.paths import is_file, place
 
@@ -248,9 +248,9 @@ def train(
     """
     from raylift.cli.parsing import check_output
     from raylift.config.files import load_recipe
-    from raylift.training.loop import peak_memory
-    from raylift.training.loop import train as run
-    from raylift.weights import load_weights
+    from raylift.model.weights import load_weights
+    from raylift.training.run import peak_memory
+    from raylift.training.run import train as run
 
     chosen = load_recipe(recipe, set_)
     check_output(output, folder=True)
@@ -299,7 +299,7 @@ def evaluate(
     from raylift.evaluation.evaluate import evaluate as run
     from raylift.evaluation.protocols import find_protocol
     from raylift.evaluation.report import summarise
-    from raylift.reconstruction import Reconstructor
+    from raylift.reconstruction.reconstructor import Reconstructor
     from raylift.storage.paths import place
 
     find_protocol(protocol)
@@ -333,10 +333,10 @@ def calibrate(
     """
     from raylift.cli.parsing import check_output
     from raylift.data.dataset import PreparedDataset
-    from raylift.evaluation.doubt import LEVELS
-    from raylift.evaluation.doubt import calibrate as run
-    from raylift.reconstruction import Reconstructor
-    from raylift.weights import store_calibration
+    from raylift.evaluation.calibration import LEVELS
+    from raylift.evaluation.calibration import calibrate as run
+    from raylift.model.weights import store_calibration
+    from raylift.reconstruction.reconstructor import Reconstructor
 
     reconstructor = Reconstructor.from_pretrained(weights, device)
     check_output(reconstructor.weights.path)
@@ -362,7 +362,7 @@ def ensemble(
     Example: raylift ensemble runs/a runs/b -o both
     """
     from raylift.cli.parsing import check_output
-    from raylift.weights import combine_weights, load_weights
+    from raylift.model.weights import combine_weights, load_weights
 
     check_output(output, folder=True)
     print(combine_weights([load_weights(one) for one in weights], output))
@@ -382,8 +382,8 @@ def export(
     Example: raylift export -o model.onnx
     """
     from raylift.cli.parsing import check_output
-    from raylift.networks.exported import check_ending
-    from raylift.weights import export_weights, load_weights
+    from raylift.model.export import check_ending
+    from raylift.model.weights import export_weights, load_weights
 
     check_ending(output)
     check_output(output)
@@ -415,8 +415,8 @@ def serve(
     Example: raylift serve --port 8000
     """
     from raylift.cli.parsing import check_output, read_token
+    from raylift.model.weights import load_weights
     from raylift.server.settings import Settings
-    from raylift.weights import load_weights
 
     check_output(folder, folder=True)
     token, named = read_token(token_file), None if weights is None else str(weights)
@@ -433,7 +433,7 @@ def doctor(as_json: Json = False) -> None:
 
     Example: raylift doctor
     """
-    from raylift.doctor import examine
+    from raylift.cli.doctor import examine
 
     findings = examine()
     if as_json:

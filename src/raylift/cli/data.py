@@ -50,10 +50,10 @@ def prepare(
     Example: raylift data prepare scans -o prepared --validation 'site-b-*'
     """
     from raylift.cli.parsing import check_choice, check_output, parse_geometry, parse_views
+    from raylift.data.overview import write_contact_sheet
     from raylift.data.prepare import Settings
     from raylift.data.prepare import prepare as run
     from raylift.drr import ENGINES
-    from raylift.evaluation.overview import write_contact_sheet
     from raylift.storage.paths import place
 
     check_choice("--voxels", voxels, (32, 64, 128))

@@ -130,8 +130,8 @@ def explain(
     """
     from raylift.cli.parsing import check_output
     from raylift.data.dataset import PreparedDataset
-    from raylift.evaluation.dependence import draw_dependence
-    from raylift.reconstruction import Reconstructor
+    from raylift.evaluation.saliency_figure import draw_dependence
+    from raylift.reconstruction.reconstructor import Reconstructor
 
     check_output(output, folder=True)
     dataset = PreparedDataset(data)

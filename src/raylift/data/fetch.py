@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-from raylift.engines import HERE, Engine, Lost, run_cases
 from raylift.errors import BadInput
+from raylift.parallel.executors import HERE, Engine, Lost, run_cases
 from raylift.storage.atomic import replacing_together, write_json
 from raylift.storage.paths import LISTINGS, Place, Unreachable, files_below, remove, safe_name, stamps, stamps_of
 from raylift.storage.records import read_json

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from raylift.config.recipe import DataPart, XrayAugmentationPart
-from raylift.data.augment import Warp, covered
 from raylift.data.dataset import Case, PreparedDataset
 from raylift.data.tissue import Tissue
+from raylift.data.warp import Warp, covered
 from raylift.drr import Projector
 from raylift.geometry import PRESETS, Geometry, View, VolumeGrid
 from raylift.images.hounsfield import WATER_MU, hu_to_unit

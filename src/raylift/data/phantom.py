@@ -12,17 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from raylift.data.painting import (
-    UPRIGHT,
-    Axes,
-    Canvas,
-    Path,
-    ellipsoid,
-    join,
-    profile,
-    tree,
-    tube,
-)
+from raylift.data.implicit_shapes import UPRIGHT, Axes, Canvas, Path, ellipsoid, join, profile, tree, tube
 from raylift.geometry import Point, VolumeGrid
 from raylift.images.volume import Volume
 

@@ -17,19 +17,19 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.errors import InvalidDicomError
 
-from raylift._version import __version__
-from raylift.bulk import run_bulk, run_case
+from raylift.about import __version__
 from raylift.data.fetch import provenance
+from raylift.data.thorax import Thorax, find_thorax
 from raylift.drr import ENGINES, plastimatch
-from raylift.engines import LOCAL, Engine
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import AIR, Volume
 from raylift.io.volumes import READABLE, read_volume, write_volume
+from raylift.parallel.cases import run_bulk, run_case
+from raylift.parallel.executors import LOCAL, Engine
 from raylift.storage.atomic import write_json
 from raylift.storage.copies import local_copy
 from raylift.storage.paths import Place, add_case, case_name, is_file, stamps, stem_of, suffix_of, walk
-from raylift.thorax import Thorax, find_thorax
 
 CUBE_MM = 320.0
 CONTEXT_SPACING = 2.5  # mm
@@ -193,7 +193,7 @@ class Preparation:
 
 
 def prepare_case(source: Place, folder: Place, settings: Settings) -> dict[str, Any]:
-    """Prepare one scan into `folder`; one that does not serve is recorded, not raised (`raylift.bulk.run_case`)."""
+    """Prepare one scan into `folder`; one that does not serve is recorded, not raised (see `run_case`)."""
     return run_case(Preparation(settings), (source, folder))
 
 

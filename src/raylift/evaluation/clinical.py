@@ -14,8 +14,8 @@ import torch
 from scipy import ndimage
 from torchmetrics.functional.image import visual_information_fidelity
 
+from raylift.data.thorax import find_body
 from raylift.images.hounsfield import WINDOW
-from raylift.thorax import find_body
 
 # HU from (included) and to (excluded). Lung: from where emphysema and air end (Gevenois et al., AJRCCM 1996) to where
 # normal inflation ends (Cressoni et al., Critical Care 2013). Fat and soft tissue: the ranges of adipose tissue and

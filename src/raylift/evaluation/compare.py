@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from raylift.data.dataset import PreparedDataset
-from raylift.evaluation.figures import gallery
 from raylift.evaluation.methods import CaseMethod, clinical_case, score_case
 from raylift.evaluation.report import CaseResult, write_report
+from raylift.plots.montage import gallery
 
 TRUTH = "truth"
 

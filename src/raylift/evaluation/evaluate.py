@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from raylift.bulk import run_bulk
+from raylift.about import code_version
 from raylift.data.dataset import PreparedDataset
-from raylift.engines import HERE, Engine
 from raylift.errors import BadInput
-from raylift.evaluation.doubt import coverage, draw_reliability, offsets, tally
-from raylift.evaluation.figures import montage
+from raylift.evaluation.calibration import coverage, draw_reliability, offsets, tally
 from raylift.evaluation.methods import (
     MeanVolume,
     check_cubes,
@@ -30,11 +28,13 @@ from raylift.evaluation.report import CaseResult, write_report
 from raylift.geometry import View
 from raylift.images.hounsfield import unit_to_hu
 from raylift.images.volume import Volume
-from raylift.reconstruction import Reconstructor
+from raylift.model.weights import identity, seen_cases
+from raylift.parallel.cases import run_bulk
+from raylift.parallel.executors import HERE, Engine
+from raylift.plots.montage import montage
+from raylift.reconstruction.reconstructor import Reconstructor
 from raylift.storage.atomic import replacing_together
 from raylift.storage.paths import Place, read_bytes
-from raylift.version import code_version
-from raylift.weights import identity, seen_cases
 
 BASELINE = "mean volume"
 PICTURE, DOUBT = "montage.png", "doubt.npy"
@@ -138,7 +138,7 @@ def evaluate(
         folder: of the report: `cases.csv`, `summary.json`, `report.md`, and `cases/NAME/` with a picture.
         progress: called with the case's name, the number done and the total after each case.
         views: of the stored X-rays; those of the weights by default. Others are for weights of any views.
-        refine: score the volumes after refinement (`raylift.refinement`).
+        refine: score the volumes after refinement (`raylift.reconstruction.refinement`).
         engine: where; other engines than this process load the weights by their path.
 
     Returns:

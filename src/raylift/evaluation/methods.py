@@ -17,8 +17,8 @@ from raylift.images.hounsfield import hu_to_unit, unit_to_hu
 from raylift.images.volume import Volume
 from raylift.images.xray_set import XraySet
 from raylift.io.volumes import READABLE, read_volume
-from raylift.iterative import ITERATIVE
-from raylift.reconstruction import Reconstructor
+from raylift.reconstruction.iterative import ITERATIVE
+from raylift.reconstruction.reconstructor import Reconstructor
 from raylift.storage.paths import Place, Unreachable, stem_of, suffix_of
 
 CaseMethod = Callable[[PreparedDataset, Case], Volume]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from raylift._version import __version__
+from raylift.about import NOT_MEDICAL, __version__
 from raylift.evaluation.intervals import EXPLAINED, LEVEL, Difference, mean_interval, paired_difference
 from raylift.evaluation.protocols import Protocol, find_protocol
 from raylift.storage.atomic import replacing, write_json
@@ -48,7 +48,6 @@ FORMATS = {
     **dict.fromkeys(("dice_lungs", "dice_bones", "vif", "sharpness"), ".3f"),
     **dict.fromkeys(("lung_volume_error", "bone_volume_error"), ".1%"),
 }
-NOT_MEDICAL = "Raylift is research software, not a medical device; its volumes are not for diagnosis or treatment."
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 from pydantic import Field
 
-from raylift._version import __version__
+from raylift.about import __version__
 from raylift.errors import BadInput
 from raylift.geometry import Geometry, View
 from raylift.images.xray_set import XraySet

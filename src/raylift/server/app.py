@@ -13,8 +13,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from raylift._version import __version__
-from raylift.evaluation.report import NOT_MEDICAL
+from raylift.about import NOT_MEDICAL, __version__
 from raylift.server.guard import Guard, Refusal, Tokens
 from raylift.server.jobs import Jobs
 from raylift.server.pace import Pace

@@ -29,7 +29,7 @@ from raylift.storage.paths import suffix_of
 
 if TYPE_CHECKING:
     from raylift.radiographs import Grey, Radiograph
-    from raylift.reconstruction import Reconstructor
+    from raylift.reconstruction.reconstructor import Reconstructor
 
 NICE = 5  # how far reading and reconstructing stand back behind the server, which has to answer at once
 PICTURE = 384  # pixels along an edge of what is shown of an X-ray
@@ -76,7 +76,7 @@ def read_confined(request: ReadRequest) -> None:
     """
     import torch
 
-    from raylift.reconstruction import Reconstructor
+    from raylift.reconstruction.reconstructor import Reconstructor
 
     if hasattr(os, "nice"):
         os.nice(NICE)

@@ -25,7 +25,12 @@ FORKSERVER = "forkserver" in multiprocessing.get_all_start_methods()
 PROCESSES: Any = multiprocessing.get_context("forkserver" if FORKSERVER else "spawn")
 if FORKSERVER:
     PROCESSES.set_forkserver_preload(
-        ["raylift.server.worker", "raylift.reconstruction", "raylift.radiographs.orientation", "raylift.io.dicom"]
+        [
+            "raylift.server.worker",
+            "raylift.reconstruction.reconstructor",
+            "raylift.radiographs.orientation",
+            "raylift.io.dicom",
+        ]
     )
 
 

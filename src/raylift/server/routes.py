@@ -14,9 +14,8 @@ from fastapi.responses import FileResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from raylift._version import __version__
+from raylift.about import NOT_MEDICAL, __version__
 from raylift.errors import BadInput
-from raylift.evaluation.report import NOT_MEDICAL
 from raylift.server.board import Board
 from raylift.server.guard import COOKIE, Tokens, address_of
 from raylift.server.intake import ReadRequest

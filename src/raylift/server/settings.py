@@ -19,7 +19,7 @@ class Settings:
         host: address to listen at.
         port: to listen at.
         token: that a request has to bring; needed at any address but this machine's own. At least 16 characters.
-        weights: see `raylift.weights.load_weights`.
+        weights: see `raylift.model.weights.load_weights`.
         workers: processes that reconstruct.
         waiting: how many jobs may wait.
         seconds: that a job may take.

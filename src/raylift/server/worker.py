@@ -26,7 +26,7 @@ from raylift.storage.atomic import is_full
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
 
-    from raylift.reconstruction import Reconstructor
+    from raylift.reconstruction.reconstructor import Reconstructor
 
 REST = 0.2  # seconds between two looks at the list
 AGAIN = 1.0  # seconds between two tries, where the list cannot be used
@@ -61,7 +61,7 @@ def main(settings: Settings, name: str, number: int, ready: Event) -> None:
         number: of this worker among all, from 0: it has a GPU of its own, or its share of the cores.
         ready: set when it begins to work.
     """
-    from raylift.reconstruction import Reconstructor
+    from raylift.reconstruction.reconstructor import Reconstructor
 
     if hasattr(os, "nice"):
         os.nice(NICE)
@@ -135,10 +135,10 @@ def _end(job: Job, jobs: Jobs, folder: Path, error: str | None) -> None:
 
 
 def _reconstruct(job: Job, jobs: Jobs, settings: Settings, reconstructor: Reconstructor, folder: Path) -> None:
-    from raylift.evaluation.figures import agreement
     from raylift.io.dicom import Study, write_ct
     from raylift.io.volumes import write_volume
-    from raylift.results.files import CT_WINDOWS, DOUBT_WINDOWS, Names, write_results
+    from raylift.plots.montage import agreement
+    from raylift.reconstruction.outputs import CT_WINDOWS, DOUBT_WINDOWS, Names, write_results
     from raylift.storage.atomic import write_json
 
     def say(note: str, done: float) -> None:

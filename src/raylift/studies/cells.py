@@ -13,18 +13,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from raylift._version import __version__
+from raylift.about import __version__
 from raylift.config.files import load_recipe
 from raylift.config.recipe import PaperObjectivePart, Recipe
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput
 from raylift.evaluation.methods import CaseMethod, from_weights, not_learned, score_case
 from raylift.geometry import View
-from raylift.reconstruction import Reconstructor
+from raylift.model.weights import load_weights
+from raylift.reconstruction.reconstructor import Reconstructor
 from raylift.storage.atomic import write_json
 from raylift.studies.definitions import Row
-from raylift.training.loop import train
-from raylift.weights import load_weights
+from raylift.training.run import train
 
 TRIAL_SECONDS, TRIAL_STEPS = 45.0, 40  # the trial that tells how long a step takes ends at either
 TWO_VIEWS = (View(0.0), View(90.0))  # of methods that are not trained

@@ -10,11 +10,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from raylift.evaluation.compare import TRUTH
-from raylift.evaluation.dependence import draw_dependence
-from raylift.evaluation.figures import gallery, save_figure
 from raylift.evaluation.methods import from_weights
 from raylift.evaluation.report import HEADINGS
-from raylift.reconstruction import Reconstructor
+from raylift.evaluation.saliency_figure import draw_dependence
+from raylift.plots.drawing import save_figure
+from raylift.plots.montage import gallery
+from raylift.reconstruction.reconstructor import Reconstructor
 from raylift.studies.cells import CaseSet, Cell
 from raylift.studies.tables import aggregate
 

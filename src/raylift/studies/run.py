@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from raylift._version import __version__
+from raylift.about import NOT_MEDICAL, __version__
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput, WrongUsage
-from raylift.evaluation.report import NOT_MEDICAL
 from raylift.storage.atomic import replacing, write_json
 from raylift.studies.cells import TWO_VIEWS, Budget, CaseSet, Cell, Progress, compute, read_json
 from raylift.studies.definitions import Study

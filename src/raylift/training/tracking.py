@@ -14,11 +14,11 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from raylift.about import code_version
 from raylift.config.recipe import Recipe
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import WrongUsage
 from raylift.storage.atomic import write_json
-from raylift.version import code_version
 
 RUN = "run.json"
 EXPERIMENT = "raylift"

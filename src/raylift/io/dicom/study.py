@@ -16,7 +16,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import DSfloat
 
-from raylift._version import __version__
+from raylift.about import __version__
 from raylift.errors import BadInput, WrongUsage
 
 MAKER = "Raylift"

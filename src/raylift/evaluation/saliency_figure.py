@@ -1,0 +1,76 @@
+"""The figure and the table of how much volumes depend on each view."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from raylift.data.dataset import Case, PreparedDataset
+from raylift.evaluation.methods import check_cubes, stored_xrays
+from raylift.evaluation.saliency import SLABS, explain
+from raylift.plots.drawing import save_figure
+from raylift.reconstruction.reconstructor import Reconstructor
+from raylift.storage.atomic import replacing
+
+
+def draw_dependence(
+    reconstructor: Reconstructor,
+    dataset: PreparedDataset,
+    cases: Sequence[Case],
+    folder: Path,
+    title: str,
+    progress: Callable[[str, int, int], None] = lambda name, done, total: None,
+) -> dict[str, list[float]]:
+    """Write `gradients.png`, `gradients.svg` and `gradients.csv` for some patients.
+
+    Above, the first patient: the norm of the volume's gradient by each X-ray's pixels, and by the height in the body
+    that is asked for. Below, all patients: each view's share.
+
+    Args:
+        reconstructor: holds the weights.
+        dataset: with the cases' stored X-rays.
+        cases: patients.
+        folder: of the files.
+        title: printed at the top.
+        progress: called with a case's name, the number of cases done and their total.
+
+    Returns:
+        Each view's share of the gradient's norm, by case.
+    """
+    mapping = reconstructor.mapping
+    check_cubes(dataset, reconstructor)
+    found = {}
+    for number, case in enumerate(cases, 1):
+        found[case.name] = explain(mapping, reconstructor.matched(stored_xrays(dataset, case, mapping.views)).images)
+        progress(case.name, number, len(cases))
+    first, names = next(iter(found.values())), [view.name for view in mapping.views]
+    columns = max(3, len(names))
+    figure = Figure(figsize=(2.3 * columns, 7), layout="constrained", facecolor="white")
+    figure.suptitle(title, fontsize=13)
+    above, below = figure.subfigures(2, 1, height_ratios=[1, 1.3], squeeze=False)[:, 0]
+    brightest = float(np.quantile(first.maps, 0.998))
+    for axes, image, name in zip(above.subplots(1, len(names), squeeze=False)[0], first.maps, names, strict=True):
+        axes.imshow(image, cmap="magma", vmin=0, vmax=brightest)
+        axes.set(xticks=[], yticks=[], title=name)
+    above.suptitle(f"{next(iter(found))}: |∂V / ∂ X-ray|", fontsize=10)
+    left, right = below.subplots(1, 2)
+    heights = (np.arange(SLABS) + 0.5) / SLABS * mapping.grid.shape[0] * mapping.grid.spacing[2]
+    for k, name in enumerate(names):
+        left.plot(first.by_slab[:, k], heights, label=name)
+    left.set(xlabel="norm of the slab's gradient", ylabel="height in the cube (mm)", title="within the patient")
+    left.legend(fontsize=8)
+    shares = np.array([dependence.shares for dependence in found.values()])
+    right.boxplot(shares, tick_labels=names)
+    right.set(ylabel="share of the gradient's norm", title=f"across {len(shares)} patients")
+    right.axhline(1 / len(names), color="gray", linewidth=0.8, linestyle=":")
+    for ending in ("png", "svg"):
+        save_figure(figure, folder / f"gradients.{ending}")
+    with replacing(folder / "gradients.csv") as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["case", *names])
+        writer.writerows([name, *map(float, d.shares)] for name, d in found.items())
+    return {name: d.shares.tolist() for name, d in found.items()}

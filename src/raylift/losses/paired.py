@@ -1,0 +1,100 @@
+"""The objective `paired`: what a pair of X-rays and volume says, voxel by voxel and as a whole."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from raylift.config.recipe import PairedObjectivePart
+from raylift.drr import Projector
+from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.images.hounsfield import WATER_MU
+from raylift.losses.objective import Translation
+from raylift.losses.ssim import structural_similarity
+from raylift.losses.transport import mass_divergence, patch_divergence, random_filters
+from raylift.networks.features import FeatureExtractor, unit_length
+
+DIRECTIONS = 8  # along which patches are compared
+KEPT = 64  # projectors of so many views and units stay in memory
+
+
+class PairedObjective(nn.Module):
+    """Voxels, structure, features, projections and masses of each pair.
+
+    - l1, l2: mean absolute and mean squared difference of the voxels.
+    - ssim: 1 − mean SSIM of the slices along the three axes, 7² window, range 1.
+    - features: mean squared difference of f's maps, each normalised over channels, added over the layers.
+    - projection: mean absolute difference of the line integrals through both cubes, in the batch's own views and
+      one at a random angle, in units of 100 mm of water.
+    - transport: `transport.mass_divergence`.
+    - patches: `transport.patch_divergence` along random directions, drawn anew each time.
+    - doubt: the negative log-likelihood of the voxels' differences, which it does not change, under Laplace
+      distributions as wide as g expects; only where g says so.
+
+    Args:
+        settings: weights of the terms.
+        grid: of the volumes, centred on the isocentre.
+        seed: of the frozen extractor f.
+    """
+
+    d = None
+    g_updates, d_updates, d_shares = 1, 0, False
+
+    def __init__(self, settings: PairedObjectivePart, grid: VolumeGrid, seed: int) -> None:
+        super().__init__()
+        self.settings, self.grid = settings, grid
+        self.f = FeatureExtractor(seed=seed) if settings.features else None
+        self._projector = lru_cache(KEPT)(lambda view, unit: Projector(grid, unit, [view], (0, 0, 0)))
+
+    def g_terms(self, made: Translation) -> dict[str, Tensor]:
+        """The weighted terms."""
+        weights, fake, real = self.settings, made.fake, made.real
+        terms = {}
+        if weights.l1:
+            terms["l1"] = weights.l1 * (fake - real).abs().mean()
+        if weights.l2:
+            terms["l2"] = weights.l2 * (fake - real).square().mean()
+        if weights.ssim:
+            terms["ssim"] = weights.ssim * (1 - structural_similarity(fake, real))
+        if self.f is not None:
+            terms["features"] = weights.features * feature_distance(self.f, fake, real)
+        if weights.projection:
+            terms["projection"] = weights.projection * self._projection(fake - real, made.views, made.geometry)
+        if weights.transport:
+            terms["transport"] = weights.transport * mass_divergence(fake, real)
+        if weights.patches:
+            terms["patches"] = weights.patches * patch_divergence(fake, real, random_filters(DIRECTIONS))
+        if weights.doubt and made.spread is not None:
+            off = (fake - real).detach().abs()
+            terms["doubt"] = weights.doubt * (made.spread.log() + off / made.spread).mean()
+        return terms
+
+    def d_loss(self, made: Translation) -> Tensor:
+        """There is no potential. Raises TypeError."""
+        raise TypeError("the paired objective has no potential")
+
+    def _projection(self, difference: Tensor, views: tuple[View, ...], geometry: Geometry) -> Tensor:
+        # A projection is linear: that of the difference is the difference of the two.
+        mu = 2 * WATER_MU * difference[:, 0]
+        angle = 15.0 * int(torch.randint(24, (1,)))
+        unit = geometry.with_pixels(self.grid.shape[0])
+        rays = [self._projector(view, unit).to(mu.device)(mu) for view in (*views, View(angle))]
+        return torch.cat(rays, 1).abs().mean() / (100 * WATER_MU)
+
+
+def feature_distance(f: FeatureExtractor, fake: Tensor, real: Tensor) -> Tensor:
+    """Mean squared difference of the maps of f, each of unit length over channels, added over the layers.
+
+    Args:
+        fake: volumes (B, 1, D, H, W).
+        real: volumes of the same shape.
+
+    Returns:
+        A scalar.
+    """
+    with torch.no_grad():
+        real_maps = [unit_length(maps) for maps in f(real)]
+    pairs = zip(f(fake), real_maps, strict=True)
+    return torch.stack([(unit_length(a) - b).square().mean() for a, b in pairs]).sum()

@@ -1,0 +1,143 @@
+"""A volume beside the X-rays it was made from, beside the truth, and beside other methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from raylift.images.hounsfield import WINDOW
+from raylift.images.volume import Volume
+from raylift.plots.drawing import clip_to_window, draw, draw_colour_bars, draw_volume, draw_xray, save_figure, wrap
+from raylift.plots.pictures import planes, xray_picture
+
+# Windows in HU, beside the network's for planes. Means along a whole line never come near bone.
+PROJECTION = (-1000.0, 200.0)
+DIFFERENCE = (-500.0, 500.0)
+PROJECTED_DIFFERENCE = (-200.0, 200.0)
+DOUBTFUL = 400.0  # HU; a border whose place is not known
+
+
+def montage(
+    truth: Volume | None,
+    prediction: Volume,
+    xrays: Sequence[tuple[str, np.ndarray]],
+    path: str | Path,
+    title: str = "",
+) -> Path:
+    """Write a PNG of the X-rays that went in and the volume that came out, beside the true one if known.
+
+    Args:
+        truth: the CT in HU, resampled onto the prediction's grid if on another; None if there is none.
+        prediction: the reconstruction in HU.
+        xrays: name (see `xray_picture`) and line integrals (rows, columns) of each view; shown brighter where
+            more is attenuated.
+        path: of the PNG; its folder is made if missing.
+        title: printed at the top.
+
+    Returns:
+        The path written.
+    """
+    # Clipped to the network's window, beyond which it is asked for nothing.
+    prediction = clip_to_window(prediction.axis_aligned())
+    rows = [("prediction", prediction)]
+    if truth is not None:
+        truth = truth.axis_aligned()
+        if truth.grid != prediction.grid:
+            truth = truth.resample(prediction.grid)
+        truth = clip_to_window(truth)
+        rows.insert(0, ("truth", truth))
+
+    first = int(bool(xrays))  # grid row of the first volume
+    lines, columns = first + len(rows) + (truth is not None), max(5, len(xrays))
+    figure = Figure(figsize=(2.4 * columns, 2.65 * lines + 0.3), layout="constrained", facecolor="white")
+    figure.suptitle(title, fontsize=13)
+    grid = figure.subplots(lines, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, (name, image) in zip(grid[0], xrays, strict=False):
+        draw_xray(axes, image, name)
+        axes.set_title(f"X-ray {name}", fontsize=10)
+    for row, (label, volume) in zip(grid[first:], rows, strict=False):
+        draw_volume(row, volume, label, WINDOW, PROJECTION, "gray")
+    draw_colour_bars(figure, grid[first : first + len(rows)], "HU")
+    if truth is not None:
+        error = Volume(prediction.array - truth.array, prediction.grid)
+        draw_volume(grid[-1], error, "prediction − truth", DIFFERENCE, PROJECTED_DIFFERENCE, "RdBu_r")
+        draw_colour_bars(figure, grid[-1:], "HU, prediction − truth")
+    return save_figure(figure, path)
+
+
+def gallery(volumes: dict[str, Volume], path: str | Path, title: str = "") -> Path:
+    """Write a picture of one patient's volumes by several methods, a row each: planes, and means along y and x.
+
+    Args:
+        volumes: in HU, by the row's label, in order; the true one first if there is one.
+        path: of the PNG or SVG; its folder is made if missing.
+        title: printed at the top.
+
+    Returns:
+        The path written.
+    """
+    figure = Figure(figsize=(12, 2.5 * len(volumes) + 0.3), layout="constrained", facecolor="white")
+    figure.suptitle(title, fontsize=13)
+    grid = figure.subplots(len(volumes), 5, squeeze=False)
+    for row, (label, volume) in zip(grid, volumes.items(), strict=True):
+        draw_volume(row, clip_to_window(volume.axis_aligned()), wrap(label), WINDOW, PROJECTION, "gray")
+    draw_colour_bars(figure, grid, "HU")
+    return save_figure(figure, path)
+
+
+def agreement(names: Sequence[str], xrays: np.ndarray, reprojected: np.ndarray, path: str | Path) -> Path:
+    """Write a picture of X-rays beside the projections of the volume made from them, a row for each view.
+
+    Args:
+        names: of the views (see `xray_picture`).
+        xrays: line integrals (N, rows, columns) that were given.
+        reprojected: those through the volume.
+        path: of the PNG or SVG; its folder is made if missing.
+
+    Returns:
+        The path written.
+    """
+    figure = Figure(figsize=(9.6, 3.3 * len(names)), layout="constrained", facecolor="white")
+    grid = figure.subplots(len(names), 3, squeeze=False)
+    for row, name, given, again in zip(grid, names, xrays, reprojected, strict=True):
+        low, high = (float(q) for q in np.quantile(given, [0.0, 0.998]))
+        high = max(high, low + 1e-6)
+        for axes, image, label in zip(row, (given, again), ("given", "of the volume"), strict=False):
+            draw(axes, xray_picture(image, name), (low, high))
+            axes.set_title(f"{name}, {label}", fontsize=10)
+        draw(row[2], xray_picture(again - given, name), (-(high - low) / 2, (high - low) / 2), "RdBu_r")
+        row[2].set_title("difference", fontsize=10)
+        for image, columns, label in ((row[1], row[:2], "∫μ dl"), (row[2], row[2:], "of the volume − given")):
+            figure.colorbar(
+                image.images[0], ax=columns, location="bottom", shrink=0.7, aspect=40, pad=0.02, label=label
+            )
+    return save_figure(figure, path)
+
+
+def doubtful_planes(volume: Volume, doubt: Volume | None, path: str | Path) -> Path:
+    """Write a picture of a volume's middle planes, and those of its doubt below them.
+
+    Args:
+        volume: in HU.
+        doubt: standard deviation of each voxel in HU, on the volume's grid; None where it is not told.
+        path: of the PNG or SVG; its folder is made if missing.
+
+    Returns:
+        The path written.
+    """
+    figure = Figure(figsize=(9.6, 3.6 * (1 + (doubt is not None))), layout="constrained", facecolor="white")
+    grid = figure.subplots(1 + (doubt is not None), 3, squeeze=False)
+    shown = [(clip_to_window(volume.axis_aligned()), WINDOW, "gray", "HU")]
+    if doubt is not None:
+        shown.append((doubt.axis_aligned(), (0.0, DOUBTFUL), "inferno", "standard deviation, HU"))
+    for row, (each, window, colours, label) in zip(grid, shown, strict=True):
+        for axes, (name, picture) in zip(row, planes(each).items(), strict=True):
+            draw(axes, picture, window, colours)
+            axes.set_title(name, fontsize=10)
+        figure.colorbar(row[0].images[0], ax=row, location="bottom", shrink=0.5, aspect=50, pad=0.02, label=label)
+    return save_figure(figure, path)

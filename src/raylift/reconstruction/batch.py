@@ -1,0 +1,61 @@
+"""Sets of X-rays to volumes, one after another or many at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from raylift.model.weights import identity
+from raylift.reconstruction.outputs import Names, write_results
+from raylift.reconstruction.reconstructor import Reconstruction, Reconstructor
+from raylift.storage.copies import local_copy
+from raylift.storage.paths import Place, stamps
+
+ENDINGS = {"mha": ".mha", "nii.gz": ".nii.gz", "nrrd": ".nrrd", "npy": ".npy", "dicom": ""}
+
+
+@dataclass(frozen=True)
+class Lifting:
+    """A volume from the X-rays in a folder, with its preview and reports, as `raylift.parallel.cases` does it to many.
+
+    Args:
+        weights: path or name, as `Reconstructor.from_pretrained` takes them.
+        device: to compute on.
+        refine: bring the volume into agreement with the X-rays.
+        seconds: time limit of the refinement.
+        align: find small displacements of the views first.
+        format: key of `ENDINGS`.
+    """
+
+    weights: str | None = None
+    device: str | None = None
+    refine: bool = False
+    seconds: float = 20.0
+    align: bool = False
+    format: str = "mha"
+
+    def depends_on(self, source: Place) -> Any:
+        """The X-rays' files, the weights and the settings."""
+        weights = identity(self._reconstructor.weights.info)
+        return [1, stamps(source), weights, self.refine, self.seconds, self.align, self.format]
+
+    def compute(self, source: Place) -> Reconstruction:
+        """The volume. Raises BadInput where X-rays and weights do not go together."""
+        with local_copy(source) as path:
+            return self._reconstructor(path, refine=self.refine, align=self.align, seconds=self.seconds)
+
+    def write(self, made: Reconstruction, folder: Path) -> tuple[dict[str, Any], list[str]]:
+        """Write `volume.mha` or the like, and what belongs beside it; the record says how it went."""
+        names = Names(folder / f"volume{ENDINGS[self.format]}")
+        write_results(made, names, self._reconstructor.weights.info, aligned=self.align)
+        files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        return {"reprojection_error": made.reprojection_error, "notes": list(made.notes)}, files
+
+    @property
+    def _reconstructor(self) -> Reconstructor:
+        return _loaded(self.weights, self.device)
+
+
+_loaded = lru_cache(1)(Reconstructor.from_pretrained)  # once for each process

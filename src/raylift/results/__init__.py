@@ -1,1 +1,0 @@
-"""What is written of a reconstruction, and how a person reads it."""
