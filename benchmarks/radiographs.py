@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from raylift.cli.console import print_table
-from raylift.drr import Projector
+from raylift.drr import ProjectionOperator
 from raylift.evaluation.clinical import HEART_LEVELS, find_lungs
 from raylift.images.volume import Volume
 from raylift.reconstruction.reconstructor import Reconstruction, Reconstructor
@@ -25,7 +25,9 @@ from raylift.reconstruction.reconstructor import Reconstruction, Reconstructor
 def likeness(made: Reconstruction) -> dict[str, str]:
     """Of the first X-ray and the volume's projection."""
     grid, geometry = made.volume.grid, made.xrays.geometry
-    path = Projector(grid, geometry, made.xrays.views[:1], grid.centre)(torch.ones(1, *grid.shape))[0, 0].numpy()
+    path = ProjectionOperator(grid, geometry, made.xrays.views[:1], grid.centre)(torch.ones(1, *grid.shape))[
+        0, 0
+    ].numpy()
     inside = path > 0.95 * path.max()
     given, again = made.xrays.images[0][inside], made.reprojected[0][inside]
     return {

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from raylift.config.recipe import AugmentationPart, DataPart, XrayAugmentationPart
 from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import OfflinePairs, OnlinePairs, augment_xrays
-from raylift.drr import Projector
+from raylift.drr import ProjectionOperator
 from raylift.errors import BadInput
 from raylift.geometry import PRESETS, Geometry, View, VolumeGrid
 from raylift.lifting.scaling import XRAY_SCALE
@@ -105,7 +105,7 @@ def test_augmented_xrays_belong_to_their_truth(dataset: PreparedDataset) -> None
     """Within the cube's shadow the X-rays resemble a projection of the pair's own truth, unflipped, and no other's."""
     batch = online(dataset, augmentation=WILD, projection_spacing=4.0).batch(7, 4)
     cube = VolumeGrid.cube((0, 0, 0), 320, 64)
-    again = Projector(cube, dataset.geometry.with_pixels(32), batch.views, (0, 0, 0))(0.04 * batch.truth[:, 0])
+    again = ProjectionOperator(cube, dataset.geometry.with_pixels(32), batch.views, (0, 0, 0))(0.04 * batch.truth[:, 0])
     inner = (slice(5, -5), slice(5, -5))
     for view in range(2):
         score = np.array([[np.corrcoef(x[view][inner].ravel(), p[view][inner].ravel())[0, 1] for p in again]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from raylift.drr import Projector
+from raylift.drr import ProjectionOperator
 from raylift.drr.projector import project_volume
 from raylift.geometry import IDENTITY, Direction, Geometry, View, VolumeGrid
 from raylift.images.volume import Volume
@@ -72,7 +72,7 @@ def through_box(start: np.ndarray, end: np.ndarray, low: np.ndarray, high: np.nd
 
 
 def project(mu: np.ndarray, grid: VolumeGrid, views: list[View], unit: Geometry = UNIT) -> np.ndarray:
-    return Projector(grid, unit, views, ISOCENTRE)(torch.from_numpy(mu).float()[None])[0].numpy()
+    return ProjectionOperator(grid, unit, views, ISOCENTRE)(torch.from_numpy(mu).float()[None])[0].numpy()
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -115,7 +115,7 @@ def test_isocentre_is_what_the_unit_turns_around() -> None:
     mu = torch.from_numpy(0.02 * inside(grid, ball(centre, 30.0))).float()[None]
     moved = np.add(ISOCENTRE, (30, 20, -25))
     for view in (View(0.0), View(90.0)):
-        image = Projector(grid, UNIT, [view], moved)(mu)[0, 0].numpy()
+        image = ProjectionOperator(grid, UNIT, [view], moved)(mu)[0, 0].numpy()
         length, distance = chord(*UNIT.rays(view, moved), centre, 30.0)
         assert image[distance < 24] == pytest.approx(0.02 * length[distance < 24], rel=0.01)
 
@@ -158,22 +158,22 @@ def test_linear_and_the_same_in_batches() -> None:
     volumes = torch.rand(3, *grid.shape, generator=torch.Generator().manual_seed(1)) * 0.03
     views = [View(10.0), View(100.0, True)]
     unit = UNIT.with_pixels(20)
-    together = Projector(grid, unit, views, ISOCENTRE)(volumes)
+    together = ProjectionOperator(grid, unit, views, ISOCENTRE)(volumes)
     assert together.shape == (3, 2, 20, 20)
     for k, view in enumerate(views):
         for b in range(3):
-            alone = Projector(grid, unit, [view], ISOCENTRE)(volumes[b : b + 1])
+            alone = ProjectionOperator(grid, unit, [view], ISOCENTRE)(volumes[b : b + 1])
             assert torch.allclose(together[b, k], alone[0, 0], rtol=1e-5, atol=1e-6)
-    mixed = Projector(grid, unit, views, ISOCENTRE)(2 * volumes[:1] + 0.5 * volumes[1:2])
+    mixed = ProjectionOperator(grid, unit, views, ISOCENTRE)(2 * volumes[:1] + 0.5 * volumes[1:2])
     assert torch.allclose(mixed[0], 2 * together[0] + 0.5 * together[1], rtol=1e-4, atol=1e-5)
 
 
 def test_sampling_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = VolumeGrid.box(ISOCENTRE, (20, 24, 28), 6.0)
     mu = torch.rand(1, *grid.shape, generator=torch.Generator().manual_seed(1)) * 0.03
-    projector = Projector(grid, UNIT.with_pixels(20), [View(10.0)], ISOCENTRE)
+    projector = ProjectionOperator(grid, UNIT.with_pixels(20), [View(10.0)], ISOCENTRE)
     whole = projector.sample(mu)
-    monkeypatch.setattr("raylift.drr.projector.SAMPLES_AT_A_TIME", 3 * 20 * 20)
+    monkeypatch.setattr("raylift.drr.operator.SAMPLES_AT_A_TIME", 3 * 20 * 20)
     assert torch.allclose(projector.sample(mu), whole, rtol=1e-5)
 
 
@@ -182,8 +182,8 @@ def test_compiled_sums_are_pytorchs(threads: int, step: float | None) -> None:
     grid = centred((14, 16, 18), (8.0, 7.0, 6.0), TURNED)
     mu = torch.rand(2, *grid.shape, generator=torch.Generator().manual_seed(1)) * 0.03
     mu.requires_grad_()
-    projector = Projector(grid, UNIT.with_pixels(24), [View(0.0), View(37.0), View(90.0)], ISOCENTRE, step)
-    assert (min(projector.counts) > 256) == (step is not None)
+    projector = ProjectionOperator(grid, UNIT.with_pixels(24), [View(0.0), View(37.0), View(90.0)], ISOCENTRE, step)
+    assert (min(view.planes for view in projector._rays) > 256) == (step is not None)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -192,7 +192,7 @@ def test_compiled_sums_are_pytorchs(threads: int, step: float | None) -> None:
         (slope,) = torch.autograd.grad((found * weights).sum(), mu)
     finally:
         torch.set_num_threads(before)
-    expected = projector.sample(mu) * projector.lengths
+    expected = projector.sample(mu)
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5 * float(expected.max()))
     (expected_slope,) = torch.autograd.grad((expected * weights).sum(), mu)
     assert torch.allclose(slope, expected_slope, rtol=1e-4, atol=1e-4 * float(expected_slope.max()))
@@ -205,7 +205,7 @@ def test_gradient_is_the_adjoint() -> None:
     x = torch.rand(2, *grid.shape, generator=generator) * 0.03
     x.requires_grad_()
     direction = torch.randn(x.shape, generator=generator)
-    projector = Projector(grid, UNIT.with_pixels(16), [View(0.0), View(75.0)], ISOCENTRE)
+    projector = ProjectionOperator(grid, UNIT.with_pixels(16), [View(0.0), View(75.0)], ISOCENTRE)
     image = projector(x)
     y = torch.rand(image.shape, generator=generator)
     inner = (image.double() * y).sum()
@@ -233,7 +233,7 @@ def test_a_volume_behind_the_source_or_the_detector() -> None:
 def test_a_shape_that_does_not_fit() -> None:
     grid = VolumeGrid.box(ISOCENTRE, (10, 11, 12), 5.0)
     with pytest.raises(ValueError, match=r"\(12, 11, 10\) does not fit"):
-        Projector(grid, UNIT, [View(0.0)], ISOCENTRE)(torch.zeros(1, 12, 11, 10))
+        ProjectionOperator(grid, UNIT, [View(0.0)], ISOCENTRE)(torch.zeros(1, 12, 11, 10))
 
 
 def test_scan_in_hounsfield_units() -> None:

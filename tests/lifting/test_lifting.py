@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from raylift.drr import Projector
+from raylift.drr import ProjectionOperator
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.lifting.coordinates import depth_axis
 from raylift.lifting.registry import build_lift
@@ -95,7 +95,7 @@ def test_a_ball_lights_up_where_it_is(angle: float) -> None:
     at = np.add(ISOCENTRE, offset)
     ball = np.clip((4 - np.linalg.norm(grid.points() - at, axis=-1)) / 2 + 0.5, 0, 1)
     view = View(angle)
-    image = Projector(grid, unit, [view], ISOCENTRE)(torch.from_numpy(ball).float()[None])
+    image = ProjectionOperator(grid, unit, [view], ISOCENTRE)(torch.from_numpy(ball).float()[None])
     index = tuple(round(float(i)) for i in (grid.world_to_index @ [*at, 1])[2::-1])
     exact = build_lift("backproject", grid, unit, [view], ISOCENTRE)(image)[0, 0]
     assert float(exact[index]) > 0.9 * float(image.max())

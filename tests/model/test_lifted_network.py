@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from raylift.config.recipe import Recipe
-from raylift.drr import Projector
+from raylift.drr import ProjectionOperator
 from raylift.geometry import Geometry, View
 from raylift.images.hounsfield import WATER_MU
 from raylift.lifting.registry import build_lift
@@ -115,7 +115,7 @@ def test_another_unit_is_lifted_by_its_own_rays() -> None:
 def test_the_true_volume_leaves_nothing_unexplained(aggregation: str) -> None:
     mapping = any_views(passes=2, aggregation=aggregation)
     volume = torch.rand(1, 1, 32, 32, 32)
-    xrays = Projector(mapping.grid, mapping.geometry, VIEWS, ISOCENTRE)(2 * WATER_MU * volume[:, 0])
+    xrays = ProjectionOperator(mapping.grid, mapping.geometry, VIEWS, ISOCENTRE)(2 * WATER_MU * volume[:, 0])
     channels = 2 if aggregation == "concatenate" else 3
     first, second = mapping.inputs(xrays), mapping.inputs(xrays, volume=volume)
     assert not first[:, -channels - 1].any()

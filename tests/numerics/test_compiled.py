@@ -42,13 +42,13 @@ def test_filling_puts_the_part_between_what_is_given_and_what_is_filled() -> Non
 
 PROJECTION = """
 import hashlib, torch
-from raylift.drr import Projector
+from raylift.drr import ProjectionOperator
 from raylift.geometry import Geometry, View, VolumeGrid
 
 torch.manual_seed(0)
 volume = torch.rand(1, 48, 48, 48)
 grid = VolumeGrid.cube((0, 0, 0), 320.0, 48)
-xrays = Projector(grid, Geometry.preset("chest-stand", 64), [View(0.0), View(73.0)], (0, 0, 0))(volume)
+xrays = ProjectionOperator(grid, Geometry.preset("chest-stand", 64), [View(0.0), View(73.0)], (0, 0, 0))(volume)
 print(hashlib.sha256(xrays.numpy().tobytes()).hexdigest())
 """
 

@@ -69,7 +69,7 @@ def test_errors_are_those_of_the_whole_box(xrays: XraySet) -> None:
     """Computed again by the engine that makes X-rays, on the box as a scan."""
     start = blurred(body(left=12.0))
     system = System(xrays, CUBE)
-    scan = Volume(unit_to_hu(surround(start, system)), system.projector.grid)
+    scan = Volume(unit_to_hu(surround(start, system)), system.A.grid)
     again = project_volume(scan, UNIT, VIEWS, ISOCENTRE)
     expected = np.abs(again - xrays.images).mean() / xrays.images.mean()
     assert refine(start, xrays).error_before == pytest.approx(expected, rel=1e-3)
@@ -107,7 +107,7 @@ def test_changes_are_made_where_there_is_doubt(xrays: XraySet) -> None:
 def test_stops_where_there_is_only_noise(xrays: XraySet) -> None:
     coarse = VolumeGrid.cube(ISOCENTRE, 320.0, 32)
     system = System(xrays, coarse)
-    own = Volume(unit_to_hu(surround(body(), system)), system.projector.grid)
+    own = Volume(unit_to_hu(surround(body(), system)), system.A.grid)
     explained = replace(xrays, images=project_volume(own, UNIT, VIEWS, ISOCENTRE))
     made = refine(body(), explained)
     assert made.iterations == 0

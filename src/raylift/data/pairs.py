@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from raylift.config.recipe import DataPart, XrayAugmentationPart
 from raylift.data.dataset import Case, PreparedDataset
 from raylift.data.tissue import Tissue
 from raylift.data.warp import Warp, covered
-from raylift.drr import Projector
+from raylift.drr import ProjectionOperator
 from raylift.geometry import PRESETS, Geometry, View, VolumeGrid
 from raylift.images.hounsfield import WATER_MU, hu_to_unit
 from raylift.lifting.scaling import as_pictures
@@ -25,7 +24,6 @@ from raylift.lifting.scaling import as_pictures
 PROJECTED_MM = (440.0, 400.0, 480.0)
 MOST_VIEWS = 8
 ANGLE_STEP = 5  # degrees between the angles that may be drawn
-KEPT = 64  # projectors of so many views and units stay in memory, half a MB each
 
 
 @dataclass(frozen=True)
@@ -94,9 +92,6 @@ class OnlinePairs(Pairs):
         spacing = self.settings.projection_spacing
         z, y, x = (round(extent / spacing) for extent in PROJECTED_MM)
         self.projected_grid = VolumeGrid.box((0, 0, 0), (z, y, x), spacing)
-        self._projector = lru_cache(KEPT)(
-            lambda view, unit: Projector(self.projected_grid, unit, [view], (0, 0, 0)).to(self.device)
-        )
 
     def batch(self, number: int, size: int) -> Batch:
         """This process's share of batch `number` of `size` pairs."""
@@ -121,8 +116,7 @@ class OnlinePairs(Pairs):
             truths.append(truth * covered(self.grid, ends).round().to(truth.device))
             contexts.append(context.mul_(covered(self.projected_grid, ends).to(context.device)))
         mu = torch.stack(contexts).mul_(WATER_MU / 1000)
-        with torch.no_grad():
-            xrays = torch.cat([self._projector(view, geometry)(mu) for view in views], 1)
+        xrays = ProjectionOperator(self.projected_grid, geometry, views)(mu)
         return Batch(xrays, torch.stack(truths), views, geometry, tuple(chosen[share]))
 
     def _draw_views(self, generator: torch.Generator) -> tuple[View, ...]:

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from raylift.drr import plastimatch, projector
-from raylift.drr.projector import Projector
+from raylift.drr.operator import ProjectionOperator
 from raylift.geometry import Geometry, View
 from raylift.images.volume import Volume
 
@@ -27,4 +27,4 @@ class Engine(Protocol):
 
 ENGINES: dict[str, Engine] = {"torch": projector.project_volume, "plastimatch": plastimatch.project_volume}
 
-__all__ = ["ENGINES", "Engine", "Projector"]
+__all__ = ["ENGINES", "Engine", "ProjectionOperator"]

@@ -31,7 +31,7 @@ def _span(ray: np.ndarray, shape: tuple[int, int, int], count: int) -> tuple[int
 
 
 @loop
-def add_up(volume: np.ndarray, rays: np.ndarray, count: int, sums: np.ndarray) -> None:
+def forward_project(volume: np.ndarray, rays: np.ndarray, count: int, sums: np.ndarray) -> None:
     """Sum the trilinear interpolation of a volume over the planes that each ray crosses.
 
     Args:
@@ -62,12 +62,12 @@ def add_up(volume: np.ndarray, rays: np.ndarray, count: int, sums: np.ndarray) -
 
 
 @loop
-def spread(volume: np.ndarray, rays: np.ndarray, count: int, sums: np.ndarray) -> None:
-    """The adjoint of `add_up`: add each ray's value to the voxels that it meets.
+def back_project(volume: np.ndarray, rays: np.ndarray, count: int, sums: np.ndarray) -> None:
+    """The adjoint of `forward_project`: add each ray's value to the voxels that it meets.
 
     Args:
         volume: (D, H, W), float32, in one piece, with a margin, added to.
-        rays: as for `add_up`.
+        rays: as for `forward_project`.
         count: of planes.
         sums: (R,), float32, values of the rays.
     """

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import numpy as np
 
 # The network's window: [-1000, 1000] HU <-> [0, 1].
 WINDOW = (-1000.0, 1000.0)
+# An array or a tensor.
+Values = TypeVar("Values", bound=Any)
 # Attenuation of water at the energies of a chest radiograph, per mm.
 WATER_MU = 0.02
 
@@ -16,10 +20,16 @@ def hu_to_unit(hu: np.ndarray) -> np.ndarray:
     return (np.clip(hu, low, high) - low) / (high - low)
 
 
-def unit_to_hu(unit: np.ndarray) -> np.ndarray:
+def unit_to_hu(unit: Values) -> Values:
     """The network's [0, 1] back to Hounsfield units; the inverse of `hu_to_unit` inside the window."""
     low, high = WINDOW
     return unit * (high - low) + low
+
+
+def normalised_to_mu(normalised: Values) -> Values:
+    """Convert the network's [0, 1], an array or tensor of any shape, to linear attenuation in mm⁻¹, or a difference."""
+    low, high = WINDOW
+    return normalised * (WATER_MU * (high - low) / 1000)
 
 
 def hu_to_mu(hu: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

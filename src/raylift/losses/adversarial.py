@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 
 from raylift.config.recipe import WassersteinObjectivePart, X2CTObjectivePart
-from raylift.drr import Projector
+from raylift.drr import ProjectionOperator
 from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.images.hounsfield import unit_to_hu
 from raylift.lifting.coordinates import depth_axis
 from raylift.lifting.registry import build_lift
 from raylift.losses.objective import Translation
@@ -72,7 +75,7 @@ class X2CTObjective(nn.Module):
         super().__init__()
         self.settings, self.grid = settings, grid
         self.geometry = geometry.with_pixels(grid.shape[0])
-        self.rays: dict[View, nn.Module] = {}
+        self._image_lift = cache(lambda view: build_lift("image", grid, self.geometry, [view], (0, 0, 0)))
         self.axes = [depth_axis(view) for view in views]
         self.d = PatchDiscriminator(1 + len(views), settings.d_features) if settings.adversarial else None
         self.d_updates = int(self.d is not None)
@@ -118,15 +121,12 @@ class X2CTObjective(nn.Module):
         Returns:
             (B, N, 3, D, W) in the frame of the `image` lift, in [0, 1].
         """
-        hu = 2000 * real[:, 0] - 1000
+        hu = unit_to_hu(real[:, 0])
         masks = torch.cat([((hu >= low) & (hu < high)).to(real) for low, high in CLASSES.values()])
         maps = []
         for view in views:
-            origin = (0.0, 0.0, 0.0)
-            if view not in self.rays:
-                projector = Projector(self.grid, self.geometry, [view], origin)
-                image = build_lift("image", self.grid, self.geometry, [view], origin)
-                self.rays[view] = nn.Sequential(projector, image).to(real.device)
-            lengths = self.rays[view](masks)[:, 0] / (self.grid.shape[0] * self.grid.spacing[0])
+            A = ProjectionOperator(self.grid, self.geometry, [view])
+            images = self._image_lift(view).to(real.device)(A(masks))
+            lengths = images[:, 0] / (self.grid.shape[0] * self.grid.spacing[0])
             maps.append(lengths.unflatten(0, (len(CLASSES), -1)).transpose(0, 1))
         return torch.stack(maps, 1).clamp(0, 1)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor, nn
 
 from raylift.config.recipe import PairedObjectivePart
-from raylift.drr import Projector
+from raylift.drr import ProjectionOperator
 from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.images.hounsfield import WATER_MU
+from raylift.images.hounsfield import WATER_MU, normalised_to_mu
 from raylift.losses.objective import Translation
 from raylift.losses.ssim import structural_similarity
 from raylift.losses.transport import mass_divergence, patch_divergence, random_filters
 from raylift.networks.features import FeatureExtractor, unit_length
 
 DIRECTIONS = 8  # along which patches are compared
-KEPT = 64  # projectors of so many views and units stay in memory
 
 
 class PairedObjective(nn.Module):
@@ -46,7 +43,6 @@ class PairedObjective(nn.Module):
         super().__init__()
         self.settings, self.grid = settings, grid
         self.f = FeatureExtractor(seed=seed) if settings.features else None
-        self._projector = lru_cache(KEPT)(lambda view, unit: Projector(grid, unit, [view], (0, 0, 0)))
 
     def g_terms(self, made: Translation) -> dict[str, Tensor]:
         """The weighted terms."""
@@ -77,11 +73,10 @@ class PairedObjective(nn.Module):
 
     def _projection(self, difference: Tensor, views: tuple[View, ...], geometry: Geometry) -> Tensor:
         # A projection is linear: that of the difference is the difference of the two.
-        mu = 2 * WATER_MU * difference[:, 0]
         angle = 15.0 * int(torch.randint(24, (1,)))
         unit = geometry.with_pixels(self.grid.shape[0])
-        rays = [self._projector(view, unit).to(mu.device)(mu) for view in (*views, View(angle))]
-        return torch.cat(rays, 1).abs().mean() / (100 * WATER_MU)
+        A = ProjectionOperator(self.grid, unit, (*views, View(angle)))
+        return A(normalised_to_mu(difference[:, 0])).abs().mean() / (100 * WATER_MU)
 
 
 def feature_distance(f: FeatureExtractor, fake: Tensor, real: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raylift.drr import Projector
+from raylift.drr import ProjectionOperator
 from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.images.hounsfield import WATER_MU
+from raylift.images.hounsfield import normalised_to_mu
 from raylift.lifting.coordinates import depth_axis
 from raylift.lifting.harmonics import CHANNELS, harmonic_channels, harmonics
 from raylift.lifting.lift import Lift
@@ -21,7 +21,7 @@ from raylift.model.ensemble import Ensemble
 from raylift.networks.registry import build
 
 ISOCENTRE = (0.0, 0.0, 0.0)  # the cube is centred on the isocentre, so only relative positions matter
-KEPT = 64  # lifts and projectors of so many views and units stay in memory, 2 MB each at 64³
+KEPT = 64  # lifts of so many views and units stay in memory, 2 MB each at 64³
 
 
 class Mapping(nn.Module):
@@ -87,7 +87,6 @@ class Mapping(nn.Module):
             self.network = built[0] if members == 1 else Ensemble(built)
         # Outside of the module tree: nothing here is learned.
         self._lift = lru_cache(KEPT)(lambda view, unit: build_lift(lift, self.grid, unit, [view], ISOCENTRE))
-        self._projector = lru_cache(KEPT)(lambda view, unit: Projector(self.grid, unit, [view], ISOCENTRE))
 
     def lift(
         self,
@@ -136,8 +135,8 @@ class Mapping(nn.Module):
 
     def project(self, volume: Tensor, views: Sequence[View] | None = None, geometry: Geometry | None = None) -> Tensor:
         """Line integrals (B, N, rows, columns) through volumes (B, 1, D, H, W) in [0, 1]."""
-        mu, unit = volume[:, 0].float() * 2 * WATER_MU, self._unit(geometry)
-        return torch.cat([self._projector(view, unit).to(mu.device)(mu) for view in views or self.views], 1)
+        A = ProjectionOperator(self.grid, self._unit(geometry), views or self.views, ISOCENTRE)
+        return A(normalised_to_mu(volume[:, 0].float()))
 
     def forward(self, xrays: Tensor, views: Sequence[View] | None = None, geometry: Geometry | None = None) -> Tensor:
         """Translate.

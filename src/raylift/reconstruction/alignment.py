@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import least_squares
 
-from raylift.drr import Projector
+from raylift.drr import ProjectionOperator
 from raylift.geometry import View, VolumeGrid
-from raylift.images.hounsfield import WATER_MU
+from raylift.images.hounsfield import normalised_to_mu
 from raylift.images.volume import Volume
 from raylift.images.xray_set import XraySet
 from raylift.reconstruction.iterative import System
@@ -59,9 +59,9 @@ def align(volume: Volume, xrays: XraySet, motions: Sequence[int] = ROUNDS[-1]) -
     coarse = F.interpolate(torch.from_numpy(xrays.images)[None].float(), (PIXELS,) * 2, mode="area")[0].numpy()
     xrays = replace(xrays, images=coarse, geometry=xrays.geometry.with_pixels(PIXELS))
     system = System(xrays, volume.grid)
-    box = torch.from_numpy(2 * WATER_MU * surround(volume, system))[None]
+    box = torch.from_numpy(normalised_to_mu(surround(volume, system)))[None]
     found = [
-        _displacement(box, system.projector.grid, xrays, view, image, motions)
+        _displacement(box, system.A.grid, xrays, view, image, motions)
         for view, image in zip(xrays.views, coarse, strict=True)
     ]
     given = [[*view.turn, *view.shift] for view in xrays.views]
@@ -102,7 +102,7 @@ def _displacement(
     def residuals(motion: np.ndarray) -> np.ndarray:
         (there,) = displaced([view], (kept + frame @ motion)[None])
         with torch.no_grad():
-            seen = Projector(grid, xrays.geometry, [there], isocentre)(box)[0, 0].numpy()
+            seen = ProjectionOperator(grid, xrays.geometry, [there], isocentre)(box)[0, 0].numpy()
         return np.concatenate([(structure(seen) - wanted).ravel() / scale, motion / usual])
 
     def slopes(motion: np.ndarray) -> np.ndarray:

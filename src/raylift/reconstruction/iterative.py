@@ -14,7 +14,7 @@ from scipy.sparse.linalg import LinearOperator, lsqr
 from skimage.restoration import denoise_tv_chambolle
 
 from raylift.data.pairs import PROJECTED_MM
-from raylift.drr import Projector
+from raylift.drr import ProjectionOperator
 from raylift.geometry import VolumeGrid
 from raylift.images.hounsfield import WATER_MU
 from raylift.images.volume import Volume
@@ -41,20 +41,16 @@ class System:
         self.shape = (shape[0], shape[1], shape[2])
         centre = xrays.isocentre or (0.0, 0.0, 0.0)
         grid = VolumeGrid.box(centre, self.shape, spacing)
-        self.projector = Projector(grid, xrays.geometry, xrays.views, centre)
+        self.A = ProjectionOperator(grid, xrays.geometry, xrays.views, centre)
         self.b = xrays.images.astype(np.float32)
 
     def project(self, mu: np.ndarray) -> np.ndarray:
         """A μ: (z, y, x) → (V, rows, columns)."""
-        with torch.no_grad():
-            return self.projector(torch.from_numpy(mu.reshape(1, *self.shape)).float())[0].numpy()
+        return self.A(torch.from_numpy(mu.reshape(1, *self.shape)).float())[0].numpy()
 
     def adjoint(self, integrals: np.ndarray) -> np.ndarray:
         """Aᵀ y: (V, rows, columns) → (z, y, x), the gradient of ⟨A μ, y⟩."""
-        mu = torch.zeros((1, *self.shape), requires_grad=True)
-        y = torch.from_numpy(integrals.reshape(1, *self.b.shape)).float()
-        (gradient,) = torch.autograd.grad((self.projector(mu) * y).sum(), mu)
-        return gradient[0].numpy()
+        return self.A.T(torch.from_numpy(integrals.reshape(1, *self.b.shape)).float())[0].numpy()
 
     @property
     def inside(self) -> tuple[slice, ...]:

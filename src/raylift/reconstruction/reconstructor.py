@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from raylift.drr import Projector
+from raylift.drr import ProjectionOperator
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.hounsfield import WINDOW, hu_to_mu, unit_to_hu
@@ -302,7 +302,7 @@ def reproject(volume: Volume, xrays: XraySet) -> np.ndarray:
     centre = xrays.isocentre or (0.0, 0.0, 0.0)
     mu = torch.from_numpy(hu_to_mu(volume.array.astype(np.float32)))
     with torch.inference_mode():
-        return Projector(volume.grid, xrays.geometry, xrays.views, centre)(mu[None])[0].numpy()
+        return ProjectionOperator(volume.grid, xrays.geometry, xrays.views, centre)(mu[None])[0].numpy()
 
 
 def _parse_views(views: Sequence[str | float | View]) -> tuple[View, ...]:

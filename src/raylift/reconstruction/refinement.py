@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raylift.images.hounsfield import WATER_MU, WINDOW, hu_to_unit, unit_to_hu
+from raylift.images.hounsfield import WINDOW, hu_to_unit, normalised_to_mu, unit_to_hu
 from raylift.images.volume import Volume
 from raylift.images.xray_set import XraySet
 from raylift.reconstruction.iterative import System
@@ -98,7 +98,7 @@ def refine(
         return (x0 + s * z).clamp(0, 1)
 
     def residual(x: Tensor) -> Tensor:
-        return (system.projector(2 * WATER_MU * x[None])[0] - y) / scale
+        return (system.A(normalised_to_mu(x[None]))[0] - y) / scale
 
     def loss() -> Tensor:
         optimiser.zero_grad()

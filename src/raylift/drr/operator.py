@@ -1,0 +1,220 @@
+"""The projection operator A: the line integrals of a volume along the rays of an X-ray unit, and its adjoint.
+
+    A = ProjectionOperator(grid, geometry, views, isocentre)
+    y = A(mu)      # (B, D, H, W) → (B, V, rows, columns)
+    b = A.T(y)     # (B, V, rows, columns) → (B, D, H, W)
+
+Gradients flow through both, and ⟨A μ, y⟩ = ⟨μ, Aᵀ y⟩ but for rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from raylift.drr import kernels
+from raylift.geometry import Geometry, Point, View, VolumeGrid
+from raylift.numerics.compiled import in_parts
+
+# Positions sampled at a time: bounds memory (a position costs 12 bytes and a float per volume of the batch).
+SAMPLES_AT_A_TIME = 1 << 24
+EDGES = [kernels.MARGIN] * 6
+KEPT = 256  # views whose rays stay in memory, half a MB each at 128² pixels
+MOST_KEPT_PIXELS = 256  # along the edge of a detector whose rays are kept
+
+
+@dataclass(frozen=True)
+class ViewRays:
+    """The rays of one view through a grid.
+
+    Args:
+        rays: (rows, columns, 6): index coordinates (x, y, z) on the first plane, and the step to the next.
+        lengths: (rows, columns): mm between two planes along each ray.
+        planes: their number.
+    """
+
+    rays: Tensor
+    lengths: Tensor
+    planes: int
+
+
+class ProjectionOperator:
+    """Line integrals ∫μ dl of volumes that share a grid, for views that share an isocentre.
+
+    The volume is read as the trilinear interpolation of its voxels, falling to 0 within one voxel outside of them.
+    Each ray is sampled where it crosses equidistant planes at right angles to the view's axis (the composite
+    midpoint rule), so all rays of a view use the same number of samples.
+
+    On a CPU the sums are compiled loops (`drr.kernels`); `sample` is the same in PyTorch, for other devices. The rays
+    of a view are computed once and shared by all operators.
+
+    Args:
+        grid: positions of the voxels, any orientation.
+        geometry: X-ray unit.
+        views: directions of looking.
+        isocentre: world point (x, y, z) in mm that the unit turns around.
+        step: distance of the planes in mm; the grid's smallest spacing by default.
+    """
+
+    def __init__(
+        self,
+        grid: VolumeGrid,
+        geometry: Geometry,
+        views: Sequence[View],
+        isocentre: Sequence[float] = (0.0, 0.0, 0.0),
+        step: float | None = None,
+    ) -> None:
+        self.grid, self.geometry, self.views = grid, geometry, tuple(views)
+        x, y, z = (float(c) for c in isocentre)
+        keep = geometry.pixels <= MOST_KEPT_PIXELS
+        rays_of = _rays if keep else _rays.__wrapped__
+        self._rays = [rays_of(grid, geometry, view, (x, y, z), step or min(grid.spacing)) for view in self.views]
+
+    @property
+    def domain_shape(self) -> tuple[int, int, int]:
+        """Shape (z, y, x) of the volumes."""
+        return self.grid.shape
+
+    @property
+    def range_shape(self) -> tuple[int, int, int]:
+        """Shape (views, rows, columns) of their X-rays."""
+        return (len(self.views), self.geometry.pixels, self.geometry.pixels)
+
+    def __call__(self, mu: Tensor) -> Tensor:
+        """Project: A μ.
+
+        Args:
+            mu: attenuation (B, D, H, W) = (B, z, y, x) in mm⁻¹ on the operator's grid.
+
+        Returns:
+            Line integrals (B, V, rows, columns), float32, no unit.
+
+        Raises:
+            ValueError: the volumes have another shape than the grid.
+        """
+        if tuple(mu.shape[1:]) != self.domain_shape:
+            raise ValueError(f"volume {tuple(mu.shape[1:])} does not fit the operator's grid {self.domain_shape}")
+        projected: Tensor = _Project.apply(mu.float(), self)
+        return projected
+
+    @property
+    def T(self) -> Callable[[Tensor], Tensor]:
+        """The adjoint Aᵀ: line integrals (B, V, rows, columns) → volumes (B, D, H, W), the gradient of ⟨A μ, y⟩."""
+        return self._back_project
+
+    def _back_project(self, y: Tensor) -> Tensor:
+        """Aᵀ y. Raises ValueError for X-rays of another shape."""
+        if tuple(y.shape[1:]) != self.range_shape:
+            raise ValueError(f"X-rays {tuple(y.shape[1:])} are not {self.range_shape} (views, rows, columns)")
+        volumes: Tensor = _BackProject.apply(y.float(), self)
+        return volumes
+
+    def sample(self, mu: Tensor) -> Tensor:
+        """A μ in PyTorch on any device, as `__call__`."""
+        size = torch.tensor(self.grid.shape[::-1], device=mu.device)
+        # The volumes of the batch ride as channels: the rays are the same for all, so one set of weights serves.
+        volume, projected = mu.float()[None], []
+        for view in self._rays:
+            rays, lengths = view.rays.to(mu.device), view.lengths.to(mu.device)
+            planes = torch.arange(view.planes, device=mu.device, dtype=torch.float32)
+            total = torch.zeros((), device=mu.device)
+            for some in planes.split(max(1, SAMPLES_AT_A_TIME // rays[..., 0].numel())):
+                index = rays[..., :3] + some[:, None, None, None] * rays[..., 3:]
+                positions = (index + 0.5) * (2 / size) - 1  # grid_sample's, align_corners=False
+                total = total + F.grid_sample(volume, positions[None], align_corners=False)[0].sum(1)
+            projected.append(total * lengths)
+        return torch.stack(projected, 1)
+
+    def project_padded(self, padded: Tensor) -> Tensor:
+        """A μ (B, V, rows, columns) of volumes of the CPU that have a margin of `kernels.MARGIN` voxels of 0."""
+        projected = torch.empty(len(padded), *self.range_shape)
+        for volume, images in zip(padded.numpy(), projected, strict=True):
+            for view, image in zip(self._rays, images, strict=True):
+                rays, sums = view.rays.flatten(0, 1).numpy(), image.flatten().numpy()
+                in_parts(partial(_forward_project, volume, rays, view.planes, sums), len(rays))
+                image *= view.lengths
+        return projected
+
+    def project_now(self, mu: Tensor) -> Tensor:
+        """A μ, without a gradient."""
+        return self.project_padded(F.pad(mu, EDGES)) if mu.device.type == "cpu" else self.sample(mu)
+
+    def back_project_now(self, y: Tensor) -> Tensor:
+        """Aᵀ y, without a gradient."""
+        if y.device.type != "cpu":
+            mu = torch.zeros(len(y), *self.domain_shape, device=y.device, requires_grad=True)
+            with torch.enable_grad():
+                (gradient,) = torch.autograd.grad(self.sample(mu), mu, y)
+            return gradient
+        volumes = F.pad(torch.zeros(len(y), *self.domain_shape), EDGES)
+        values = torch.stack([y[:, k] * view.lengths for k, view in enumerate(self._rays)], 1).flatten(2).numpy()
+
+        def back_project_some(start: int, stop: int) -> None:
+            for volume, images in zip(volumes.numpy()[start:stop], values[start:stop], strict=True):
+                for view, image in zip(self._rays, images, strict=True):
+                    kernels.back_project(volume, view.rays.flatten(0, 1).numpy(), view.planes, image)
+
+        in_parts(back_project_some, len(y))
+        return F.pad(volumes, [-edge for edge in EDGES])
+
+
+class _Project(torch.autograd.Function):
+    """A μ, whose gradient is Aᵀ."""
+
+    @staticmethod
+    def forward(ctx: Any, mu: Tensor, operator: ProjectionOperator) -> Tensor:
+        ctx.operator = operator
+        return operator.project_now(mu.detach())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None]:
+        return ctx.operator.back_project_now(slopes[0]), None
+
+
+class _BackProject(torch.autograd.Function):
+    """Aᵀ y, whose gradient is A."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, operator: ProjectionOperator) -> Tensor:
+        ctx.operator = operator
+        return operator.back_project_now(y.detach())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None]:
+        return ctx.operator.project_now(slopes[0]), None
+
+
+@lru_cache(KEPT)
+def _rays(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Point, step: float) -> ViewRays:
+    """Compute the rays of a view, with planes at most `step` mm apart."""
+    to_index = grid.world_to_index
+    start, end = geometry.rays(view, isocentre)
+    # Depth of the volume along the view's axis as a fraction of the way from source to detector, with
+    # the voxel around it in which the interpolation falls to 0.
+    depth = (geometry.source(view, isocentre) - grid.corners) @ view.towards_source
+    margin = max(grid.spacing)
+    near, far = max(depth.min() - margin, 0.0), depth.max() + margin
+    count = max(1, math.ceil((far - near) / step))
+    part = (far - near) / count / geometry.sdd  # of a ray, between two planes
+    along = (end - start) @ to_index[:3, :3].T
+    first = start @ to_index[:3, :3].T + to_index[:3, 3] + (near / geometry.sdd + part / 2) * along
+    rays = np.concatenate([first, part * along], -1)
+    lengths = part * np.linalg.norm(end - start, axis=-1)
+    return ViewRays(torch.from_numpy(rays).float(), torch.from_numpy(lengths).float(), count)
+
+
+def _forward_project(
+    volume: np.ndarray, rays: np.ndarray, planes: int, sums: np.ndarray, start: int, stop: int
+) -> None:
+    kernels.forward_project(volume, rays[start:stop], planes, sums[start:stop])
