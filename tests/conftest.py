@@ -1,6 +1,6 @@
 """What tests of several packages share: coarse phantoms, a dataset prepared from them, and real scans if there are.
 
-Training steps take milliseconds with the `tiny` dataset and network.
+Training steps take milliseconds with the `tiny` dataset and network, which is here as another package would add it.
 """
 
 import json
@@ -20,7 +20,6 @@ from raylift.data.prepare import Settings, prepare
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import Volume
 from raylift.io.volumes import read_volume, write_volume
-from raylift.networks.registry import NETWORKS, Entry
 from raylift.parallel.executors import HERE
 from raylift.storage.paths import stem_of
 from raylift.training import out_of_distribution as familiarise
@@ -83,13 +82,11 @@ def prepared(phantom_scans: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(scope="session")
-def tiny_network() -> Iterator[None]:
-    """ "tiny" in the registry, and one thread, so that sums are always added in the same order."""
+def one_thread() -> Iterator[None]:
+    """One thread, so that sums are always added in the same order."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    NETWORKS["tiny"] = Entry("tiny_network:TinyNetwork")
     yield
-    del NETWORKS["tiny"]
     torch.set_num_threads(threads)
 
 

@@ -17,7 +17,6 @@ from raylift.errors import BadInput
 from raylift.geometry import Direction, VolumeGrid
 from raylift.images.hounsfield import hu_to_mu, hu_to_unit, unit_to_hu
 from raylift.images.volume import Volume
-from raylift.io import volumes
 from raylift.io.volumes import check_writable, read_volume, write_volume
 from raylift.storage.atomic import replacing_together, write_json
 from raylift.storage.paths import stem_of, suffix_of
@@ -548,6 +547,6 @@ def test_pieces_make_the_whole(monkeypatch: pytest.MonkeyPatch, spacing: float) 
     volume = Volume(array, VolumeGrid(array.shape, (2.0, 2.5, 3.0), (-40.0, -30.0, -50.0), direction))
     grid = VolumeGrid.box((5, 8, 12), (30, 20, 24), spacing)
     whole = volume.resample(grid).array
-    monkeypatch.setattr(volumes, "PIECE", array.size // 8)
+    monkeypatch.setattr("raylift.images.volume.PIECE", array.size // 8)
     np.testing.assert_allclose(volume.resample(grid).array, whole, atol=0.01)
     assert len(np.unique(whole)) > 1000

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from raylift.model.device import device_of
 from safetensors.torch import load_file, save_file
 
 from helpers import describe_tiny, random_weights
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View
+from raylift.model.device import device_of
 from raylift.model.weights import (
     DEFAULT,
     EMBEDDED,
@@ -26,7 +26,7 @@ from raylift.model.weights import (
     load_weights,
     save_weights,
 )
-from raylift.networks.registry import NETWORKS, available
+from raylift.networks.registry import NETWORKS
 from raylift.radiographs.out_of_distribution import Familiarity
 
 
@@ -81,7 +81,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert not any(p.requires_grad for p in loaded.mapping.parameters())
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", NETWORKS.own)
 def test_every_network_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
     info = describe_tiny()
     info["recipe"]["network"] |= {"name": name, "feature_size": 12 if "swin" in name else 8}

@@ -18,8 +18,8 @@ def build(name: str, **sizes: Any) -> torch.nn.Module:
     return networks.build(name, **given | sizes)
 
 
-ON_VOLUMES = [name for name, entry in NETWORKS.items() if entry.takes == "volume"]
-ON_IMAGES = [name for name, entry in NETWORKS.items() if entry.takes == "images"]
+ON_VOLUMES = [name for name, entry in NETWORKS.own.items() if entry.takes == "volume"]
+ON_IMAGES = [name for name, entry in NETWORKS.own.items() if entry.takes == "images"]
 SMALL = {"swin_unetr": 12, "monai_swin_unetr": 12, "segresnet": 8}  # feature sizes; 4 for the others
 # Until one pair is learned; 60 for the others.
 STEPS = {

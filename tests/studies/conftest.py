@@ -4,5 +4,5 @@ import pytest
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _tiny(tiny_network: None) -> None:
+def _one_thread(one_thread: None) -> None:
     pass
