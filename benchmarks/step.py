@@ -46,7 +46,7 @@ def parts(data: Path, recipe: str, steps: int) -> dict[str, list[float]]:
 
     from raylift.config.files import find_packaged, load_recipe
     from raylift.data.dataset import PreparedDataset
-    from raylift.losses.registry import Translation
+    from raylift.losses import GeneratorOutput
     from raylift.training.run import Run
 
     taken: dict[str, list[float]] = {}
@@ -65,9 +65,10 @@ def parts(data: Path, recipe: str, steps: int) -> dict[str, list[float]]:
             lifted = timed("lift", lambda given=given: run.mapping.inputs(*given))
             fake = timed("network, forward", lambda lifted=lifted: run.g(lifted).float())
             leaf = fake.detach().requires_grad_()
-            made = Translation(leaf, batch.truth, lifted, batch.views, batch.geometry)
+            made = GeneratorOutput(leaf, batch.truth, lifted, batch.views, batch.geometry)
             loss = timed(
-                "objective, forward", lambda made=made: torch.stack(list(run.objective.g_terms(made).values())).sum()
+                "objective, forward",
+                lambda made=made: torch.stack(list(run.objective.generator_terms(made).values())).sum(),
             )
             timed("objective, backward", loss.backward)
             timed("network, backward", lambda fake=fake, leaf=leaf: run.fabric.backward(fake, gradient=leaf.grad))

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 import torch
 import torch.nn.functional as F
 
-from raylift.config.recipe import AugmentationPart, DataPart, XrayAugmentationPart
+from raylift.config.recipe import AugmentationConfig, DataConfig, XrayAugmentationConfig
 from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import OfflinePairs, OnlinePairs, augment_xrays
 from raylift.drr import ProjectionOperator
@@ -21,7 +21,7 @@ from raylift.lifting.scaling import XRAY_SCALE
 
 CPU = torch.device("cpu")
 VIEWS = (View(0.0), View(90.0))
-WILD = AugmentationPart(
+WILD = AugmentationConfig(
     rotation=12, scaling=0.1, shift=25, elastic=5, intensity=0.1, truncation=0.2,
     lung=90, soft_tissue=25, bone=0.25, opacities=1,
 )  # fmt: skip
@@ -33,14 +33,14 @@ def dataset(prepared: Path) -> PreparedDataset:
 
 
 def online(dataset: PreparedDataset, names: list[str] | None = None, seed: int = 0, **data: object) -> OnlinePairs:
-    settings = DataPart(**{"xray_pixels": 32, "projection_spacing": 6.0, **data})
+    settings = DataConfig(**{"xray_pixels": 32, "projection_spacing": 6.0, **data})
     cases = [dataset.case(name) for name in names or dataset.names("train")]
     return OnlinePairs(dataset, cases, VIEWS, settings, CPU, seed)
 
 
 def offline(dataset: PreparedDataset, names: list[str] | None = None, seed: int = 0, **data: object) -> OfflinePairs:
     cases = [dataset.case(name) for name in names or dataset.names("train")]
-    return OfflinePairs(dataset, cases, VIEWS, DataPart(**{"xray_pixels": 32, **data}), CPU, seed)
+    return OfflinePairs(dataset, cases, VIEWS, DataConfig(**{"xray_pixels": 32, **data}), CPU, seed)
 
 
 # --- Online pairs ---------------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def test_the_marker_is_where_the_patient_has_it(marker: PreparedDataset) -> None
 
 def test_the_augmented_marker_casts_its_shadow_from_every_side(marker: PreparedDataset) -> None:
     """Opposite views magnify otherwise but keep left on the right, for a ball at another place in each pair."""
-    gentle = AugmentationPart(rotation=20, scaling=0.1, shift=25)
+    gentle = AugmentationConfig(rotation=20, scaling=0.1, shift=25)
     pairs = online(marker, augmentation=gentle, xray_pixels=64, projection_spacing=4.0)
     seen, places = set(), []
     for number in range(8):
@@ -187,7 +187,7 @@ def test_the_augmented_marker_casts_its_shadow_from_every_side(marker: PreparedD
 
 def test_intensity_changes_both_alike(marker: PreparedDataset) -> None:
     plain = online(marker, opposite_views=False).batch(0, 1)
-    pairs = online(marker, opposite_views=False, augmentation=AugmentationPart(intensity=0.3))
+    pairs = online(marker, opposite_views=False, augmentation=AugmentationConfig(intensity=0.3))
     gains = []
     for number in range(3):
         batch = pairs.batch(number, 1)
@@ -213,15 +213,15 @@ def test_offline_pairs_are_the_files(dataset: PreparedDataset, prepared: Path) -
 
 def test_views_are_chosen_from_the_stored_ones(dataset: PreparedDataset) -> None:
     cases = [dataset.case("phantom-0")]
-    turned = OfflinePairs(dataset, cases, VIEWS[::-1], DataPart(xray_pixels=32), CPU, 0).batch(0, 1)
+    turned = OfflinePairs(dataset, cases, VIEWS[::-1], DataConfig(xray_pixels=32), CPU, 0).batch(0, 1)
     assert turned.views == VIEWS[::-1]
     assert torch.equal(turned.xrays[0].flip(0), offline(dataset, ["phantom-0"]).batch(0, 1).xrays[0])
     with pytest.raises(BadInput, match="no X-rays of view 45"):
-        OfflinePairs(dataset, cases, [View(45.0)], DataPart(), CPU, 0)
+        OfflinePairs(dataset, cases, [View(45.0)], DataConfig(), CPU, 0)
 
 
 def test_offline_batches_repeat_and_leave_the_generator_alone(dataset: PreparedDataset) -> None:
-    paper = XrayAugmentationPart(contrast=(0.8, 1.2), rotation=15, rotation_probability=0.5, flip_probability=0.3)
+    paper = XrayAugmentationConfig(contrast=(0.8, 1.2), rotation=15, rotation_probability=0.5, flip_probability=0.3)
     pairs = offline(dataset, xray_augmentation=paper)
     torch.manual_seed(5)
     state = torch.get_rng_state()
@@ -249,13 +249,13 @@ def test_pictures_have_their_own_range_and_256_levels(dataset: PreparedDataset) 
 
 
 def test_no_xray_augmentation_changes_nothing() -> None:
-    assert torch.allclose(augment_xrays(images(), XrayAugmentationPart(), 0), images(), atol=1e-5)
+    assert torch.allclose(augment_xrays(images(), XrayAugmentationConfig(), 0), images(), atol=1e-5)
 
 
 def test_contrast_and_flip() -> None:
-    flipped = augment_xrays(images(), XrayAugmentationPart(flip_probability=1.0), 0)
+    flipped = augment_xrays(images(), XrayAugmentationConfig(flip_probability=1.0), 0)
     assert torch.allclose(flipped, images().flip(3), atol=1e-5)
-    doubled = augment_xrays(images(), XrayAugmentationPart(contrast=(2.0, 2.0)), 0)
+    doubled = augment_xrays(images(), XrayAugmentationConfig(contrast=(2.0, 2.0)), 0)
     mean = images().mean((2, 3), keepdim=True)
     assert torch.allclose(doubled, 2 * images() - mean, atol=1e-5)
 
@@ -271,7 +271,7 @@ def test_contrast_and_flip() -> None:
 )
 def test_all_views_of_a_patient_share_one_draw(settings: dict[str, Any]) -> None:
     several = images()[:1, :1].expand(8, 2, 24, 24)
-    changed = augment_xrays(several, XrayAugmentationPart(**settings), 0)
+    changed = augment_xrays(several, XrayAugmentationConfig(**settings), 0)
     assert torch.allclose(changed[:, 0], changed[:, 1])
     untouched = [torch.allclose(image, several[0, 0], atol=1e-5) for image in changed[:, 0]]
     assert 0 <= sum(untouched) < 8

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from raylift.config.recipe import AugmentationPart
+from raylift.config.recipe import AugmentationConfig
 from raylift.data.tissue import FILLING, SMALL_MM, Opacity, Tissue, _curve
 from raylift.geometry import VolumeGrid
 
@@ -34,7 +34,7 @@ def test_denser_tissue_stays_denser(lung: float) -> None:
 
 def test_no_change_is_none() -> None:
     density = torch.rand(GRID.shape, generator=torch.Generator().manual_seed(0)) * 2000
-    drawn = Tissue.draw(AugmentationPart(), torch.Generator().manual_seed(1))
+    drawn = Tissue.draw(AugmentationConfig(), torch.Generator().manual_seed(1))
     assert torch.equal(drawn.change(density.clone(), GRID), density)
 
 
@@ -70,7 +70,7 @@ def test_what_is_not_lung_stays(density: float) -> None:
 
 
 def test_draws_follow_the_settings() -> None:
-    settings = AugmentationPart(lung=80, soft_tissue=20, bone=0.2, opacities=0.5)
+    settings = AugmentationConfig(lung=80, soft_tissue=20, bone=0.2, opacities=0.5)
     drawn = [Tissue.draw(settings, torch.Generator().manual_seed(seed)) for seed in range(300)]
     lungs = [tissue.curve[100].item() - 100 for tissue in drawn if tissue.curve is not None]
     assert len(lungs) == 300

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from raylift.config.recipe import AugmentationPart
+from raylift.config.recipe import AugmentationConfig
 from raylift.data.warp import Warp, _sample, _sample_elsewhere, covered
 from raylift.geometry import VolumeGrid
 
@@ -128,13 +128,13 @@ def test_slices_are_covered_by_their_share() -> None:
 # --- Drawing --------------------------------------------------------------------------------------------------------
 
 
-def draws(settings: AugmentationPart, count: int) -> list[Warp]:
+def draws(settings: AugmentationConfig, count: int) -> list[Warp]:
     generator = torch.Generator().manual_seed(5)
     return [Warp.draw(settings, generator) for _ in range(count)]
 
 
 def test_nothing_asked_nothing_changed() -> None:
-    (some,) = draws(AugmentationPart(), 1)
+    (some,) = draws(AugmentationConfig(), 1)
     assert torch.equal(some.matrix, torch.eye(3, dtype=torch.float64))
     assert not some.shift.any()
     assert not some.controls.any()
@@ -142,7 +142,7 @@ def test_nothing_asked_nothing_changed() -> None:
 
 
 def test_the_same_generator_gives_the_same_warp() -> None:
-    settings = AugmentationPart(rotation=10, scaling=0.1, shift=20, elastic=5, intensity=0.1, truncation=0.5)
+    settings = AugmentationConfig(rotation=10, scaling=0.1, shift=20, elastic=5, intensity=0.1, truncation=0.5)
     first, second, other = (coordinates(Warp.draw(settings, torch.Generator().manual_seed(seed))) for seed in (3, 3, 4))
     assert np.array_equal(first, second)
     assert np.abs(first - other).max() > 5
@@ -150,7 +150,7 @@ def test_the_same_generator_gives_the_same_warp() -> None:
 
 def test_turns_are_rigid_and_within_their_range() -> None:
     angles = []
-    for some in draws(AugmentationPart(rotation=12), 300):
+    for some in draws(AugmentationConfig(rotation=12), 300):
         matrix = some.matrix.numpy()
         assert matrix @ matrix.T == pytest.approx(np.eye(3), abs=1e-12)
         assert np.linalg.det(matrix) == pytest.approx(1)
@@ -165,7 +165,7 @@ def test_turns_are_rigid_and_within_their_range() -> None:
 
 
 def test_sizes_shifts_and_gains_stay_within_their_range() -> None:
-    many = draws(AugmentationPart(scaling=0.2, shift=30, intensity=0.05), 300)
+    many = draws(AugmentationConfig(scaling=0.2, shift=30, intensity=0.05), 300)
     matrices = np.stack([some.matrix.numpy() for some in many])
     scales = matrices[:, range(3), range(3)]
     assert np.abs(matrices - scales[:, None, :] * np.eye(3)).max() == 0
@@ -182,7 +182,7 @@ def test_sizes_shifts_and_gains_stay_within_their_range() -> None:
 
 
 def test_truncation_has_its_probability() -> None:
-    many = draws(AugmentationPart(truncation=0.3), 400)
+    many = draws(AugmentationConfig(truncation=0.3), 400)
     for end in range(2):
         cut = [abs(some.z_range[end]) for some in many if math.isfinite(some.z_range[end])]
         assert len(cut) / len(many) == pytest.approx(0.3, abs=0.07)
@@ -191,7 +191,7 @@ def test_truncation_has_its_probability() -> None:
 
 
 def test_elastic_displacement_is_as_large_as_asked_and_smooth() -> None:
-    moved = np.stack([coordinates(some) - TARGET.points() for some in draws(AugmentationPart(elastic=6), 40)])
+    moved = np.stack([coordinates(some) - TARGET.points() for some in draws(AugmentationConfig(elastic=6), 40)])
     assert moved.std() == pytest.approx(6, rel=0.15)
     assert moved.mean() == pytest.approx(0, abs=1)
     # Uncorrelated across the axes; neighbours 6 mm apart move nearly alike, points 150 mm apart do not.

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from raylift.config.recipe import PairedObjectivePart, PaperObjectivePart
+from raylift.config.recipe import PairedObjectiveConfig, PaperObjectiveConfig
 from raylift.evaluation.metrics import ssim
 from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.losses.registry import PairedObjective, PaperObjective, Translation, structural_similarity
+from raylift.losses import GeneratorOutput, PairedObjective, PaperObjective, Setting, structural_similarity
 from raylift.networks.potential import CompactPotential, PaperPotential
 
 VIEWS = (View(0.0), View(90.0))
@@ -21,15 +21,15 @@ PARALLEL = Geometry(1600.0, 1800.0, 256.0, parallel=True)
 
 
 def paired(**weights: float) -> PairedObjective:
-    return PairedObjective(PairedObjectivePart(name="paired", **weights), GRID, seed=0)
+    return PairedObjective(PairedObjectiveConfig(name="paired", **weights), Setting(GRID, PARALLEL, VIEWS, 0))
 
 
 def volumes(count: int, seed: int, edge: int = 32) -> Tensor:
     return torch.rand(count, 1, edge, edge, edge, generator=torch.Generator().manual_seed(seed))
 
 
-def made(fake: Tensor, real: Tensor, views: tuple[View, ...] = VIEWS) -> Translation:
-    return Translation(fake, real, torch.zeros(len(fake), len(views), *fake.shape[2:]), views, PARALLEL)
+def made(fake: Tensor, real: Tensor, views: tuple[View, ...] = VIEWS) -> GeneratorOutput:
+    return GeneratorOutput(fake, real, torch.zeros(len(fake), len(views), *fake.shape[2:]), views, PARALLEL)
 
 
 def constant(value: float, count: int = 1) -> Tensor:
@@ -39,7 +39,8 @@ def constant(value: float, count: int = 1) -> Tensor:
 class TestPaper:
     def objective(self, **settings: float) -> PaperObjective:
         torch.manual_seed(0)
-        return PaperObjective(PaperObjectivePart(name="paper", **settings), seed=0, voxels=16)
+        setting = Setting(VolumeGrid.cube((0, 0, 0), 320, 16), PARALLEL, VIEWS, 0)
+        return PaperObjective(PaperObjectiveConfig(name="paper", **settings), setting)
 
     def test_terms_of_g(self) -> None:
         # λ_c · S − λ_d · d: for a single volume S is half the squared distance of the normalised features.
@@ -49,7 +50,7 @@ class TestPaper:
         for a, b in zip(objective.f(fake), objective.f(real), strict=True):
             a, b = (m / m.square().sum(1, keepdim=True).sqrt() for m in (a, b))
             distance += float((a - b).double().square().sum() / 2)
-        terms = objective.g_terms(made(fake, real, VIEWS))
+        terms = objective.generator_terms(made(fake, real, VIEWS))
         assert set(terms) == {"sinkhorn", "potential"}
         assert float(terms["sinkhorn"].detach()) == pytest.approx(0.3 * distance, rel=1e-4)
         assert float(terms["potential"].detach()) == pytest.approx(-0.7 * float(objective.d(fake).detach()), rel=1e-5)
@@ -57,13 +58,13 @@ class TestPaper:
     def test_price_is_the_mean_of_the_batch(self) -> None:
         objective, fake = self.objective(), volumes(3, 1, 16)
         prices = [float(objective.d(volume[None]).detach()) for volume in fake]
-        terms = objective.g_terms(made(fake, volumes(3, 2, 16), VIEWS))
+        terms = objective.generator_terms(made(fake, volumes(3, 2, 16), VIEWS))
         assert float(terms["potential"].detach()) == pytest.approx(-0.1 * sum(prices) / 3, rel=1e-4)
 
     def test_loss_of_d(self) -> None:
         # d(g(V_cat)) − d(V), times 100: minimising it makes fakes cheap and real volumes dear.
         objective, fake, real = self.objective(), volumes(2, 1, 16), volumes(2, 2, 16)
-        loss = objective.d_loss(made(fake, real))
+        loss = objective.discriminator_loss(made(fake, real))
         price = [float(objective.d(batch).mean().detach()) for batch in (fake, real)]
         assert float(loss.detach()) == pytest.approx(100 * (price[0] - price[1]), rel=1e-3)
         optimizer = torch.optim.SGD(objective.d.parameters(), 1e-6)
@@ -73,7 +74,7 @@ class TestPaper:
         assert after[0] - after[1] < price[0] - price[1]
 
     def test_published_weights(self) -> None:
-        settings = PaperObjectivePart(name="paper")
+        settings = PaperObjectiveConfig(name="paper")
         assert (settings.lambda_c, settings.lambda_d, settings.potential_loss) == (0.1, 0.1, 100)
         assert (settings.blur, self.objective().g_updates) == (0.05, 10)
 
@@ -85,17 +86,17 @@ class TestPaper:
     def test_names_of_before(self) -> None:
         """Recipes from when f had no bias and λ_c and λ_d were called by what they weigh."""
         given = {"name": "paper", "sinkhorn": 0.3, "potential": 0.2, "blur": 0.1}
-        read = PaperObjectivePart.model_validate(given)
+        read = PaperObjectiveConfig.model_validate(given)
         assert (read.lambda_c, read.lambda_d, read.blur, read.potential) == (0.3, 0.2, 0.1, "compact")
         assert not read.features_bias
-        assert PaperObjectivePart(name="paper", potential="paper").features_bias
+        assert PaperObjectiveConfig(name="paper", potential="paper").features_bias
 
     def test_parts_of_the_divergence(self) -> None:
         """Layer by layer they add up; without de-biasing, far volumes are as far but for ε."""
         fake, real = volumes(3, 1, 16), volumes(3, 2, 16)
 
         def divergence(**settings: Any) -> float:
-            terms = self.objective(lambda_d=0, **settings).g_terms(made(fake, real))
+            terms = self.objective(lambda_d=0, **settings).generator_terms(made(fake, real))
             return float(terms["sinkhorn"].detach())
 
         parts = [divergence(layers=(k,)) for k in (1, 2, 3, 4)]
@@ -111,7 +112,7 @@ class TestPaper:
         objective = self.objective(lambda_d=0, lambda_c=1, pairing=True)
 
         def divergence(a: Tensor, b: Tensor) -> float:
-            return float(objective.g_terms(made(a, b))["sinkhorn"].detach())
+            return float(objective.generator_terms(made(a, b))["sinkhorn"].detach())
 
         singly = [divergence(fake[k : k + 1], real[k : k + 1]) for k in range(3)]
         assert divergence(fake, real) == pytest.approx(sum(singly) / 3, rel=1e-4)
@@ -121,8 +122,8 @@ class TestPaper:
     def test_f_is_frozen_and_in_the_state(self) -> None:
         objective = self.objective()
         fake = volumes(2, 1, 16).requires_grad_()
-        sum(objective.g_terms(made(fake, volumes(2, 2, 16), VIEWS)).values()).backward()
-        objective.d_loss(made(fake, volumes(2, 2, 16))).backward()
+        sum(objective.generator_terms(made(fake, volumes(2, 2, 16), VIEWS)).values()).backward()
+        objective.discriminator_loss(made(fake, volumes(2, 2, 16))).backward()
         assert fake.grad is not None
         assert fake.grad.isfinite().all()
         assert all(p.grad is None and not p.requires_grad for p in objective.f.parameters())
@@ -132,29 +133,28 @@ class TestPaper:
         objective = self.objective(lambda_d=0.0)
         made_of = made(volumes(2, 1, 16), volumes(2, 2, 16))
         assert (objective.d, objective.d_updates, objective.g_updates) == (None, 0, 10)
-        assert set(objective.g_terms(made_of)) == {"sinkhorn"}
-        with pytest.raises(TypeError):
-            objective.d_loss(made_of)
+        assert set(objective.generator_terms(made_of)) == {"sinkhorn"}
+        assert objective.discriminator_loss(made_of) is None
 
     def test_without_f(self) -> None:
         # For a single volume S is half the squared distance of the voxels.
         objective = self.objective(features=False, lambda_c=0.3)
         fake, real = volumes(1, 1, 16), volumes(1, 2, 16)
         expected = 0.3 * float((fake - real).square().sum()) / 2
-        terms = objective.g_terms(made(fake, real))
+        terms = objective.generator_terms(made(fake, real))
         assert objective.f is None
         assert float(terms["sinkhorn"].detach()) == pytest.approx(expected, rel=1e-4)
 
 
 class TestPaired:
     def test_a_constant_offset(self) -> None:
-        terms = paired(l1=2.0, l2=3.0).g_terms(made(constant(0.4), constant(0.3), VIEWS))
+        terms = paired(l1=2.0, l2=3.0).generator_terms(made(constant(0.4), constant(0.3), VIEWS))
         assert float(terms["l1"]) == pytest.approx(2 * 0.1, rel=1e-5)
         assert float(terms["l2"]) == pytest.approx(3 * 0.01, rel=1e-5)
 
     def test_ssim_of_two_constants(self) -> None:
         # No variance: SSIM = (2ab + C1) / (a² + b² + C1) with C1 = 0.01².
-        terms = paired(ssim=0.5).g_terms(made(constant(0.4), constant(0.3), VIEWS))
+        terms = paired(ssim=0.5).generator_terms(made(constant(0.4), constant(0.3), VIEWS))
         similarity = (2 * 0.4 * 0.3 + 1e-4) / (0.16 + 0.09 + 1e-4)
         assert float(terms["ssim"]) == pytest.approx(0.5 * (1 - similarity), rel=1e-3)
 
@@ -162,13 +162,13 @@ class TestPaired:
         difference, spread = volumes(1, 1), volumes(1, 2).add(0.1).requires_grad_()
         fake = difference.clone().requires_grad_()
         translation = replace(made(fake, torch.zeros_like(fake)), spread=spread)
-        terms = paired(doubt=0.5).g_terms(translation)
+        terms = paired(doubt=0.5).generator_terms(translation)
         expected = 0.5 * (spread.log() + difference / spread).mean()
         assert float(terms["doubt"]) == pytest.approx(float(expected), rel=1e-5)
         slope, of_fake = torch.autograd.grad(terms["doubt"], [spread, fake], allow_unused=True)
         assert torch.equal(slope > 0, spread > difference)
         assert of_fake is None
-        assert "doubt" not in paired(doubt=0.5).g_terms(made(fake, fake))
+        assert "doubt" not in paired(doubt=0.5).generator_terms(made(fake, fake))
 
     def test_features_are_compared_pair_by_pair(self) -> None:
         objective = paired(l1=0.0, features=2.0)
@@ -178,21 +178,21 @@ class TestPaired:
         for a, b in zip(objective.f(fake), objective.f(real), strict=True):
             a, b = (m / m.square().sum(1, keepdim=True).sqrt() for m in (a, b))
             expected += 2 * float((a - b).square().mean())
-        terms = objective.g_terms(made(fake, real))
+        terms = objective.generator_terms(made(fake, real))
         assert set(terms) == {"features"}
         assert float(terms["features"]) == pytest.approx(expected, rel=1e-4)
-        swapped = objective.g_terms(made(fake, real.flip(0)))
+        swapped = objective.generator_terms(made(fake, real.flip(0)))
         assert float(swapped["features"]) != pytest.approx(expected, rel=1e-3)
 
     def test_absent_where_the_weight_is_0(self) -> None:
-        assert set(paired().g_terms(made(constant(0.4), constant(0.3), VIEWS))) == {"l1"}
+        assert set(paired().generator_terms(made(constant(0.4), constant(0.3), VIEWS))) == {"l1"}
         every = {"l1", "l2", "ssim", "features", "projection", "transport", "patches"}
-        terms = paired(**dict.fromkeys(every, 1.0)).g_terms(made(constant(0.4), constant(0.3), VIEWS))
+        terms = paired(**dict.fromkeys(every, 1.0)).generator_terms(made(constant(0.4), constant(0.3), VIEWS))
         assert set(terms) == every
 
     def test_equal_volumes_cost_nothing(self) -> None:
         every = dict.fromkeys(("l1", "l2", "ssim", "features", "projection", "transport", "patches"), 1.0)
-        terms = paired(**every).g_terms(made(volumes(1, 1), volumes(1, 1), VIEWS))
+        terms = paired(**every).generator_terms(made(volumes(1, 1), volumes(1, 1), VIEWS))
         assert [float(term) for term in terms.values()] == pytest.approx([0] * 7, abs=2e-5)
 
     @pytest.mark.parametrize("offset", [0.1, -0.1])
@@ -202,7 +202,7 @@ class TestPaired:
         expected = 0.02 * 2 * 0.1 * 160**3 / 256**2 / 2
         torch.manual_seed(3)
         terms = [
-            paired(projection=0.5).g_terms(made(constant(0.4 + offset), constant(0.4), VIEWS))["projection"]
+            paired(projection=0.5).generator_terms(made(constant(0.4 + offset), constant(0.4), VIEWS))["projection"]
             for _ in range(3)
         ]
         assert [float(term) for term in terms] == pytest.approx([0.5 * expected] * 3, rel=0.03)
@@ -214,7 +214,7 @@ class TestPaired:
         real[..., 12:20, 20:24, 12:20] = 0.5
         objective = paired(projection=1.0)
         torch.manual_seed(0)
-        costs = [float(objective.g_terms(made(fake, real, (View(0.0),)))["projection"]) for _ in range(12)]
+        costs = [float(objective.generator_terms(made(fake, real, (View(0.0),)))["projection"]) for _ in range(12)]
         # At 90° both blocks of 40 × 20 × 40 mm show: 2 · μ V / 256² / 2 with μ = 0.02, halved as one of two views.
         most = 0.02 * 40 * 20 * 40 / 256**2 / 2
         assert max(costs) == pytest.approx(most, rel=0.1)
@@ -226,7 +226,7 @@ class TestPaired:
 
         def draws(seed: int) -> list[float]:
             torch.manual_seed(seed)
-            return [float(objective.g_terms(made(fake, real, VIEWS))["projection"]) for _ in range(4)]
+            return [float(objective.generator_terms(made(fake, real, VIEWS))["projection"]) for _ in range(4)]
 
         assert draws(1) == draws(1)
         assert len(set(draws(1))) > 1
@@ -236,7 +236,7 @@ class TestPaired:
         objective = paired(**every)
         fake, real = volumes(2, 1).requires_grad_(), volumes(2, 2)
         torch.manual_seed(0)
-        terms = objective.g_terms(made(fake, real, VIEWS))
+        terms = objective.generator_terms(made(fake, real, VIEWS))
         for name, term in terms.items():
             (gradient,) = torch.autograd.grad(term, fake, retain_graph=True)
             assert gradient.isfinite().all(), name
@@ -244,13 +244,12 @@ class TestPaired:
             # A small step against the gradient lowers the term by what the gradient says.
             step = 1e-3 / float(gradient.abs().max())
             torch.manual_seed(0)
-            after = objective.g_terms(made((fake - step * gradient).detach(), real, VIEWS))[name]
+            after = objective.generator_terms(made((fake - step * gradient).detach(), real, VIEWS))[name]
             assert float((term - after).detach()) == pytest.approx(step * float(gradient.square().sum()), rel=0.2), name
 
     def test_has_no_potential(self) -> None:
         assert paired().d is None
-        with pytest.raises(TypeError):
-            paired().d_loss(made(constant(0.4), constant(0.3)))
+        assert paired().discriminator_loss(made(constant(0.4), constant(0.3))) is None
 
 
 def test_structural_similarity_is_what_volumes_are_scored_by() -> None:

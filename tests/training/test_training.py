@@ -27,13 +27,13 @@ from tiny_recipes import KINDS, PAIRED, PAPER, content, recipe
 from helpers import Known, known_weights
 from raylift.cli import main
 from raylift.config.files import load_recipe, parse_recipe
-from raylift.config.recipe import TrainPart
+from raylift.config.recipe import TrainConfig
 from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import Batch
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.protocols import score
 from raylift.images.hounsfield import hu_to_unit
-from raylift.losses.registry import Translation
+from raylift.losses import GeneratorOutput
 from raylift.model.weights import load_weights, seen_cases, store_calibration
 from raylift.training.checkpoint import Checkpoints
 from raylift.training.run import Diverged, Run, learning_rate, supported, train
@@ -72,17 +72,17 @@ def same(module: torch.nn.Module, before: list[torch.Tensor]) -> bool:
 
 class TestLearningRate:
     def test_warm_up_is_never_0(self) -> None:
-        part = TrainPart(steps=100, warmup=4, decay_from=50)
+        part = TrainConfig(steps=100, warmup=4, decay_from=50)
         assert [learning_rate(step, part) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
 
     def test_linear_as_in_the_paper(self) -> None:
         # 5,000 steps, falling from step 1,500.
-        part = TrainPart(steps=5000, decay_from=1500)
+        part = TrainConfig(steps=5000, decay_from=1500)
         expected = {0: 1, 1499: 1, 1500: 1, 3250: 0.5, 4650: 0.1, 4999: 1 / 3500}
         assert {step: learning_rate(step, part) for step in expected} == pytest.approx(expected)
 
     def test_cosine(self) -> None:
-        part = TrainPart(steps=100, decay="cosine")
+        part = TrainConfig(steps=100, decay="cosine")
         expected = {
             0: 1,
             25: 0.5 + math.sqrt(0.125),
@@ -94,7 +94,7 @@ class TestLearningRate:
 
     @pytest.mark.parametrize("decay", ["linear", "cosine"])
     def test_always_positive(self, decay: str) -> None:
-        part = TrainPart(steps=30, warmup=5, decay_from=10, decay=decay)
+        part = TrainConfig(steps=30, warmup=5, decay_from=10, decay=decay)
         assert min(learning_rate(step, part) for step in range(30)) > 0
 
     def test_is_what_the_optimizers_get(self, tiny: Path, tmp_path: Path) -> None:
@@ -274,15 +274,15 @@ def test_d_may_learn_from_what_g_made_in_its_last_update(
 ) -> None:
     run = Run(recipe(PAPER, accumulate=3), PreparedDataset(tiny), tmp_path)
     monkeypatch.setattr(run.objective, "d_shares", True)
-    seen: dict[str, list[Translation]] = {"g_terms": [], "d_loss": []}
+    seen: dict[str, list[GeneratorOutput]] = {"generator_terms": [], "discriminator_loss": []}
     for name, made in seen.items():
         term = getattr(run.objective, name)
         monkeypatch.setattr(run.objective, name, lambda t, made=made, term=term: (made.append(t), term(t))[1])
     run._update_g()
     run._update_d()
     assert run.batches == 3
-    assert len(seen["d_loss"]) == 3
-    for by_g, by_d in zip(seen["g_terms"], seen["d_loss"], strict=True):
+    assert len(seen["discriminator_loss"]) == 3
+    for by_g, by_d in zip(seen["generator_terms"], seen["discriminator_loss"], strict=True):
         assert torch.equal(by_g.fake, by_d.fake)
         assert not by_d.fake.requires_grad
     assert all(p.grad is None for p in run.mapping.network.parameters())

@@ -115,7 +115,7 @@ def parse_recipe(data: dict[str, Any], origin: str) -> Recipe:
         return Recipe.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        place = [str(p) for p in first["loc"] if p not in OBJECTIVES]
+        place = [str(p) for p in first["loc"] if p not in (*OBJECTIVES.own, "other")]
         if first["type"] == "extra_forbidden":
             near = ".".join([*place[:-1], str(nearest(place[-1], _fields(place[:-1], data)))])
             raise WrongUsage(f"{origin}: unknown key '{'.'.join(place)}'; the nearest known key is '{near}'") from None
@@ -143,5 +143,5 @@ def _fields(place: list[str], data: dict[str, Any]) -> list[str]:
     model: Any = Recipe
     for part in place:
         objective = part == "objective"
-        model = OBJECTIVES[data[part]["name"]] if objective else model.model_fields[part].annotation
+        model = OBJECTIVES[data[part]["name"]].config if objective else model.model_fields[part].annotation
     return list(model.model_fields)

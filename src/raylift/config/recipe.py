@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from raylift.errors import known
 from raylift.geometry import View
 from raylift.lifting.registry import LIFTS
 from raylift.networks.registry import NETWORKS
+from raylift.plugins import Registry
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, le=1e9)]
@@ -19,7 +30,7 @@ Count = Annotated[int, Field(ge=1, le=10**9)]
 Step = Annotated[int, Field(ge=0, le=10**9)]
 
 
-class Part(BaseModel):
+class StrictConfig(BaseModel):
     """A block of a recipe: unknown keys are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -33,7 +44,7 @@ class Part(BaseModel):
         return data
 
 
-class AugmentationPart(Part):
+class AugmentationConfig(StrictConfig):
     """How far training pairs stray from the scan. Uniform distributions in ±range unless said otherwise.
 
     Args:
@@ -61,7 +72,7 @@ class AugmentationPart(Part):
     opacities: Probability = 0.0
 
 
-class XrayAugmentationPart(Part):
+class XrayAugmentationConfig(StrictConfig):
     """Of the X-rays alone, as the paper has it: the target does not follow."""
 
     contrast: tuple[Positive, Positive] = (1.0, 1.0)
@@ -70,7 +81,7 @@ class XrayAugmentationPart(Part):
     flip_probability: Probability = 0.0
 
 
-class DataPart(Part):
+class DataConfig(StrictConfig):
     """Where pairs of X-rays and volume come from."""
 
     pairs: Literal["online", "offline"] = "online"  # online: warp the CT, project it again; offline: stored X-rays
@@ -81,11 +92,11 @@ class DataPart(Part):
     any_views: Probability = 0.0  # of a batch to have some of the recipe's views or 1 to 8 at any angles
     any_geometry: Probability = 0.0  # of a batch to be taken by any unit of `geometry.PRESETS`, else the dataset's
     pictures: bool = False  # each X-ray as an 8-bit picture, scaled by its own minimum and maximum; offline pairs
-    augmentation: AugmentationPart = AugmentationPart()
-    xray_augmentation: XrayAugmentationPart = XrayAugmentationPart()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    xray_augmentation: XrayAugmentationConfig = XrayAugmentationConfig()
 
 
-class NetworkPart(Part):
+class NetworkConfig(StrictConfig):
     """The mapping network g, by its name in the registry.
 
     Args:
@@ -119,13 +130,24 @@ class NetworkPart(Part):
         return size
 
     @model_validator(mode="after")
-    def _can_checkpoint(self) -> NetworkPart:
+    def _can_checkpoint(self) -> NetworkConfig:
         if self.checkpointing and "checkpointing" not in NETWORKS[self.name].options:
             raise ValueError(f"checkpointing is for swin_unetr, not {self.name}")
         return self
 
 
-class PaperObjectivePart(Part):
+class ObjectiveConfig(StrictConfig):
+    """The block `objective`: its name, and what the objective of that name knows."""
+
+    name: str
+
+    @property
+    def updates_of_g(self) -> int:
+        """Updates of g in a training step."""
+        return 1
+
+
+class PaperObjectiveConfig(ObjectiveConfig):
     """Neural optimal transport: equations 3 and 4.
 
     Args:
@@ -155,8 +177,13 @@ class PaperObjectivePart(Part):
     pairing: bool = False
     g_updates: Count = 10
 
+    @property
+    def updates_of_g(self) -> int:
+        """Updates of g in a training step."""
+        return self.g_updates
+
     @model_validator(mode="after")
-    def _of_features(self) -> PaperObjectivePart:
+    def _of_features(self) -> PaperObjectiveConfig:
         if self.pairing and not self.features:
             raise ValueError("pairing is of features: leave it out, or features: false")
         return self
@@ -171,7 +198,7 @@ class PaperObjectivePart(Part):
         return {named.get(key, key): value for key, value in data.items()} | {"features_bias": False}
 
 
-class PairedObjectivePart(Part):
+class PairedObjectiveConfig(ObjectiveConfig):
     """Weights of the paired terms; a term of weight 0 is not computed."""
 
     name: Literal["paired"]
@@ -185,13 +212,13 @@ class PairedObjectivePart(Part):
     doubt: NotNegative = 0.1  # where the network says its own
 
     @model_validator(mode="after")
-    def _something(self) -> PairedObjectivePart:
+    def _something(self) -> PairedObjectiveConfig:
         if not any(value for name, value in self if name not in ("name", "doubt")):
             raise ValueError("every weight is 0: nothing would be learned")
         return self
 
 
-class WassersteinObjectivePart(Part):
+class WassersteinObjectiveConfig(ObjectiveConfig):
     """WGAN with gradient penalty, and a paired L1 term."""
 
     name: Literal["wasserstein"]
@@ -201,7 +228,7 @@ class WassersteinObjectivePart(Part):
     d_updates: Count = 5  # updates of d for one of g
 
 
-class X2CTObjectivePart(Part):
+class X2CTObjectiveConfig(ObjectiveConfig):
     """X2CT-GAN's loss; X2CT-CNN's without the adversarial term, CCX-rayNet's with class maps."""
 
     name: Literal["x2ct"]
@@ -212,15 +239,44 @@ class X2CTObjectivePart(Part):
     d_features: Count = 64  # channels of the discriminator's first layer
 
 
-OBJECTIVES: dict[str, type[Part]] = {
-    "paper": PaperObjectivePart,
-    "paired": PairedObjectivePart,
-    "wasserstein": WassersteinObjectivePart,
-    "x2ct": X2CTObjectivePart,
-}
+class OtherObjectiveConfig(ObjectiveConfig):
+    """The objective of another package, which checks its keys itself when training begins."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return known(name, OBJECTIVES, "objective")
 
 
-class TrainPart(Part):
+@dataclass(frozen=True)
+class ObjectiveEntry:
+    """One objective of the registry: module:class of a `raylift.losses.Objective`, and what a recipe may say of it."""
+
+    path: str
+    config: type[ObjectiveConfig] = OtherObjectiveConfig
+
+
+OBJECTIVES: Registry[ObjectiveEntry] = Registry(
+    "raylift.objectives",
+    {
+        "paper": ObjectiveEntry("raylift.losses.neural_ot:PaperObjective", PaperObjectiveConfig),
+        "paired": ObjectiveEntry("raylift.losses.paired:PairedObjective", PairedObjectiveConfig),
+        "wasserstein": ObjectiveEntry("raylift.losses.adversarial:WassersteinObjective", WassersteinObjectiveConfig),
+        "x2ct": ObjectiveEntry("raylift.losses.adversarial:X2CTObjective", X2CTObjectiveConfig),
+    },
+    ObjectiveEntry,
+)
+
+
+def _tag(objective: Any) -> str:
+    """Return which of the configurations an objective's block has, by its name."""
+    name = objective.get("name") if isinstance(objective, dict) else getattr(objective, "name", None)
+    return name if name in OBJECTIVES.own else "other"
+
+
+class TrainConfig(StrictConfig):
     """Optimisation and bookkeeping. A step is the objective's updates of g, then those of d where there is one."""
 
     steps: Count
@@ -246,20 +302,24 @@ class TrainPart(Part):
     keep: Count = 2  # last checkpoints kept, besides the best
 
 
-class Recipe(Part):
+class Recipe(StrictConfig):
     """What to train."""
 
     name: Annotated[str, Field(max_length=100, pattern=r"^[ -~\w]+$")]
     views: Annotated[tuple[str | float, ...], Field(max_length=360)] = (0.0, 90.0)
     lift: str = "backproject"
     aggregation: Literal["concatenate", "harmonics"] = "concatenate"
-    data: DataPart = DataPart()
-    network: NetworkPart = NetworkPart()
+    data: DataConfig = DataConfig()
+    network: NetworkConfig = NetworkConfig()
     objective: Annotated[
-        PaperObjectivePart | PairedObjectivePart | WassersteinObjectivePart | X2CTObjectivePart,
-        Field(discriminator="name"),
+        Annotated[PaperObjectiveConfig, Tag("paper")]
+        | Annotated[PairedObjectiveConfig, Tag("paired")]
+        | Annotated[WassersteinObjectiveConfig, Tag("wasserstein")]
+        | Annotated[X2CTObjectiveConfig, Tag("x2ct")]
+        | Annotated[OtherObjectiveConfig, Tag("other")],
+        Discriminator(_tag),
     ]
-    train: TrainPart
+    train: TrainConfig
 
     @field_validator("views")
     @classmethod
@@ -284,7 +344,7 @@ class Recipe(Part):
         said = self.network.passes > 1 or self.network.doubt or self.aggregation != "concatenate"
         if takes == "images" and said:
             raise ValueError(f"passes, doubt and aggregation are not for {self.network.name}, which takes images")
-        paired = self.objective if isinstance(self.objective, PairedObjectivePart) else None
+        paired = self.objective if isinstance(self.objective, PairedObjectiveConfig) else None
         if self.network.doubt and not (paired and paired.doubt):
             raise ValueError("network.doubt is learned by the objective paired, with a weight of doubt")
         if (self.data.any_views or self.data.any_geometry) and self.data.pairs == "offline":
@@ -295,7 +355,7 @@ class Recipe(Part):
             raise ValueError("any_views needs the aggregation harmonics: concatenation has a channel for each view")
         if takes == "images" and any(view.angle % 90 for view in self.view_list):
             raise ValueError(f"the network {self.network.name} is for views at right angles")
-        x2ct = self.objective if isinstance(self.objective, X2CTObjectivePart) else None
+        x2ct = self.objective if isinstance(self.objective, X2CTObjectiveConfig) else None
         if x2ct and takes != "images":
             raise ValueError("the objective x2ct is for networks that take images")
         if bool(x2ct and x2ct.class_maps) != (self.network.name == "ccx_raynet"):

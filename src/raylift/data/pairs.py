@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raylift.config.recipe import DataPart, XrayAugmentationPart
+from raylift.config.recipe import DataConfig, XrayAugmentationConfig
 from raylift.data.dataset import Case, PreparedDataset
 from raylift.data.tissue import Tissue
 from raylift.data.warp import Warp, covered
@@ -55,7 +55,7 @@ class Pairs:
     dataset: PreparedDataset
     cases: Sequence[Case]
     views: tuple[View, ...]
-    settings: DataPart
+    settings: DataConfig
     device: torch.device
     seed: int
     rank: int = 0
@@ -179,7 +179,7 @@ class OfflinePairs(Pairs):
         return Batch(images, torch.from_numpy(truths).to(self.device), self.views, geometry, tuple(chosen[share]))
 
 
-def augment_xrays(xrays: Tensor, settings: XrayAugmentationPart, seed: int) -> Tensor:
+def augment_xrays(xrays: Tensor, settings: XrayAugmentationConfig, seed: int) -> Tensor:
     """The paper's augmentation of X-rays (B, N, rows, columns): contrast, then rotation, then flip.
 
     As in the published program all views of a patient share one draw, so that they still show the same patient.

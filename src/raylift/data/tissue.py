@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raylift.config.recipe import AugmentationPart
+from raylift.config.recipe import AugmentationConfig
 from raylift.geometry import VolumeGrid
 
 # Densities are in thousandths of water's: Hounsfield units + 1000.
@@ -59,7 +59,7 @@ class Tissue:
     opacities: tuple[Opacity, ...]
 
     @classmethod
-    def draw(cls, settings: AugmentationPart, generator: torch.Generator) -> Tissue:
+    def draw(cls, settings: AugmentationConfig, generator: torch.Generator) -> Tissue:
         """Draw a change; the same generator state gives the same one."""
 
         def uniform(low: float, high: float) -> float:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raylift.config.recipe import AugmentationPart
+from raylift.config.recipe import AugmentationConfig
 from raylift.data import warp_kernels as kernels
 from raylift.geometry import VolumeGrid
 from raylift.numerics.compiled import filling, in_parts
@@ -47,7 +47,7 @@ class Warp:
     z_range: tuple[float, float]
 
     @classmethod
-    def draw(cls, settings: AugmentationPart, generator: torch.Generator) -> Warp:
+    def draw(cls, settings: AugmentationConfig, generator: torch.Generator) -> Warp:
         """Draw a warp; the same generator state gives the same warp."""
 
         def uniform(reach: float, count: int = 3) -> Tensor:

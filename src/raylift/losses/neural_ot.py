@@ -2,50 +2,46 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from raylift.config.recipe import PaperObjectivePart
-from raylift.losses.objective import Translation
+from raylift.config.recipe import PaperObjectiveConfig
+from raylift.losses.objective import GeneratorOutput, Objective, Setting
 from raylift.losses.transport import feature_divergence, voxel_divergence
 from raylift.networks.features import FeatureExtractor
 from raylift.networks.potential import POTENTIALS
 
 
-class PaperObjective(nn.Module):
+class PaperObjective(Objective):
     """Equations 3 and 4 of the paper; as published, pairs are not used as pairs.
 
     Without f the divergence is that of the volumes themselves; λ_d = 0 leaves out d.
-
-    Args:
-        settings: λ_c, λ_d, the weight of L_d, the blur, what f and d are.
-        seed: of the frozen extractor f.
-        voxels: edge of the volumes.
     """
 
-    def __init__(self, settings: PaperObjectivePart, seed: int, voxels: int) -> None:
-        super().__init__()
-        self.settings = settings
-        self.f = FeatureExtractor(seed=seed, bias=settings.features_bias) if settings.features else None
-        self.d = POTENTIALS[settings.potential](voxels) if settings.lambda_d else None
-        self.d_shares = False
-        self.g_updates, self.d_updates = settings.g_updates, int(self.d is not None)
+    config_class = PaperObjectiveConfig
+    config: PaperObjectiveConfig
 
-    def g_terms(self, made: Translation) -> dict[str, Tensor]:
+    def __init__(self, config: PaperObjectiveConfig, setting: Setting) -> None:
+        super().__init__(config, setting)
+        self.f = FeatureExtractor(seed=setting.seed, bias=config.features_bias) if config.features else None
+        self.d = POTENTIALS[config.potential](setting.grid.shape[0]) if config.lambda_d else None
+        self.g_updates, self.d_updates = config.g_updates, int(self.d is not None)
+
+    def generator_terms(self, output: GeneratorOutput) -> dict[str, Tensor]:
         """L_g = λ_c · S(f(g(V_cat)), f(V)) − λ_d · d(g(V_cat)), equation 3."""
-        settings, fake, real = self.settings, made.fake, made.real
+        config, fake, real = self.config, output.fake, output.real
         if self.f is not None:
             divergence = feature_divergence(
-                self.f, fake, real, settings.blur, settings.layers, settings.debias, settings.pairing
+                self.f, fake, real, config.blur, config.layers, config.debias, config.pairing
             )
         else:
-            divergence = voxel_divergence(fake, real, settings.blur, settings.debias)
-        terms = {"sinkhorn": settings.lambda_c * divergence}
+            divergence = voxel_divergence(fake, real, config.blur, config.debias)
+        terms = {"sinkhorn": config.lambda_c * divergence}
         if self.d is not None:
-            terms["potential"] = -settings.lambda_d * self.d(fake).mean()
+            terms["potential"] = -config.lambda_d * self.d(fake).mean()
         return terms
 
-    def d_loss(self, made: Translation) -> Tensor:
-        """L_d = d(g(V_cat)) − d(V), equation 4, with the authors' weight. Raises TypeError where there is no d."""
+    def discriminator_loss(self, output: GeneratorOutput) -> Tensor | None:
+        """L_d = d(g(V_cat)) − d(V), equation 4, with the authors' weight."""
         if self.d is None:
-            raise TypeError("λ_d is 0: there is no potential")
-        return self.settings.potential_loss * (self.d(made.fake).mean() - self.d(made.real).mean())
+            return None
+        return self.config.potential_loss * (self.d(output.fake).mean() - self.d(output.real).mean())

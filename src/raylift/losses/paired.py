@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from raylift.config.recipe import PairedObjectivePart
+from raylift.config.recipe import PairedObjectiveConfig
 from raylift.drr import ProjectionOperator
-from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.geometry import Geometry, View
 from raylift.images.hounsfield import WATER_MU, normalised_to_mu
-from raylift.losses.objective import Translation
+from raylift.losses.objective import GeneratorOutput, Objective, Setting
 from raylift.losses.ssim import structural_similarity
 from raylift.losses.transport import mass_divergence, patch_divergence, random_filters
 from raylift.networks.features import FeatureExtractor, unit_length
@@ -17,7 +17,7 @@ from raylift.networks.features import FeatureExtractor, unit_length
 DIRECTIONS = 8  # along which patches are compared
 
 
-class PairedObjective(nn.Module):
+class PairedObjective(Objective):
     """Voxels, structure, features, projections and masses of each pair.
 
     - l1, l2: mean absolute and mean squared difference of the voxels.
@@ -29,24 +29,19 @@ class PairedObjective(nn.Module):
     - patches: `transport.patch_divergence` along random directions, drawn anew each time.
     - doubt: the negative log-likelihood of the voxels' differences, which it does not change, under Laplace
       distributions as wide as g expects; only where g says so.
-
-    Args:
-        settings: weights of the terms.
-        grid: of the volumes, centred on the isocentre.
-        seed: of the frozen extractor f.
     """
 
-    d = None
-    g_updates, d_updates, d_shares = 1, 0, False
+    config_class = PairedObjectiveConfig
+    config: PairedObjectiveConfig
 
-    def __init__(self, settings: PairedObjectivePart, grid: VolumeGrid, seed: int) -> None:
-        super().__init__()
-        self.settings, self.grid = settings, grid
-        self.f = FeatureExtractor(seed=seed) if settings.features else None
+    def __init__(self, config: PairedObjectiveConfig, setting: Setting) -> None:
+        super().__init__(config, setting)
+        self.grid = setting.grid
+        self.f = FeatureExtractor(seed=setting.seed) if config.features else None
 
-    def g_terms(self, made: Translation) -> dict[str, Tensor]:
+    def generator_terms(self, output: GeneratorOutput) -> dict[str, Tensor]:
         """The weighted terms."""
-        weights, fake, real = self.settings, made.fake, made.real
+        weights, fake, real = self.config, output.fake, output.real
         terms = {}
         if weights.l1:
             terms["l1"] = weights.l1 * (fake - real).abs().mean()
@@ -57,19 +52,15 @@ class PairedObjective(nn.Module):
         if self.f is not None:
             terms["features"] = weights.features * feature_distance(self.f, fake, real)
         if weights.projection:
-            terms["projection"] = weights.projection * self._projection(fake - real, made.views, made.geometry)
+            terms["projection"] = weights.projection * self._projection(fake - real, output.views, output.geometry)
         if weights.transport:
             terms["transport"] = weights.transport * mass_divergence(fake, real)
         if weights.patches:
             terms["patches"] = weights.patches * patch_divergence(fake, real, random_filters(DIRECTIONS))
-        if weights.doubt and made.spread is not None:
+        if weights.doubt and output.spread is not None:
             off = (fake - real).detach().abs()
-            terms["doubt"] = weights.doubt * (made.spread.log() + off / made.spread).mean()
+            terms["doubt"] = weights.doubt * (output.spread.log() + off / output.spread).mean()
         return terms
-
-    def d_loss(self, made: Translation) -> Tensor:
-        """There is no potential. Raises TypeError."""
-        raise TypeError("the paired objective has no potential")
 
     def _projection(self, difference: Tensor, views: tuple[View, ...], geometry: Geometry) -> Tensor:
         # A projection is linear: that of the difference is the difference of the two.

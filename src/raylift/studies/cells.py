@@ -15,7 +15,7 @@ from typing import Any
 
 from raylift.about import __version__
 from raylift.config.files import load_recipe
-from raylift.config.recipe import PaperObjectivePart, Recipe
+from raylift.config.recipe import Recipe
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput
 from raylift.evaluation.methods import CaseMethod, from_weights, not_learned, score_case
@@ -104,11 +104,6 @@ def with_steps(recipe: Recipe, steps: int) -> Recipe:
     return recipe.model_copy(update={"train": train_part.model_copy(update=changed)})
 
 
-def g_updates(recipe: Recipe) -> int:
-    """Updates of g in a step."""
-    return recipe.objective.g_updates if isinstance(recipe.objective, PaperObjectivePart) else 1
-
-
 def steps_within(budget: Budget, cell: Cell, data: PreparedDataset, progress: Progress) -> int:
     """How many steps of a cell's recipe the budget allows; by the median of a short trial, if it is in minutes.
 
@@ -117,7 +112,7 @@ def steps_within(budget: Budget, cell: Cell, data: PreparedDataset, progress: Pr
     recipe = cell.recipe()
     if budget.samples is not None:
         part = recipe.train
-        return max(1, round(budget.samples / (part.batch_size * part.accumulate * g_updates(recipe))))
+        return max(1, round(budget.samples / (part.batch_size * part.accumulate * recipe.objective.updates_of_g)))
     assert budget.minutes is not None
     kept = cell.run.parent / "steps.json"
     if not kept.exists():
@@ -203,6 +198,6 @@ def _trained(
         "recipe": recipe.model_dump(mode="json"),
         "budget": asdict(budget),
         "parameters": sum(p.numel() for p in weights.mapping.network.parameters()),
-        "g_updates": recipe.train.steps * g_updates(recipe),
+        "g_updates": recipe.train.steps * recipe.objective.updates_of_g,
         "minutes": json.loads((cell.run / "time.json").read_text())["minutes"],
     }

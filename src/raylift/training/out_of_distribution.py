@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from raylift.config.recipe import AugmentationPart, Recipe, XrayAugmentationPart
+from raylift.config.recipe import AugmentationConfig, Recipe, XrayAugmentationConfig
 from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import OfflinePairs, OnlinePairs
 from raylift.geometry import View, VolumeGrid
@@ -27,8 +27,8 @@ def familiarise(recipe: Recipe, dataset: PreparedDataset) -> Familiarity | None:
             "xray_pixels": PIXELS,
             "projection_spacing": max(SPACING, recipe.data.projection_spacing),
             # Swapped sides are what a film hung the wrong way round shows, and strange.
-            "xray_augmentation": XrayAugmentationPart(),
-            "augmentation": AugmentationPart(**{name: SHARE * value for name, value in given.items()}),
+            "xray_augmentation": XrayAugmentationConfig(),
+            "augmentation": AugmentationConfig(**{name: SHARE * value for name, value in given.items()}),
         }
     )
     source = OnlinePairs if settings.pairs == "online" else OfflinePairs

@@ -24,14 +24,14 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 
 from raylift.config.files import load_recipe
-from raylift.config.recipe import Recipe, TrainPart
+from raylift.config.recipe import Recipe, TrainConfig
 from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import Batch, OfflinePairs, OnlinePairs
 from raylift.errors import BadInput, Failed, WrongUsage
 from raylift.evaluation.protocols import score
 from raylift.images.hounsfield import hu_to_unit, unit_to_hu
 from raylift.images.volume import Volume
-from raylift.losses.registry import Translation, build_objective
+from raylift.losses import GeneratorOutput, build_objective
 from raylift.model.lifted_network import Mapping
 from raylift.model.weights import Weights, describe, save_weights, seen_cases
 from raylift.networks.layers.per_sample import Apart
@@ -66,7 +66,7 @@ class Scored:
     truth: np.ndarray
 
 
-def learning_rate(step: int, train: TrainPart) -> float:
+def learning_rate(step: int, train: TrainConfig) -> float:
     """Factor of the learning rate at a step: a linear rise that is never 0, a plateau, a fall towards 0."""
     if step < train.warmup:
         return (step + 1) / (train.warmup + 1)
@@ -177,7 +177,7 @@ class Run:
         self.checkpoints = Checkpoints(folder / "checkpoints", train.keep)
         self.step, self.batches, self.seconds = 0, 0, 0.0
         self.stamp = dataset.stamp(recipe.data.split)
-        self.made: list[Translation] = []  # by g's last update, where d learns from the same
+        self.made: list[GeneratorOutput] = []  # by g's last update, where d learns from the same
         self.means = Means()  # of what was measured since the last row of metrics.csv
         if resume:
             self._resume()
@@ -270,7 +270,7 @@ class Run:
             with self.fabric.no_backward_sync(self.g, enabled=k < accumulate - 1):
                 made = self._translate(batch)
                 self._check({"the volumes' sum": float(made.fake.detach().sum())}, batch)
-                terms = self.objective.g_terms(made)
+                terms = self.objective.generator_terms(made)
                 loss = torch.stack(list(terms.values())).sum()
                 self.fabric.backward(loss / accumulate)
             if self.objective.d_shares:
@@ -293,7 +293,8 @@ class Run:
                 batch = self._next_batch()
                 with torch.no_grad():
                     made = self._translate(batch)
-            loss = self.objective.d_loss(made)
+            loss = self.objective.discriminator_loss(made)
+            assert loss is not None
             self.fabric.backward(loss / accumulate)
             told = {"d_loss": float(loss.detach())}
             self._check(told, None if self.objective.d_shares else batch)
@@ -313,7 +314,7 @@ class Run:
         what = ", ".join(wrong) or "something of another process"
         raise Diverged(self.step + 1, what, cases, self.checkpoints.newest_step())
 
-    def _translate(self, batch: Batch) -> Translation:
+    def _translate(self, batch: Batch) -> GeneratorOutput:
         """g(V_cat) of a batch; class maps or the doubt where g says them besides.
 
         Where g is asked more than once, V_cat holds what it made in none to all of the passes before, at random.
@@ -326,7 +327,7 @@ class Run:
         v_cat = self.mapping.inputs(xrays, views, geometry, volume, batch.patients)
         out, class_maps = out if isinstance(out := self.g(v_cat), tuple) else (out, None)
         fake, *spread = self.mapping.finish(out).float().split(1, 1)
-        return Translation(
+        return GeneratorOutput(
             fake,
             batch.truth,
             v_cat,
