@@ -1,10 +1,10 @@
-"""Doubt along the beam: what borders that face each axis are said to be off, and are, by the views that are given.
+"""Uncertainty along the beam: how far borders that face each axis are predicted to be off, and are, by the views given.
 
 python benchmarks/beam.py PREPARED WEIGHTS -o beam.png      # weights of any views, patients not seen
 
 A frontal view looks along y, from front to back: where borders that face it lie is what it does not show. The table has
 root mean squares in HU over voxels, weighted by the true volume's gradient along each axis; the picture shows the
-doubt for a phantom.
+uncertainty for a phantom.
 """
 
 from __future__ import annotations
@@ -34,34 +34,34 @@ AXES = {"x (to the left)": 2, "y (to the back)": 1, "z (up)": 0}
 
 
 def at_borders(made: Reconstruction, truth: Volume) -> dict[str, float]:
-    """The doubt, and the error, at borders that face each axis, in HU."""
-    assert made.doubt is not None
+    """The uncertainty, and the error, at borders that face each axis, in HU."""
+    assert made.uncertainty is not None
     true = np.clip(truth.array.astype(np.float32), *WINDOW)
     slopes, found = np.abs(np.gradient(true)), dict[str, float]()
     for name, axis in AXES.items():
-        for what, array in (("doubt", made.doubt.array), ("error", made.volume.array - true)):
+        for what, array in (("uncertainty", made.uncertainty.array), ("error", made.volume.array - true)):
             found[f"{what}, {name}"] = float(np.sqrt(np.average(np.square(array), weights=slopes[axis])))
     return found
 
 
 def draw(reconstructor: Reconstructor, path: Path) -> None:
-    """Planes through the volume and the doubt of a phantom, a row for each set of views."""
+    """Planes through the volume and the uncertainty of a phantom, a row for each set of views."""
     phantom = thorax_phantom(0)
     isocentre, unit = find_thorax(phantom).centre, reconstructor.geometry
     figure, axes = plt.subplots(len(VIEWS), 4, figsize=(9, 6.6), layout="constrained")
     for row, (name, views) in zip(axes, VIEWS.items(), strict=True):
         images = project_volume(phantom, unit, views, isocentre)
         made = reconstructor(XraySet(images, views, unit, isocentre))
-        assert made.doubt is not None
+        assert made.uncertainty is not None
         middle = made.volume.array.shape[0] // 2
         planes = {"axial": np.s_[middle], "sagittal": np.s_[::-1, :, middle]}
         shown = [(made.volume.array, plane) for plane in planes.values()]
-        shown += [(made.doubt.array, plane) for plane in planes.values()]
-        titles = [*planes, *(f"doubt, {plane}" for plane in planes)]
+        shown += [(made.uncertainty.array, plane) for plane in planes.values()]
+        titles = [*planes, *(f"uncertainty, {plane}" for plane in planes)]
         for axis, (array, plane), title in zip(row, shown, titles, strict=True):
-            doubt = title.startswith("doubt")
-            picture = axis.imshow(array[plane], cmap="magma" if doubt else "gray",
-                                  vmin=0 if doubt else -1000, vmax=500)  # fmt: skip
+            uncertainty = title.startswith("uncertainty")
+            picture = axis.imshow(array[plane], cmap="magma" if uncertainty else "gray",
+                                  vmin=0 if uncertainty else -1000, vmax=500)  # fmt: skip
             axis.set(xticks=[], yticks=[], title=title)
         row[0].set_ylabel(name)
         figure.colorbar(picture, ax=row[3], label="HU")

@@ -32,7 +32,7 @@ from raylift.evaluation.evaluate import Evaluation
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import Volume
 from raylift.io.dicom import Study, write_ct
-from raylift.parallel.cases import Work, run_case
+from raylift.parallel.cases import CaseTask, run_case
 from raylift.parallel.executors import HERE, Engine, one_thread, run_cases
 from raylift.reconstruction.batch import Lifting
 from raylift.reconstruction.reconstructor import Reconstructor
@@ -82,7 +82,7 @@ def write_series(folder: Path, slices: int) -> Path:
     return folder
 
 
-def cost(work: Work, source: Any, folder: Path, read: Path) -> Cost:
+def cost(work: CaseTask, source: Any, folder: Path, read: Path) -> Cost:
     """Of a case that is done for the second time, when all that is done once in a process is done."""
     record = run_case(work, (source, folder / "before"))
     assert record["status"] == "ok", record["reason"]

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 
 from raylift.geometry import Geometry, View
-from raylift.model.lifted_network import Mapping
+from raylift.model.lifted_network import LiftedNetwork
 
 GIB = 2**30
 ROW = "{:<10} {:<8} {:>6} {:>6} {:>14} {:>14} {:>14} {:>14}"
@@ -38,7 +38,7 @@ def measure(kind: str, network: tuple[int, int], voxels: int, views: int, checkp
     """Median seconds, and GiB of this process's peak, of a "step" or a "reconstruction"."""
     torch.manual_seed(0)
     feature_size, window = network
-    mapping = Mapping(
+    mapping = LiftedNetwork(
         network="swin_unetr", feature_size=feature_size, window_size=window, checkpointing=checkpointing,
         lift="backproject", geometry=Geometry.preset("chest-stand", 2 * voxels),
         views=[View(360 * k / views if views > 2 else 90 * k) for k in range(views)], voxels=voxels, cube_mm=320,

@@ -3,8 +3,8 @@
 python benchmarks/sources.py PREPARED any-views --sources 'LIDC-*,LCTSC-*,4D-Lung-*' -o cv \\
     --first any-views-32 PREPARED32 --set train.steps=3000
 
-So every patient is scored by weights that have seen no scan of that source. Prints a table, and what makes the doubt
-right on patients not seen: for weights that are trained on all of them, `--calibrate WEIGHTS` writes it there.
+So every patient is scored by weights that have seen no scan of that source. Prints a table, and what makes the
+uncertainty right on patients not seen: `--calibrate WEIGHTS` writes it to weights that are trained on all of them.
 Interrupt it at any time; what is trained is kept.
 """
 
@@ -45,7 +45,7 @@ def fold(dataset: PreparedDataset, pattern: str, folder: Path) -> PreparedDatase
 
 
 def trained(
-    recipe: Recipe, data: PreparedDataset, run: Path, title: str, begin_with: Weights | None = None
+    recipe: Recipe, data: PreparedDataset, run: Path, title: str, init_from: Weights | None = None
 ) -> Reconstructor:
     """The weights of a run, trained where they are not there yet."""
     begun = (run / "recipe.yaml").exists()
@@ -53,13 +53,13 @@ def trained(
         raise SystemExit(f"{run} is of another recipe: give another folder to -o")
     if not (run / "weights.json").exists():
         with progress_bar(title) as bar:
-            train(recipe, data.folder, run, resume=begun, begin_with=begin_with,
+            train(recipe, data.folder, run, resume=begun, init_from=init_from,
                   progress=lambda step, steps, numbers: bar("", step, steps))  # fmt: skip
     reconstructor = Reconstructor.from_pretrained(run)
     if seen_cases(reconstructor.weights.info) & set(data.names("validation")):
         raise SystemExit(f"{run} has seen patients that it is to be scored on: give another folder to -o")
-    begun_with = reconstructor.weights.info["training"].get("begun_with", {}).get("sha256")
-    if begun_with != (begin_with and begin_with.info["sha256"]):
+    init_info = reconstructor.weights.info["training"].get("init_from", {}).get("sha256")
+    if init_info != (init_from and init_from.info["sha256"]):
         raise SystemExit(f"{run} began with other weights: give another folder to -o")
     return reconstructor
 
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="key=value, as for raylift train")
     parser.add_argument("--only", metavar="PATTERN", help="train without this source alone: run several side by side")
     parser.add_argument("--refine", action="store_true", help="score refined volumes too")
-    parser.add_argument("--calibrate", type=Path, help="weights whose doubt is to be made right")
+    parser.add_argument("--calibrate", type=Path, help="weights whose uncertainty is to be made right")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     dataset, recipe = PreparedDataset(options.prepared), load_recipe(options.recipe, options.set)
@@ -99,18 +99,18 @@ def main() -> None:
         raise SystemExit("a recipe that trains on every case leaves none out: --set data.split=train")
     if options.only and options.only not in patterns:
         raise SystemExit(f"--only {options.only} is not among the sources")
-    if options.calibrate and not load_weights(options.calibrate).info["recipe"]["network"].get("doubt"):
-        raise SystemExit(f"--calibrate {options.calibrate}: tells no doubt")
-    rows, scores, doubts = [], list[dict[str, float]](), list[tuple[np.ndarray, np.ndarray]]()
+    if options.calibrate and not load_weights(options.calibrate).info["recipe"]["network"].get("uncertainty"):
+        raise SystemExit(f"--calibrate {options.calibrate}: tells no uncertainty")
+    rows, scores, uncertainties = [], list[dict[str, float]](), list[tuple[np.ndarray, np.ndarray]]()
     for number, pattern in enumerate(patterns):
         if options.only not in (None, pattern):
             continue
-        folder, title, begin_with = options.output / f"fold-{number}", f"without {pattern}", None
+        folder, title, init_from = options.output / f"fold-{number}", f"without {pattern}", None
         if first is not None:
             data = fold(first[1], pattern, folder / "first-data")
-            begin_with = trained(first[0], data, folder / "first", f"{title}, first").weights
+            init_from = trained(first[0], data, folder / "first", f"{title}, first").weights
         data = fold(dataset, pattern, folder / "data")
-        reconstructor = trained(recipe, data, folder / "run", title, begin_with)
+        reconstructor = trained(recipe, data, folder / "run", title, init_from)
         if options.only:
             return
         for case in data.cases("validation"):
@@ -124,10 +124,10 @@ def main() -> None:
                 found |= {f"{name}, refined": better[name] for name in SHOWN}
                 assert made_refined.refined is not None
                 found["own error, refined"] = made_refined.refined.error_after
-            if made.strangeness is not None:
-                found["strangeness"] = made.strangeness
-            if made.doubt is not None:
-                doubts.append(offsets(made.volume, made.doubt, case.truth))
+            if made.ood_score is not None:
+                found["ood_score"] = made.ood_score
+            if made.uncertainty is not None:
+                uncertainties.append(offsets(made.volume, made.uncertainty, case.truth))
             scores.append(found)
             rows.append({"left out": pattern, "case": case.name} | found)
     shared = [name for name in scores[0] if all(name in one for one in scores)]
@@ -135,17 +135,17 @@ def main() -> None:
     rows.append({"left out": "all", "case": f"mean of {len(scores)}"} | means)
     print_table([{k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows])
     write_json({"rows": rows}, options.output / "scores.json")
-    if doubts:
-        report_doubt(doubts, [row["case"] for row in rows[:-1]], options.output, options.calibrate)
+    if uncertainties:
+        report_uncertainty(uncertainties, [row["case"] for row in rows[:-1]], options.output, options.calibrate)
 
 
-def report_doubt(
-    doubts: list[tuple[np.ndarray, np.ndarray]], cases: list[str], folder: Path, weights: Path | None
+def report_uncertainty(
+    uncertainties: list[tuple[np.ndarray, np.ndarray]], cases: list[str], folder: Path, weights: Path | None
 ) -> None:
-    """Coverage on each patient by what the others say of the doubt, its curve, and what all say, for weights."""
+    """Coverage on each patient by what the others say of the uncertainty, its curve, and what all say, for weights."""
     covered, errors, deviations = [], [], []
-    for k, (error, deviation) in enumerate(doubts):
-        others = [pair for j, pair in enumerate(doubts) if j != k]
+    for k, (error, deviation) in enumerate(uncertainties):
+        others = [pair for j, pair in enumerate(uncertainties) if j != k]
         factor, widths = fit(*(np.concatenate(parts) for parts in zip(*others, strict=True)))
         covered.append(coverage(error, factor * deviation, widths))
         errors.append(error)
@@ -159,9 +159,9 @@ def report_doubt(
     picture = draw_reliability(
         tally(np.concatenate(errors), np.concatenate(deviations)),
         folder / "reliability.png",
-        "doubt, patients not seen",
+        "uncertainty, patients not seen",
     )
-    factor, widths = fit(*(np.concatenate(parts) for parts in zip(*doubts, strict=True)))
+    factor, widths = fit(*(np.concatenate(parts) for parts in zip(*uncertainties, strict=True)))
     print(f"{picture}; standard deviations times {factor:.3f}, widths {', '.join(f'{w:.2f}' for w in widths)}")
     if weights is not None:
         store_calibration(load_weights(weights), {"factor": factor, "widths": widths, "cases": cases})

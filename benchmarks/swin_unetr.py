@@ -25,7 +25,7 @@ from monai.networks.nets import SwinUNETR as MonaiSwinUNETR
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from raylift.networks.layers.per_sample import Apart
+from raylift.networks.layers.per_sample import PerSampleParallel
 from raylift.networks.swin_unetr import SwinUNETR
 
 ROW = "{:<22} {:<30} {:>8} {:>12}"
@@ -63,7 +63,7 @@ def step(network: nn.Module, volume: Tensor, mixed: bool) -> None:
 def peak_gib(name: str, mixed: bool, feature_size: int, window: int, shape: tuple[int, ...]) -> float:
     """What two steps of a network add to the peak of a fresh process, in GiB."""
     network, volume = build(name, feature_size, window), torch.rand(shape)
-    network = Apart(network) if name == "ours" else network
+    network = PerSampleParallel(network) if name == "ours" else network
     before = _kib("VmRSS")
     for _ in range(2):
         step(network, volume, mixed)
@@ -79,7 +79,7 @@ def _kib(name: str) -> int:
 def compare(feature_size: int, window: int, shape: tuple[int, ...], runs: int) -> None:
     """Print a line for each network and precision."""
     networks = {name: build(name, feature_size, window) for name in ("MONAI", "ours")}
-    networks["ours"] = Apart(networks["ours"])
+    networks["ours"] = PerSampleParallel(networks["ours"])
     volume = torch.rand(shape)
     entries = [(name, mixed) for mixed in (False, True) for name in networks]
     seconds: dict[tuple[str, bool], list[float]] = {entry: [] for entry in entries}

@@ -28,10 +28,12 @@ SHOWN = {"ssim": "SSIM", "psnr": "PSNR (dB)"}
 
 
 def measure(made: Reconstruction, case: Case, widths: list[float] | None) -> dict[str, float]:
-    """The scores of a volume, and the share of its voxels inside of the intervals that the doubt says."""
+    """The scores of a volume, and the share of its voxels inside of the intervals that the uncertainty says."""
     scores = score_case(made.volume, case, "hu")
-    doubt = {} if made.doubt is None else coverage(*offsets(made.volume, made.doubt, case.truth), widths)
-    return {name: scores[name] for name in SHOWN} | doubt
+    uncertainty = (
+        {} if made.uncertainty is None else coverage(*offsets(made.volume, made.uncertainty, case.truth), widths)
+    )
+    return {name: scores[name] for name in SHOWN} | uncertainty
 
 
 def main() -> None:
@@ -44,7 +46,7 @@ def main() -> None:
     dataset, reconstructor = PreparedDataset(options.prepared), Reconstructor.from_pretrained(options.weights)
     rows, curves = [], {}
     seen = seen_cases(reconstructor.weights.info)
-    widths = reconstructor.weights.info.get("doubt", {}).get("widths")
+    widths = reconstructor.weights.info.get("uncertainty", {}).get("widths")
     cases = [dataset.case(name) for name in dataset.names("all")]
     groups = {"not seen": [c for c in cases if c.name not in seen], "seen": [c for c in cases if c.name in seen]}
     for (title, group), refine in product(groups.items(), (False, True) if options.refine else (False,)):

@@ -22,7 +22,7 @@ from raylift.images.volume import Volume
 from raylift.io.volumes import read_volume, write_volume
 from raylift.parallel.executors import HERE
 from raylift.storage.paths import stem_of
-from raylift.training import out_of_distribution as familiarise
+from raylift.training import out_of_distribution as fit_ood_detector
 from repository import SHARED
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def phantom() -> Volume:
 def _few_sets() -> Iterator[None]:
     """At its end a training learns what X-rays look like from fewer of them than usual: a second less for each."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(familiarise, "SETS", 24)
+        patched.setattr(fit_ood_detector, "SETS", 24)
         yield
 
 

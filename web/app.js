@@ -3,8 +3,8 @@ import { Niivue, SLICE_TYPE } from "@niivue/niivue";
 
 const VIEWS = { pa: "PA (frontal, from behind)", ap: "AP (frontal, from the front)", "lateral-left": "Left lateral", "lateral-right": "Right lateral" };
 const TITLES = {
-  "volume.nii.gz": "Volume, NIfTI", "volume.mha": "Volume, MetaImage", "volume.nrrd": "Volume, NRRD", "volume-dicom.zip": "Volume and doubt, DICOM",
-  "doubt.nii.gz": "Doubt, NIfTI", "doubt.mha": "Doubt, MetaImage", "doubt.nrrd": "Doubt, NRRD", "report.html": "Report",
+  "volume.nii.gz": "Volume, NIfTI", "volume.mha": "Volume, MetaImage", "volume.nrrd": "Volume, NRRD", "volume-dicom.zip": "Volume and uncertainty, DICOM",
+  "uncertainty.nii.gz": "Uncertainty, NIfTI", "uncertainty.mha": "Uncertainty, MetaImage", "uncertainty.nrrd": "Uncertainty, NRRD", "report.html": "Report",
 };
 const by = (id) => document.getElementById(id);
 const state = { cards: [], job: null, source: null, viewer: null };
@@ -43,7 +43,7 @@ async function ask(path, options = {}) {
 function form(cards) {
   const data = new FormData();
   for (const card of cards) data.append("xrays", card.file, card.file.name);
-  const xrays = cards.map((card) => ({ view: card.view ?? null, hang: card.turnable === false ? null : card.hang ?? null }));
+  const xrays = cards.map((card) => ({ view: card.view ?? null, orientation: card.turnable === false ? null : card.orientation ?? null }));
   data.append("options", JSON.stringify({ xrays, refine: by("refine").checked, title: cards.map((card) => card.file.name).join(", ").slice(0, 100) }));
   return data;
 }
@@ -73,7 +73,7 @@ async function add(files) {
 }
 
 async function change(card, index, what) {
-  const before = { view: card.view, hang: { ...card.hang } };
+  const before = { view: card.view, orientation: { ...card.orientation } };
   by("cards").setAttribute("aria-busy", "true");
   try {
     what(card);
@@ -105,12 +105,12 @@ function showCards() {
         ...Object.entries(known).map(([value, text]) => element("option", { value, selected: value === card.view }, text))),
       element("p", { class: "ask" }, card.sure
         ? (card.turnable ? "Please check: head up, bone bright, sides as marked." : "As the file says.")
-        : "Its view is in doubt: please choose, and check how it hangs."),
+        : "Its view is not certain: please choose, and check how it hangs."),
       element("div", { class: "buttons" },
         ...(card.turnable ? [
-          turn("Turn to the left", "↺", (one) => { one.hang.quarter_turns = (one.hang.quarter_turns + (one.hang.mirrored ? 3 : 1)) % 4; }),
-          turn("Mirror", "⇋", (one) => { one.hang.mirrored = !one.hang.mirrored; }),
-          turn("Invert", "◐", (one) => { one.hang.inverted = !one.hang.inverted; }),
+          turn("Turn to the left", "↺", (one) => { one.orientation.quarter_turns = (one.orientation.quarter_turns + (one.orientation.mirrored ? 3 : 1)) % 4; }),
+          turn("Mirror", "⇋", (one) => { one.orientation.mirrored = !one.orientation.mirrored; }),
+          turn("Invert", "◐", (one) => { one.orientation.inverted = !one.orientation.inverted; }),
         ] : []),
         element("button", { type: "button", "aria-label": `Remove ${card.name}`, onclick: () => { state.cards.splice(index, 1); showCards(); } }, "Remove")));
   }));
@@ -174,17 +174,17 @@ async function showResult(job) {
   const report = await ask(file("report.json"));
   if (job.id !== state.job) return;
   by("result").hidden = false;
-  by("flag").hidden = !(report.strangeness > 1);
+  by("flag").hidden = !(report.ood_score > 1);
   by("trust").textContent = `${report.trust[0].toUpperCase()}${report.trust.slice(1)}.`;
   by("notes").replaceChildren(...report.notes.map((note) => element("li", {}, note)));
   by("agreement").src = file("agreement.png");
   by("downloads").replaceChildren(...job.files.filter((name) => TITLES[name]).map((name) =>
     element("li", {}, element("a", { href: `${file(name)}?download=true`, download: true }, TITLES[name]))));
   const volumes = [{ url: file("volume.nii.gz"), name: "volume.nii.gz", colormap: "gray", cal_min: -1000, cal_max: 600 }];
-  const doubtful = job.files.includes("doubt.nii.gz");
-  if (doubtful) volumes.push({ url: file("doubt.nii.gz"), name: "doubt.nii.gz", colormap: "inferno", opacity: 0, cal_min: 0, cal_max: 400 });
-  by("doubt-label").hidden = !doubtful;
-  by("doubt").value = 0;
+  const uncertain = job.files.includes("uncertainty.nii.gz");
+  if (uncertain) volumes.push({ url: file("uncertainty.nii.gz"), name: "uncertainty.nii.gz", colormap: "inferno", opacity: 0, cal_min: 0, cal_max: 400 });
+  by("uncertainty-label").hidden = !uncertain;
+  by("uncertainty").value = 0;
   if (!state.viewer) {
     state.viewer = new Niivue({ isRadiologicalConvention: true, sagittalNoseLeft: true, crosshairWidth: 0.5, show3Dcrosshair: true, backColor: [0, 0, 0, 1], isResizeCanvas: true });
     await state.viewer.attachToCanvas(by("viewer"));
@@ -244,7 +244,7 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
 by("go").addEventListener("click", submit);
 by("cancel").addEventListener("click", () => ask(`api/jobs/${state.job}`, { method: "DELETE" }).catch((problem) => say(problem.message)));
 by("again").addEventListener("click", () => { state.cards = []; showCards(); location.hash = ""; by("files").focus(); });
-by("doubt").addEventListener("input", (event) => state.viewer?.setOpacity(1, Number(event.target.value)));
+by("uncertainty").addEventListener("input", (event) => state.viewer?.setOpacity(1, Number(event.target.value)));
 for (const button of document.querySelectorAll("[data-show]")) button.addEventListener("click", () => show(button.dataset.show));
 by("login").addEventListener("submit", async (event) => {
   event.preventDefault();

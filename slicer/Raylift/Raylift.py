@@ -91,10 +91,12 @@ class RayliftWidget(ScriptedLoadableModuleWidget):
                 return
             finally:
                 bar.close()
-            volume, doubt, trust = made
+            volume, uncertainty, trust = made
             loaded = slicer.util.loadVolume(str(volume), {"name": "Raylift volume"})
             spread = (
-                slicer.util.loadVolume(str(doubt), {"name": "Raylift doubt (HU)", "show": False}) if doubt else None
+                slicer.util.loadVolume(str(uncertainty), {"name": "Raylift uncertainty (HU)", "show": False})
+                if uncertainty
+                else None
             )
         loaded.GetDisplayNode().AutoWindowLevelOff()
         loaded.GetDisplayNode().SetWindowLevel(1500, -200)

@@ -84,7 +84,7 @@ def test_any_views_of_any_unit(marker: PreparedDataset) -> None:
         units.add(batch.geometry)
         assert len(set(batch.views)) == len(batch.views) == batch.xrays.shape[1]
         for view, image in zip(batch.views, batch.xrays[0], strict=True):
-            row, column = batch.geometry.shadow(np.array(MARK), view, (0, 0, 0))
+            row, column = batch.geometry.project(np.array(MARK), view, (0, 0, 0))
             seen = ball_in_xray(image) * (batch.geometry.detector_mm / 430)
             expected = (np.array([row, column]) - 31.5) * batch.geometry.pitch
             assert seen == pytest.approx(expected, abs=2.5)

@@ -179,7 +179,7 @@ def test_validation_patterns(
     phantom_scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patterns: list[str], held_out: list[int]
 ) -> None:
     ok = {"status": "ok", "reason": "", "warnings": [], "sha256": ""}
-    monkeypatch.setattr(module, "run_bulk", lambda work, scans, *rest: dict.fromkeys(scans, ok))
+    monkeypatch.setattr(module, "run_tasks", lambda work, scans, *rest: dict.fromkeys(scans, ok))
     prepare(phantom_scans, tmp_path, SETTINGS, validation=patterns)
     splits = json.loads((tmp_path / "splits.json").read_text())
     assert splits["validation"] == [f"phantom-{k}" for k in held_out]
@@ -222,7 +222,7 @@ def test_one_name_for_all_patients_is_none(
     phantom_scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ok = {"status": "ok", "reason": "", "warnings": [], "sha256": "", "patient": "anonymous"}
-    monkeypatch.setattr(module, "run_bulk", lambda work, scans, *rest: dict.fromkeys(scans, ok))
+    monkeypatch.setattr(module, "run_tasks", lambda work, scans, *rest: dict.fromkeys(scans, ok))
     prepare(phantom_scans, tmp_path, SETTINGS, validation=["phantom-1"])
     assert json.loads((tmp_path / "splits.json").read_text())["validation"] == ["phantom-1"]
 
@@ -231,7 +231,7 @@ def test_one_name_for_all_patients_is_none(
 def visits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Scans that nobody looks into, two of each patient."""
     ok = {"status": "ok", "reason": "", "warnings": [], "sha256": ""}
-    monkeypatch.setattr(module, "run_bulk", lambda work, scans, *rest: dict.fromkeys(scans, ok))
+    monkeypatch.setattr(module, "run_tasks", lambda work, scans, *rest: dict.fromkeys(scans, ok))
     (tmp_path / "visits").mkdir()
     for who in ("ann", "bob", "eve"):
         for visit in (1, 2):

@@ -30,7 +30,7 @@ def test_engines_agree(scan: Volume) -> None:
 
 
 def test_engines_agree_off_centre_and_close_up(phantom: Volume) -> None:
-    """A short unit, an isocentre away from the grid's middle, and an image hung for reading."""
+    """A short unit, an isocentre away from the grid's middle, and an image oriented for reading."""
     isocentre = tuple(np.add(find_thorax(phantom).centre, (25, -15, 40)).tolist())
     compare(phantom, Geometry.preset("x2ct", 48), [View(30.0), View.parse("pa"), View.parse("lateral-left")], isocentre)
 

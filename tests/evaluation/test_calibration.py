@@ -1,4 +1,4 @@
-"""Doubt against errors whose distribution is known."""
+"""Uncertainty against errors whose distribution is known."""
 
 import math
 from pathlib import Path
@@ -22,7 +22,7 @@ GRID = VolumeGrid.cube((0, 0, 0), 320, 64)
 MEAN_ERROR = 0.05  # of the known network, in units of the window
 
 
-class Doubting(nn.Module):
+class Uncertain(nn.Module):
     """About half of the window everywhere, give or take `MEAN_ERROR`."""
 
     def forward(self, channels: Tensor) -> Tensor:
@@ -31,12 +31,12 @@ class Doubting(nn.Module):
         return torch.stack([0.5 + 0.01 * channels[:, 0], torch.full_like(channels[:, 0], raw)], 1)
 
 
-def doubting(cases: tuple[str, ...] = (), doubt: dict[str, Any] | None = None) -> Reconstructor:
+def uncertain(cases: tuple[str, ...] = (), uncertainty: dict[str, Any] | None = None) -> Reconstructor:
     info = describe_tiny(cases=cases)
-    info["recipe"]["network"]["doubt"] = True
-    if doubt:
-        info["doubt"] = doubt
-    return Reconstructor(known_weights(Doubting(), info), "cpu")
+    info["recipe"]["network"]["uncertainty"] = True
+    if uncertainty:
+        info["uncertainty"] = uncertainty
+    return Reconstructor(known_weights(Uncertain(), info), "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_normal_errors_are_covered_as_their_intervals_say() -> None:
     assert covered == pytest.approx({"coverage_50": 0.5, "coverage_80": 0.8, "coverage_95": 0.95}, abs=0.005)
 
 
-def test_twice_the_doubt_covers_more() -> None:
+def test_twice_the_uncertainty_covers_more() -> None:
     errors, deviations = drawn()
     # ± 0.674 of twice the deviation is ± 1.349 of it.
     assert coverage(errors, 2 * deviations)["coverage_50"] == pytest.approx(0.8227, abs=0.005)
@@ -76,28 +76,28 @@ def test_air_is_left_out_and_the_truth_is_clipped() -> None:
     assert deviations.sum() == pytest.approx(layer * (9 + 7 + 7))
 
 
-def test_a_reconstruction_says_its_doubt_in_hu(dataset: PreparedDataset) -> None:
+def test_a_reconstruction_says_its_uncertainty_in_hu(dataset: PreparedDataset) -> None:
     xrays = dataset.case("phantom-0").xrays
-    made = doubting()(np.array(xrays))
-    assert made.doubt is not None
-    assert made.doubt.grid == made.volume.grid
+    made = uncertain()(np.array(xrays))
+    assert made.uncertainty is not None
+    assert made.uncertainty.grid == made.volume.grid
     # A Laplace distribution of mean absolute value b has the standard deviation √2 b; the window is 2000 HU.
-    assert made.doubt.array == pytest.approx(math.sqrt(2) * 2000 * MEAN_ERROR, rel=1e-4)
+    assert made.uncertainty.array == pytest.approx(math.sqrt(2) * 2000 * MEAN_ERROR, rel=1e-4)
     assert made.trust.endswith("expected to be off by 141 HU (standard deviation)")
     assert f"differ from the X-rays by {made.reprojection_error:.1%}, " in made.trust
-    again = doubting(doubt={"factor": 3.0})(np.array(xrays)).doubt
+    again = uncertain(uncertainty={"factor": 3.0})(np.array(xrays)).uncertainty
     assert again is not None
-    assert again.array == pytest.approx(3 * made.doubt.array)
+    assert again.array == pytest.approx(3 * made.uncertainty.array)
 
 
-def test_calibration_makes_the_doubt_as_large_as_the_errors(dataset: PreparedDataset, tmp_path: Path) -> None:
-    found = calibrate(doubting(("phantom-0",)), dataset, "validation")
+def test_calibration_makes_the_uncertainty_as_large_as_the_errors(dataset: PreparedDataset, tmp_path: Path) -> None:
+    found = calibrate(uncertain(("phantom-0",)), dataset, "validation")
     assert found["cases"] == ["phantom-2"]
-    calibrated = doubting(("phantom-0",), found)
+    calibrated = uncertain(("phantom-0",), found)
     case = dataset.case("phantom-2")
     made = calibrated(np.array(case.xrays))
-    assert made.doubt is not None
-    errors, deviations = offsets(made.volume, made.doubt, case.truth)
+    assert made.uncertainty is not None
+    errors, deviations = offsets(made.volume, made.uncertainty, case.truth)
     assert float(np.sqrt(np.mean(errors**2))) == pytest.approx(float(np.sqrt(np.mean(deviations**2))), rel=1e-3)
     assert coverage(errors, deviations, found["widths"]) == pytest.approx(
         {"coverage_50": 0.5, "coverage_80": 0.8, "coverage_95": 0.95}, abs=0.01
@@ -112,22 +112,22 @@ def test_calibration_makes_the_doubt_as_large_as_the_errors(dataset: PreparedDat
 
 def test_seen_patients_do_not_calibrate(dataset: PreparedDataset) -> None:
     with pytest.raises(BadInput, match=r"was trained on phantom-2; calibrate on other patients"):
-        calibrate(doubting(("phantom-2",)), dataset, "validation")
+        calibrate(uncertain(("phantom-2",)), dataset, "validation")
 
 
-def test_weights_without_doubt_are_refused(dataset: PreparedDataset) -> None:
+def test_weights_without_uncertainty_are_refused(dataset: PreparedDataset) -> None:
     weights = known_weights(Known(0.5), describe_tiny(cases=("phantom-0",)))
-    with pytest.raises(BadInput, match="tells no doubt"):
+    with pytest.raises(BadInput, match="tells no uncertainty"):
         calibrate(Reconstructor(weights, "cpu"), dataset, "validation")
 
 
-def test_the_curve_of_a_right_doubt_is_the_diagonal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_curve_of_a_right_uncertainty_is_the_diagonal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn_lines: list[tuple[np.ndarray, np.ndarray]] = []
     monkeypatch.setattr(
         "raylift.evaluation.calibration.save_figure",
         lambda figure, path: drawn_lines.extend((line.get_xdata(), line.get_ydata()) for line in figure.axes[0].lines),
     )
-    draw_reliability(tally(*drawn()), tmp_path / "curve.png", "doubt")
+    draw_reliability(tally(*drawn()), tmp_path / "curve.png", "uncertainty")
     said, found = drawn_lines[-1]
     assert len(said) == BINS
     assert found == pytest.approx(said, rel=0.05)

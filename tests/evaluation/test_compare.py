@@ -12,7 +12,7 @@ from raylift.evaluation.compare import compare
 from raylift.evaluation.methods import find_method, mean_volume
 from raylift.evaluation.protocols import score
 from raylift.geometry import View, VolumeGrid
-from raylift.images.hounsfield import hu_to_unit
+from raylift.images.hounsfield import hu_to_normalised
 from raylift.images.volume import Volume
 from raylift.io.volumes import write_volume
 
@@ -41,7 +41,7 @@ def test_a_table_and_a_picture_of_each(prepared: Path, theirs: Path, tmp_path: P
     }  # fmt: skip
     with (tmp_path / "cases.csv").open() as file:
         assert [row["method"] for row in csv.DictReader(file)] == ["mean", "other"]
-    truth = hu_to_unit(dataset.case("phantom-2").truth.array.astype(np.float32))
+    truth = hu_to_normalised(dataset.case("phantom-2").truth.array.astype(np.float32))
     assert results[0].metrics == pytest.approx(score(mean_volume(dataset)(dataset.case("phantom-2")), truth), rel=1e-3)
     # Resampled twice, but in its place: nothing else comes near.
     assert results[1].metrics["psnr"] > 30
@@ -53,10 +53,10 @@ def test_a_table_and_a_picture_of_each(prepared: Path, theirs: Path, tmp_path: P
 def test_iterative_methods_beat_air(name: str, prepared: Path) -> None:
     dataset = PreparedDataset(prepared)
     case = dataset.case("phantom-2")
-    truth = hu_to_unit(case.truth.array.astype(np.float32))
+    truth = hu_to_normalised(case.truth.array.astype(np.float32))
     volume = find_method(name, dataset, VIEWS)(dataset, case)
     assert volume.grid == case.truth.grid
-    assert score(hu_to_unit(volume.array), truth)["mse"] < 0.5 * score(np.zeros_like(truth), truth)["mse"]
+    assert score(hu_to_normalised(volume.array), truth)["mse"] < 0.5 * score(np.zeros_like(truth), truth)["mse"]
 
 
 def test_what_is_no_method(prepared: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from skimage.metrics import mean_squared_error, peak_signal_noise_ratio
 from raylift.errors import WrongUsage
 from raylift.evaluation.protocols import PROTOCOLS, find_protocol, score
 from raylift.geometry import VolumeGrid
-from raylift.images.hounsfield import hu_to_unit, unit_to_hu
+from raylift.images.hounsfield import hu_to_normalised, normalised_to_hu
 from raylift.images.volume import Volume
 from raylift.io.volumes import write_volume
 from repository import ROOT
@@ -98,7 +98,7 @@ def test_float32_is_scored_as_float64(smooth_pair):
 @pytest.mark.skipif(not SCORER.exists(), reason="the independent scorer is not beside the repository")
 def test_hu_agrees_with_an_independent_scorer(smooth_pair, tmp_path):
     # The true scan is the finer one, as scans are. Whole HU, as files hold, and some outside the window.
-    truth, prediction = (np.rint(unit_to_hu(1.2 * array - 0.1)) for array in smooth_pair)
+    truth, prediction = (np.rint(normalised_to_hu(1.2 * array - 0.1)) for array in smooth_pair)
     fine = Volume(truth, VolumeGrid.box((10.0, -20.0, 30.0), truth.shape, 2.0))
     coarse = Volume(prediction[:10, :10, :10], VolumeGrid.box((11.0, -21.0, 30.0), (10, 10, 10), 4.0))
     files = [
@@ -107,7 +107,7 @@ def test_hu_agrees_with_an_independent_scorer(smooth_pair, tmp_path):
     ]
     run = subprocess.run([sys.executable, SCORER, *files, "--json"], capture_output=True, text=True, check=True)
     theirs = json.loads(run.stdout)
-    ours = score(hu_to_unit(coarse.array), hu_to_unit(fine.resample(coarse.grid).array), "hu")
+    ours = score(hu_to_normalised(coarse.array), hu_to_normalised(fine.resample(coarse.grid).array), "hu")
     for metric, value in ours.items():
         assert value == pytest.approx(theirs[metric], rel=1e-5, abs=1e-4), metric
 

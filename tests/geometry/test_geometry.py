@@ -145,21 +145,21 @@ def test_mirrored_views_read_like_those_from_the_other_side(mirrored: str, alike
 def test_magnification_by_hand() -> None:
     # 100 mm nearer the source than the isocentre: 1800 / (1600 - 100) = 1.2 times on the detector.
     point = np.add(ISOCENTRE, (50, -100, 30))
-    assert CHEST.shadow(point, View(0.0), ISOCENTRE) == pytest.approx([21 - 30 * 1.2 / 10, 21 + 50 * 1.2 / 10])
+    assert CHEST.project(point, View(0.0), ISOCENTRE) == pytest.approx([21 - 30 * 1.2 / 10, 21 + 50 * 1.2 / 10])
     # Seen from the left, it is 50 mm nearer the source: 1800 / 1550.
     size = 1800 / 1550 / 10
-    assert CHEST.shadow(point, View(90.0), ISOCENTRE) == pytest.approx([21 - 30 * size, 21 - 100 * size])
-    # From behind it is farther: 1800 / 1700, and on the other side, unless hung as a PA.
+    assert CHEST.project(point, View(90.0), ISOCENTRE) == pytest.approx([21 - 30 * size, 21 - 100 * size])
+    # From behind it is farther: 1800 / 1700, and on the other side, unless oriented as a PA.
     size = 1800 / 1700 / 10
-    assert CHEST.shadow(point, View(180.0), ISOCENTRE) == pytest.approx([21 - 30 * size, 21 - 50 * size])
-    assert CHEST.shadow(point, View.parse("pa"), ISOCENTRE) == pytest.approx([21 - 30 * size, 21 + 50 * size])
+    assert CHEST.project(point, View(180.0), ISOCENTRE) == pytest.approx([21 - 30 * size, 21 - 50 * size])
+    assert CHEST.project(point, View.parse("pa"), ISOCENTRE) == pytest.approx([21 - 30 * size, 21 + 50 * size])
 
 
 def test_parallel_rays_do_not_magnify() -> None:
     geometry = Geometry(1600, 1800, 430, 43, parallel=True)
     point = np.add(ISOCENTRE, (50, -100, 30))
-    assert geometry.shadow(point, View(0.0), ISOCENTRE) == pytest.approx([18, 26])
-    assert geometry.shadow(point, View(90.0), ISOCENTRE) == pytest.approx([18, 11])
+    assert geometry.project(point, View(0.0), ISOCENTRE) == pytest.approx([18, 26])
+    assert geometry.project(point, View(90.0), ISOCENTRE) == pytest.approx([18, 11])
     start, end = geometry.rays(View(90.0), ISOCENTRE)
     assert (start - end).reshape(-1, 3) == pytest.approx(np.tile([1800.0, 0, 0], (43 * 43, 1)))
 
@@ -171,8 +171,8 @@ def test_a_pixels_shadow_is_the_pixel(view: View, parallel: bool) -> None:
     rows, columns = np.mgrid[:16, :16]
     start, end = geometry.rays(view, ISOCENTRE)
     for t in (1.0, 0.6):  # on the detector, and anywhere else on the ray
-        shadow = geometry.shadow(start + t * (end - start), view, ISOCENTRE)
-        assert shadow == pytest.approx(np.stack([rows, columns], -1))
+        project = geometry.project(start + t * (end - start), view, ISOCENTRE)
+        assert project == pytest.approx(np.stack([rows, columns], -1))
 
 
 def test_pixels_by_hand() -> None:
@@ -253,7 +253,7 @@ def test_the_shadow_of_a_displaced_unit_is_where_its_rays_end(parallel: bool) ->
     unit = Geometry(1600.0, 1800.0, 430.0, 43, parallel)
     view = View(90.0, True, turn=(3.0, -4.0, 5.0), shift=(6.0, -7.0, 8.0))
     start, end = unit.rays(view, ISOCENTRE)
-    found = unit.shadow(0.3 * start + 0.7 * end, view, ISOCENTRE)
+    found = unit.project(0.3 * start + 0.7 * end, view, ISOCENTRE)
     rows, columns = np.meshgrid(np.arange(43), np.arange(43), indexing="ij")
     np.testing.assert_allclose(found, np.stack([rows, columns], -1), atol=1e-8)
 

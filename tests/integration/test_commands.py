@@ -21,7 +21,7 @@ from raylift.cli import main
 from raylift.data.thorax import find_thorax
 from raylift.evaluation.protocols import score
 from raylift.geometry import VolumeGrid
-from raylift.images.hounsfield import hu_to_unit
+from raylift.images.hounsfield import hu_to_normalised
 from raylift.images.volume import Volume
 from raylift.io.volumes import read_volume, write_volume
 from raylift.model.weights import load_weights
@@ -87,7 +87,7 @@ def test_demo(tmp_path: Path) -> None:
 
     # The printed figures are those of the files, computed again.
     figures = json.loads((folder / "figures.json").read_text())
-    unit = [hu_to_unit(v.array.astype(np.float32)) for v in (volumes[0], truth.resample(volumes[0].grid))]
+    unit = [hu_to_normalised(v.array.astype(np.float32)) for v in (volumes[0], truth.resample(volumes[0].grid))]
     expected = score(*unit, "hu")
     assert {name: figures[name] for name in expected} == pytest.approx(expected, abs=2e-3)
     assert f"SSIM {figures['ssim']:.3f}" in done.stdout
@@ -270,7 +270,7 @@ def test_train_evaluate_reconstruct(prepared: Path, xrays: tuple[Path, Any], tmp
     out, err = raylift("train", ROOT / "recipes" / "cpu.yaml", "--data", prepared, "-o", run, *options)
     assert f"weights: {run / 'weights.safetensors'}" in out
     assert "cpu: 1 of 1" in err
-    names = {"recipe", "run", "metrics", "timing", "events", "previews", "checkpoints", "weights", "familiarity"}
+    names = {"recipe", "run", "metrics", "timing", "events", "previews", "checkpoints", "weights", "ood"}
     assert {path.name.split(".")[0] for path in run.iterdir()} == names
     info = json.loads((run / "weights.json").read_text())
     assert info["recipe"]["train"]["lr"] == 1e-4
@@ -286,24 +286,24 @@ def test_train_evaluate_reconstruct(prepared: Path, xrays: tuple[Path, Any], tmp
     assert read_volume(tmp_path / "volume.nrrd").array.shape == (64, 64, 64)
 
 
-def test_any_views_with_doubt(prepared: Path, xrays: tuple[Path, Any], tmp_path: Path) -> None:
+def test_any_views_with_uncertainty(prepared: Path, xrays: tuple[Path, Any], tmp_path: Path) -> None:
     run = tmp_path / "run"
     sets = ["train.steps=1", "train.batch_size=1", "data.xray_pixels=64", "data.augmentation={}"]
     options = [option for value in sets for option in ("--set", value)]
     raylift("train", ROOT / "recipes" / "any-views.yaml", "--data", prepared, "-o", run, *options)
     found = raylift_json("calibrate", run, "--data", prepared)
     assert found["cases"] == ["phantom-2"]
-    assert json.loads((run / "weights.json").read_text())["doubt"] == found
+    assert json.loads((run / "weights.json").read_text())["uncertainty"] == found
     one = raylift_json("evaluate", run, "--data", prepared, "--views", "90", "-o", tmp_path / "report")
-    assert {"coverage_95", "strangeness"} <= set(one["cases"][0])
+    assert {"coverage_95", "ood_score"} <= set(one["cases"][0])
     picture(tmp_path / "report" / "reliability.png")
     raylift("ensemble", run, run, "-o", tmp_path / "both")
     made = raylift_json("reconstruct", xrays[0], "-o", tmp_path / "volume.nii.gz", "--weights", tmp_path / "both")
-    doubt, volume = read_volume(made["doubt"]), read_volume(made["volume"])
-    assert Path(made["doubt"]).name == "volume-doubt.nii.gz"
-    assert doubt.grid == volume.grid
-    assert made["mean_doubt_hu"] == pytest.approx(float(doubt.array.mean()), rel=1e-3)
-    assert doubt.array.min() > 0
+    uncertainty, volume = read_volume(made["uncertainty"]), read_volume(made["volume"])
+    assert Path(made["uncertainty"]).name == "volume-uncertainty.nii.gz"
+    assert uncertainty.grid == volume.grid
+    assert made["mean_uncertainty_hu"] == pytest.approx(float(uncertainty.array.mean()), rel=1e-3)
+    assert uncertainty.array.min() > 0
 
 
 def test_doctor() -> None:

@@ -88,9 +88,9 @@ def test_it_says_that_it_was_computed_and_of_nobody(tmp_path: Path) -> None:
         assert other[keyword].value != first[keyword].value
 
 
-def test_volume_and_doubt_share_study_and_space(tmp_path: Path) -> None:
+def test_volume_and_uncertainty_share_study_and_space(tmp_path: Path) -> None:
     study = Study()
-    one, other = written(tmp_path / "volume", study)[0], written(tmp_path / "doubt", study)[0]
+    one, other = written(tmp_path / "volume", study)[0], written(tmp_path / "uncertainty", study)[0]
     assert (one.StudyInstanceUID, one.FrameOfReferenceUID, one.PatientID) == (
         other.StudyInstanceUID,
         other.FrameOfReferenceUID,
@@ -123,7 +123,7 @@ def test_line_integrals_keep_values_view_and_unit(tmp_path: Path, view: View) ->
     found = read_radiograph(tmp_path / "xray.dcm")
     np.testing.assert_allclose(found.image, image, atol=1e-4)
     assert found.view == view
-    assert not found.hung
+    assert not found.oriented
     assert found.distances == (1600, 1800)
     assert found.pixel_mm == pytest.approx(UNIT.pitch)
 

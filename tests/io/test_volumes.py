@@ -15,10 +15,10 @@ from pydicom.uid import MRImageStorage, generate_uid
 from dicom_files import ct_slice
 from raylift.errors import BadInput
 from raylift.geometry import Direction, VolumeGrid
-from raylift.images.hounsfield import hu_to_mu, hu_to_unit, unit_to_hu
+from raylift.images.hounsfield import hu_to_mu, hu_to_normalised, normalised_to_hu
 from raylift.images.volume import Volume
 from raylift.io.volumes import check_writable, read_volume, write_volume
-from raylift.storage.atomic import replacing_together, write_json
+from raylift.storage.atomic import atomic_write_folder, write_json
 from raylift.storage.paths import stem_of, suffix_of
 from repository import SHARED
 
@@ -137,7 +137,7 @@ def test_files_replaced_together(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("old")
 
     def write(target: Path, *, fail: bool) -> None:
-        with replacing_together(target) as folder:
+        with atomic_write_folder(target) as folder:
             for name in "ab":
                 (folder / name).write_text("new")
             if fail:
@@ -506,18 +506,18 @@ def test_outside_is_filled() -> None:
     [(-1000, 0, 0), (0, 0.5, 0.02), (1000, 1, 0.04), (-500, 0.25, 0.01), (3000, 1, 0.08), (-1024, 0, 0)],
 )
 def test_units_by_hand(hu: float, unit: float, mu: float) -> None:
-    assert hu_to_unit(np.array([hu], float)) == pytest.approx([unit])
+    assert hu_to_normalised(np.array([hu], float)) == pytest.approx([unit])
     assert hu_to_mu(np.array([hu], float)) == pytest.approx([mu])
 
 
 def test_the_window_can_be_undone() -> None:
     hu = np.linspace(-1000, 1000, 21)
-    assert unit_to_hu(hu_to_unit(hu)) == pytest.approx(hu)
+    assert normalised_to_hu(hu_to_normalised(hu)) == pytest.approx(hu)
 
 
 def test_integers_convert_like_floats() -> None:
     hu = np.array([-1024, -1000, 40, 3071], np.int16)
-    assert hu_to_unit(hu) == pytest.approx([0, 0, 0.52, 1])
+    assert hu_to_normalised(hu) == pytest.approx([0, 0, 0.52, 1])
     assert hu_to_mu(hu) == pytest.approx([0, 0, 0.0208, 0.08142])
 
 

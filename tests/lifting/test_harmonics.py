@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from raylift.geometry import View
-from raylift.lifting.harmonics import CHANNELS, arcs, harmonic_channels, harmonics
+from raylift.lifting.harmonics import CHANNELS, angular_weights, harmonic_channels, harmonics
 
 
 def lifted(count: int, seed: int = 0) -> Tensor:
@@ -66,7 +66,7 @@ def test_a_view_twice_counts_once() -> None:
     ],
 )
 def test_a_view_stands_for_what_is_nearest_to_it(angles: tuple[float, ...], degrees: list[float]) -> None:
-    assert arcs(views(*angles)).tolist() == pytest.approx([each / 180 for each in degrees])
+    assert angular_weights(views(*angles)).tolist() == pytest.approx([each / 180 for each in degrees])
 
 
 def test_a_direction_that_is_shown_twice_weighs_no_more() -> None:

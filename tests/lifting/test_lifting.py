@@ -38,7 +38,7 @@ def test_a_lateral_image_is_repeated_from_side_to_side() -> None:
 
 @pytest.mark.parametrize(("name", "reversed_like"), [("pa", "ap"), ("lateral-left", "lateral-right")])
 def test_views_from_the_other_side(name: str, reversed_like: str) -> None:
-    """PA hung for reading repeats as AP does; the plain half turn with its columns reversed."""
+    """PA oriented for reading repeats as AP does; the plain half turn with its columns reversed."""
     image = xray()
     view, other = View.parse(name), View.parse(reversed_like)
     expected = build_lift("repeat", GRID, UNIT, [other], ISOCENTRE)(image)

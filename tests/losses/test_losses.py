@@ -158,17 +158,17 @@ class TestPaired:
         similarity = (2 * 0.4 * 0.3 + 1e-4) / (0.16 + 0.09 + 1e-4)
         assert float(terms["ssim"]) == pytest.approx(0.5 * (1 - similarity), rel=1e-3)
 
-    def test_doubt_is_least_where_it_is_the_difference(self) -> None:
+    def test_uncertainty_is_least_where_it_is_the_difference(self) -> None:
         difference, spread = volumes(1, 1), volumes(1, 2).add(0.1).requires_grad_()
         fake = difference.clone().requires_grad_()
         translation = replace(made(fake, torch.zeros_like(fake)), spread=spread)
-        terms = paired(doubt=0.5).generator_terms(translation)
+        terms = paired(uncertainty=0.5).generator_terms(translation)
         expected = 0.5 * (spread.log() + difference / spread).mean()
-        assert float(terms["doubt"]) == pytest.approx(float(expected), rel=1e-5)
-        slope, of_fake = torch.autograd.grad(terms["doubt"], [spread, fake], allow_unused=True)
+        assert float(terms["uncertainty"]) == pytest.approx(float(expected), rel=1e-5)
+        slope, of_fake = torch.autograd.grad(terms["uncertainty"], [spread, fake], allow_unused=True)
         assert torch.equal(slope > 0, spread > difference)
         assert of_fake is None
-        assert "doubt" not in paired(doubt=0.5).generator_terms(made(fake, fake))
+        assert "uncertainty" not in paired(uncertainty=0.5).generator_terms(made(fake, fake))
 
     def test_features_are_compared_pair_by_pair(self) -> None:
         objective = paired(l1=0.0, features=2.0)

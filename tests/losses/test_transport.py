@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool3d, max_pool3d
 
 from raylift.data.phantom import thorax_phantom
-from raylift.images.hounsfield import hu_to_unit
+from raylift.images.hounsfield import hu_to_normalised
 from raylift.losses.transport import feature_divergence, mass_divergence, patch_divergence, random_filters
 from raylift.networks.features import FeatureExtractor
 
@@ -82,7 +82,7 @@ def test_gradient_of_an_empty_volume_is_finite() -> None:
 def test_sees_density() -> None:
     """A volume of half the density is far off, and the gradient lies in the body and at its border, not in the air."""
     f = FeatureExtractor()
-    patients = [torch.from_numpy(hu_to_unit(thorax_phantom(seed, 10.0).array)).float() for seed in range(2)]
+    patients = [torch.from_numpy(hu_to_normalised(thorax_phantom(seed, 10.0).array)).float() for seed in range(2)]
     batch = torch.stack([adaptive_avg_pool3d(patient[None], 32) for patient in patients])
     noise = abs(float(feature_divergence(f, batch, batch.clone(), BLUR)))
     assert float(feature_divergence(f, batch / 2, batch, BLUR)) > max(10, 1000 * noise)

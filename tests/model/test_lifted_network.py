@@ -10,7 +10,7 @@ from raylift.geometry import Geometry, View
 from raylift.images.hounsfield import WATER_MU
 from raylift.lifting.registry import build_lift
 from raylift.lifting.scaling import XRAY_SCALE
-from raylift.model.lifted_network import ISOCENTRE, Mapping
+from raylift.model.lifted_network import ISOCENTRE, LiftedNetwork
 from raylift.model.weights import build_mapping, describe
 from tiny_network import TinyNetwork
 
@@ -18,7 +18,7 @@ VIEWS = (View(0.0), View(90.0))
 
 
 @pytest.fixture(scope="module")
-def mapping() -> Mapping:
+def mapping() -> LiftedNetwork:
     torch.manual_seed(0)
     recipe = Recipe.model_validate(
         {
@@ -32,7 +32,7 @@ def mapping() -> Mapping:
     return build_mapping(describe(recipe.model_dump(mode="json"), geometry, 64, 320.0, {})).eval()
 
 
-def test_translates_what_the_lift_gives(mapping: Mapping) -> None:
+def test_translates_what_the_lift_gives(mapping: LiftedNetwork) -> None:
     xrays = torch.rand(1, 2, 32, 32) * 6
     lifted = build_lift("backproject", mapping.grid, mapping.geometry, VIEWS, ISOCENTRE)(xrays) / XRAY_SCALE
     with torch.inference_mode():
@@ -41,12 +41,12 @@ def test_translates_what_the_lift_gives(mapping: Mapping) -> None:
         torch.testing.assert_close(volume, mapping.network(lifted))
 
 
-def test_the_grid_is_centred_on_the_isocentre(mapping: Mapping) -> None:
+def test_the_grid_is_centred_on_the_isocentre(mapping: LiftedNetwork) -> None:
     assert mapping.grid.spacing == (5.0, 5.0, 5.0)
     assert mapping.grid.centre == pytest.approx((0, 0, 0))
 
 
-def test_a_constant_xray_lifts_to_itself_over_four(mapping: Mapping) -> None:
+def test_a_constant_xray_lifts_to_itself_over_four(mapping: LiftedNetwork) -> None:
     xrays = torch.stack([torch.full((32, 32), 2.0), torch.full((32, 32), 6.0)])[None]
     lifted = mapping.lift(xrays)
     # The middle of the cube is seen by both views, and line integrals are divided by 4.
@@ -55,12 +55,12 @@ def test_a_constant_xray_lifts_to_itself_over_four(mapping: Mapping) -> None:
         torch.testing.assert_close(seen, torch.full_like(seen, value))
 
 
-def test_finer_xrays_are_averaged(mapping: Mapping) -> None:
+def test_finer_xrays_are_averaged(mapping: LiftedNetwork) -> None:
     fine = torch.rand(1, 2, 128, 128)
     torch.testing.assert_close(mapping.lift(fine), mapping.lift(F.avg_pool2d(fine, 4)))
 
 
-def test_other_views_move_the_lift(mapping: Mapping) -> None:
+def test_other_views_move_the_lift(mapping: LiftedNetwork) -> None:
     # The right half of the detector is bright: u runs to the left (+x) at 0°, mirrored at 180° again to the left.
     xrays = torch.zeros(1, 2, 32, 32)
     xrays[..., 16:] = 1
@@ -75,26 +75,28 @@ def test_other_views_move_the_lift(mapping: Mapping) -> None:
         assert lifted[0, 0, 32, 0, 32] == pytest.approx(0.25 * (column - 15), abs=1e-4)
 
 
-def test_only_the_network_is_state(mapping: Mapping) -> None:
+def test_only_the_network_is_state(mapping: LiftedNetwork) -> None:
     mapping.lift(torch.rand(1, 2, 32, 32))
     assert all(name.startswith("network.") for name in mapping.state_dict())
 
 
-def any_views(**options: object) -> Mapping:
+def any_views(**options: object) -> LiftedNetwork:
     """A map of any views, of a tiny network with random weights."""
     settings = {"feature_size": 4, "window_size": 4, "lift": "backproject", "aggregation": "harmonics"}
-    made = Mapping(network="unet", geometry=Geometry.preset("chest-stand", 32), views=VIEWS, voxels=32, cube_mm=320.0,
-                   **{**settings, **options})  # fmt: skip
+    geometry = Geometry.preset("chest-stand", 32)
+    made = LiftedNetwork(
+        network="unet", geometry=geometry, views=VIEWS, voxels=32, cube_mm=320.0, **{**settings, **options}
+    )
     channels = next(made.network.parameters()).shape[1]
     torch.manual_seed(0)
-    made.network = TinyNetwork(channels, 2 if made.doubt else 1, 4)
+    made.network = TinyNetwork(channels, 2 if made.uncertainty else 1, 4)
     return made.eval()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 @torch.inference_mode()
 def test_any_number_of_views_in_any_order(count: int) -> None:
-    mapping, views = any_views(passes=2), tuple(View(37.0 * k) for k in range(count))
+    mapping, views = any_views(iterations=2), tuple(View(37.0 * k) for k in range(count))
     xrays = torch.rand(2, count, 32, 32)
     volume = mapping(xrays, views)
     assert volume.shape == (2, 1, 32, 32, 32)
@@ -113,7 +115,7 @@ def test_another_unit_is_lifted_by_its_own_rays() -> None:
 @pytest.mark.parametrize("aggregation", ["concatenate", "harmonics"])
 @torch.inference_mode()
 def test_the_true_volume_leaves_nothing_unexplained(aggregation: str) -> None:
-    mapping = any_views(passes=2, aggregation=aggregation)
+    mapping = any_views(iterations=2, aggregation=aggregation)
     volume = torch.rand(1, 1, 32, 32, 32)
     xrays = ProjectionOperator(mapping.grid, mapping.geometry, VIEWS, ISOCENTRE)(2 * WATER_MU * volume[:, 0])
     channels = 2 if aggregation == "concatenate" else 3
@@ -126,14 +128,14 @@ def test_the_true_volume_leaves_nothing_unexplained(aggregation: str) -> None:
 
 @torch.inference_mode()
 def test_the_second_pass_sees_the_first() -> None:
-    mapping, xrays = any_views(passes=2), torch.rand(1, 2, 32, 32) * 6
+    mapping, xrays = any_views(iterations=2), torch.rand(1, 2, 32, 32) * 6
     first = mapping.network(mapping.inputs(xrays)).clamp(0, 1)
     torch.testing.assert_close(mapping(xrays), mapping.network(mapping.inputs(xrays, volume=first)))
     assert mapping.translate(mapping.network, xrays, None, None, 0) is None
 
 
 @torch.inference_mode()
-def test_doubt_is_a_second_channel_and_positive() -> None:
-    out = any_views(doubt=True)(torch.rand(1, 2, 32, 32))
+def test_uncertainty_is_a_second_channel_and_positive() -> None:
+    out = any_views(uncertainty=True)(torch.rand(1, 2, 32, 32))
     assert out.shape == (1, 2, 32, 32, 32)
     assert float(out[:, 1].min()) > 0

@@ -27,7 +27,7 @@ from raylift.model.weights import (
     save_weights,
 )
 from raylift.networks.registry import NETWORKS
-from raylift.radiographs.out_of_distribution import Familiarity
+from raylift.radiographs.out_of_distribution import OODDetector
 
 
 @pytest.fixture(scope="module")
@@ -207,10 +207,10 @@ def test_devices_that_do_not_compute_here(name: str) -> None:
 @pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(b"damaged")], ids=["missing", "other"])
 def test_what_xrays_looked_like_belongs_to_the_weights(tmp_path: Path, damage: Callable[[Path], Any]) -> None:
     info, patients = describe_tiny(), np.random.default_rng(0).uniform(0, 6, (4, 64, 64)).astype(np.float32)
-    familiarity = Familiarity.fit(patients, [View(0.0), View(90.0)] * 2, [0, 0, 1, 1])
-    save_weights(build_mapping(info), info, tmp_path, familiarity)
-    assert load_weights(tmp_path).familiarity is not None
-    damage(tmp_path / "familiarity.safetensors")
+    ood_detector = OODDetector.fit(patients, [View(0.0), View(90.0)] * 2, [0, 0, 1, 1])
+    save_weights(build_mapping(info), info, tmp_path, ood_detector)
+    assert load_weights(tmp_path).ood_detector is not None
+    damage(tmp_path / "ood.safetensors")
     assert "missing, or not the one of weights.safetensors" in refused(tmp_path)
 
 
@@ -230,7 +230,7 @@ class TestEnsemble:
 
     def test_answers_together_in_each_pass(self, tmp_path: Path) -> None:
         info = describe_tiny()
-        info["recipe"]["network"] |= {"name": "unet", "feature_size": 4, "passes": 2, "doubt": True}
+        info["recipe"]["network"] |= {"name": "unet", "feature_size": 4, "iterations": 2, "uncertainty": True}
         each = []
         for seed in (0, 1):
             torch.manual_seed(seed)
@@ -258,7 +258,7 @@ class TestEnsemble:
 
     def test_of_recipes_that_say_the_same_otherwise(self, saved: Path, folder: Path) -> None:
         edit(folder, lambda info: info["recipe"].update(views=["ap", "lateral-right"]))
-        edit(folder, lambda info: info["recipe"]["network"].pop("passes"))
+        edit(folder, lambda info: info["recipe"]["network"].pop("iterations"))
         combine_weights([load_weights(saved), load_weights(folder)], folder.parent / "both")
         assert load_weights(folder.parent / "both").info["members"] == 2
 

@@ -5,7 +5,7 @@ import torch
 from monai.networks.nets import SwinUNETR as MonaiSwinUNETR
 from torch import Tensor, nn
 
-from raylift.networks.layers.per_sample import Apart
+from raylift.networks.layers.per_sample import PerSampleParallel
 from raylift.networks.swin_unetr import SwinUNETR
 
 
@@ -78,7 +78,7 @@ def test_checkpointing_changes_nothing(mixed: bool) -> None:
     again.load_state_dict(ours.state_dict())
     volume = torch.rand(2, 2, 64, 32, 32)
     with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-        (expected, expected_slopes), (found, slopes) = (outcome(Apart(n), volume) for n in (ours, again))
+        (expected, expected_slopes), (found, slopes) = (outcome(PerSampleParallel(n), volume) for n in (ours, again))
     assert torch.equal(found, expected)
     assert all(torch.allclose(slopes[name], expected_slopes[name], atol=1e-6) for name in expected_slopes)
 

@@ -8,7 +8,7 @@ import pytest
 
 import bulk_work
 from raylift.errors import WrongUsage
-from raylift.parallel.executors import ATTEMPTS, HERE, Engine, Lost, run_cases
+from raylift.parallel.executors import ATTEMPTS, HERE, Engine, GivenUp, run_cases
 
 ray = pytest.importorskip("ray")
 
@@ -61,7 +61,7 @@ def test_a_case_whose_worker_dies_is_tried_again(engine: Engine, tmp_path) -> No
 def test_a_case_that_kills_is_given_up_and_the_others_go_on(engine: Engine) -> None:
     found = dict(run_cases(bulk_work.die_at_three, numbers(8), engine))
     lost = found.pop("case 3")
-    assert isinstance(lost, Lost)
+    assert isinstance(lost, GivenUp)
     assert f"died {ATTEMPTS} times" in lost.reason
     assert found == {name: k for name, k in numbers(8).items() if k != 3}
 
@@ -69,7 +69,7 @@ def test_a_case_that_kills_is_given_up_and_the_others_go_on(engine: Engine) -> N
 def test_a_case_without_end_is_given_up_and_the_others_go_on(engine: Engine) -> None:
     found = dict(run_cases(bulk_work.hang_at_three, numbers(8), replace(engine, seconds=0.5)))
     lost = found.pop("case 3")
-    assert isinstance(lost, Lost)
+    assert isinstance(lost, GivenUp)
     assert f"died {ATTEMPTS} times" in lost.reason
     assert found == {name: k for name, k in numbers(8).items() if k != 3}
 

@@ -88,7 +88,7 @@ def test_sides_agree_with_the_geometry():
     geometry = Geometry.preset("chest-stand")
     for name, point, letter in (("pa", left, "L"), ("180", left, "L"), ("lateral-left", anterior, "A")):
         view = figures.View.parse(name)
-        column = geometry.shadow(point, view, (0, 0, 0))[1]
+        column = geometry.project(point, view, (0, 0, 0))[1]
         assert xray_picture(np.zeros((4, 4)), name).sides[int(column > 127.5)] == letter
 
 

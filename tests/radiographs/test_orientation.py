@@ -12,27 +12,27 @@ from raylift.drr import ENGINES
 from raylift.errors import BadInput
 from raylift.geometry import Geometry, View
 from raylift.model.weights import load_weights
-from raylift.radiographs import Grey, Hanging
+from raylift.radiographs import Grey, Orientation
 from raylift.radiographs.intake import read_radiographs
 from raylift.radiographs.orientation import guess
-from raylift.radiographs.out_of_distribution import Familiarity
+from raylift.radiographs.out_of_distribution import OODDetector
 
 UNIT = Geometry.preset("chest-stand", 64)
 KINDS = ("pa", "lateral-left")
 
 
 @pytest.fixture(scope="module")
-def familiarity() -> Familiarity:
-    found = load_weights().familiarity
+def ood_detector() -> OODDetector:
+    found = load_weights().ood_detector
     assert found is not None
     return found
 
 
 @pytest.fixture(scope="module")
 def pictures() -> dict[str, np.ndarray]:
-    """Grey levels (rows, columns) of a phantom's radiographs, hung for reading, bone bright."""
+    """Grey levels (rows, columns) of a phantom's radiographs, oriented for reading, bone bright."""
     phantom = thorax_phantom(1)
-    views = [View.parse(kind).hung for kind in KINDS]
+    views = [View.parse(kind).oriented for kind in KINDS]
     images = ENGINES["torch"](phantom, UNIT, views, find_thorax(phantom).centre)
     return {
         kind: np.rint(255 * (image / image.max()) ** 0.8).astype(np.float32)
@@ -44,29 +44,29 @@ def pictures() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("turns", range(4))
 @pytest.mark.parametrize("inverted", [False, True])
 def test_kind_turn_and_polarity_are_found(
-    familiarity: Familiarity, pictures: dict[str, np.ndarray], kind: str, turns: int, inverted: bool
+    ood_detector: OODDetector, pictures: dict[str, np.ndarray], kind: str, turns: int, inverted: bool
 ) -> None:
     spoilt = np.rot90(pictures[kind], -turns)
-    found = guess(Grey(Path("a.png"), spoilt.max() - spoilt if inverted else spoilt), familiarity)
+    found = guess(Grey(Path("a.png"), spoilt.max() - spoilt if inverted else spoilt), ood_detector)
     assert found.view == View.parse(kind)
-    assert found.hanging == Hanging(turns, False, inverted)
+    assert found.orientation == Orientation(turns, False, inverted)
 
 
-def test_a_lateral_from_the_other_side_is_mirrored(familiarity: Familiarity, pictures: dict[str, np.ndarray]) -> None:
-    found = guess(Grey(Path("a.png"), pictures["lateral-left"][:, ::-1]), familiarity)
-    assert found.hanging == Hanging(mirrored=True)
+def test_a_lateral_from_the_other_side_is_mirrored(ood_detector: OODDetector, pictures: dict[str, np.ndarray]) -> None:
+    found = guess(Grey(Path("a.png"), pictures["lateral-left"][:, ::-1]), ood_detector)
+    assert found.orientation == Orientation(mirrored=True)
 
 
 def test_where_the_file_knows_its_polarity_it_is_not_guessed(
-    familiarity: Familiarity, pictures: dict[str, np.ndarray]
+    ood_detector: OODDetector, pictures: dict[str, np.ndarray]
 ) -> None:
     dark = pictures["pa"].max() - pictures["pa"]
-    assert not guess(Grey(Path("a.dcm"), dark, polarity_known=True), familiarity).hanging.inverted
+    assert not guess(Grey(Path("a.dcm"), dark, polarity_known=True), ood_detector).orientation.inverted
 
 
-def test_hanging_is_undone_in_order() -> None:
+def test_orientation_is_undone_in_order() -> None:
     levels = np.arange(12, dtype=np.float32).reshape(3, 4)
-    found = Grey(Path("a.png"), levels).hung(Hanging(1, True, True))
+    found = Grey(Path("a.png"), levels).oriented(Orientation(1, True, True))
     np.testing.assert_array_equal(found.levels, 11 - np.rot90(levels)[:, ::-1])
     assert found.facts == ("turned to the left, mirrored, inverted",)
 
@@ -76,10 +76,10 @@ def saved(path: Path, levels: np.ndarray) -> Path:
     return path
 
 
-def test_pictures_without_views(tmp_path: Path, familiarity: Familiarity, pictures: dict[str, np.ndarray]) -> None:
+def test_pictures_without_views(tmp_path: Path, ood_detector: OODDetector, pictures: dict[str, np.ndarray]) -> None:
     lateral = saved(tmp_path / "b.png", pictures["lateral-left"])
     upside_down = saved(tmp_path / "a.png", pictures["pa"][::-1, ::-1])
-    found = read_radiographs([lateral, upside_down], None, UNIT, familiarity=familiarity)
+    found = read_radiographs([lateral, upside_down], None, UNIT, ood_detector=ood_detector)
     expected = read_radiographs(
         [lateral, saved(tmp_path / "c.png", pictures["pa"])], [View.parse("lateral-left"), View.parse("pa")], UNIT
     )
@@ -90,29 +90,29 @@ def test_pictures_without_views(tmp_path: Path, familiarity: Familiarity, pictur
 
 
 def test_dark_bones_are_turned_bright(
-    tmp_path: Path, familiarity: Familiarity, pictures: dict[str, np.ndarray]
+    tmp_path: Path, ood_detector: OODDetector, pictures: dict[str, np.ndarray]
 ) -> None:
     bright = saved(tmp_path / "a.png", pictures["pa"])
     dark = saved(tmp_path / "b.png", 255 - pictures["pa"])
-    found = read_radiographs([bright, dark], [View.parse("pa")] * 2, UNIT, familiarity=familiarity)
+    found = read_radiographs([bright, dark], [View.parse("pa")] * 2, UNIT, ood_detector=ood_detector)
     np.testing.assert_allclose(found.images[1], found.images[0], atol=0.05)
     assert "inverted" in found.notes[1]
     assert "inverted" not in found.notes[0]
 
 
 def test_a_turned_picture_of_a_given_view_is_left_but_named(
-    tmp_path: Path, familiarity: Familiarity, pictures: dict[str, np.ndarray]
+    tmp_path: Path, ood_detector: OODDetector, pictures: dict[str, np.ndarray]
 ) -> None:
     file = saved(tmp_path / "a.png", pictures["pa"][::-1, ::-1])
-    found = read_radiographs([file], [View.parse("pa")], UNIT, familiarity=familiarity)
+    found = read_radiographs([file], [View.parse("pa")], UNIT, ood_detector=ood_detector)
     assert "but it looks as it should when it is turned upside down" in found.notes[0]
     plain = read_radiographs([file], [View.parse("pa")], UNIT)
     np.testing.assert_array_equal(found.images, plain.images)
 
 
-def test_doubt_is_asked_about(tmp_path: Path, familiarity: Familiarity) -> None:
+def test_a_view_that_is_not_certain_is_asked_for(tmp_path: Path, ood_detector: OODDetector) -> None:
     noise = saved(tmp_path / "noise.png", np.random.default_rng(0).integers(0, 255, (64, 64)))
     with pytest.raises(BadInput, match=r"noise\.png: does not say its view; it may be .*; say it with --views"):
-        read_radiographs([noise], None, UNIT, familiarity=familiarity)
+        read_radiographs([noise], None, UNIT, ood_detector=ood_detector)
     with pytest.raises(BadInput, match=r"noise\.png: does not say its view; say it with --views"):
         read_radiographs([noise], None, UNIT)

@@ -7,7 +7,7 @@ import pytest
 
 from raylift.errors import BadInput
 from raylift.geometry import View
-from raylift.radiographs.out_of_distribution import STRANGE, Familiarity
+from raylift.radiographs.out_of_distribution import OOD_THRESHOLD, OODDetector
 
 ROWS, COLUMNS = np.meshgrid(np.linspace(-1, 1, 32), np.linspace(-1, 1, 32), indexing="ij")
 TURNS = (0.0, 30.0, 90.0, 215.0)
@@ -23,18 +23,18 @@ def body(patient: int, angle: float, shift: float = 0.0) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def familiarity() -> Familiarity:
+def ood_detector() -> OODDetector:
     generator = np.random.default_rng(0)
     drawn = [(patient, angle) for patient in range(8) for angle in TURNS for _ in range(6)]
     images = np.stack([body(patient, angle, generator.uniform(-0.1, 0.1)) for patient, angle in drawn])
-    return Familiarity.fit(images, [View(angle) for _, angle in drawn], [patient for patient, _ in drawn])
+    return OODDetector.fit(images, [View(angle) for _, angle in drawn], [patient for patient, _ in drawn])
 
 
 @pytest.mark.parametrize("angle", TURNS)
-def test_a_new_patient_is_familiar(familiarity: Familiarity, angle: float) -> None:
-    distance = familiarity.distances(np.stack([body(99, angle)]), [View(angle)])
+def test_a_new_patient_is_familiar(ood_detector: OODDetector, angle: float) -> None:
+    distance = ood_detector.distances(np.stack([body(99, angle)]), [View(angle)])
     assert distance.shape == (1,)
-    assert 0 < distance[0] < STRANGE
+    assert 0 < distance[0] < OOD_THRESHOLD
 
 
 @pytest.mark.parametrize(
@@ -43,26 +43,26 @@ def test_a_new_patient_is_familiar(familiarity: Familiarity, angle: float) -> No
      lambda image: np.random.default_rng(1).uniform(0, 6, image.shape)],
     ids=["turned", "upside down", "inverted", "three times as bright", "noise"],
 )  # fmt: skip
-def test_what_is_no_such_image_is_strange(familiarity: Familiarity, change: object) -> None:
+def test_what_is_no_such_image_is_strange(ood_detector: OODDetector, change: object) -> None:
     image = np.ascontiguousarray(change(body(99, 0.0)), dtype=np.float32)  # type: ignore[operator]
-    assert familiarity.distances(image[None], [View(0.0)])[0] > STRANGE
+    assert ood_detector.distances(image[None], [View(0.0)])[0] > OOD_THRESHOLD
 
 
-def test_the_view_matters(familiarity: Familiarity) -> None:
+def test_the_view_matters(ood_detector: OODDetector) -> None:
     frontal = body(99, 0.0)[None]
-    right, wrong = (familiarity.distances(frontal, [View(angle)])[0] for angle in (0.0, 90.0))
+    right, wrong = (ood_detector.distances(frontal, [View(angle)])[0] for angle in (0.0, 90.0))
     assert wrong > 1.5 * right
 
 
-def test_a_mirrored_view_is_turned_back(familiarity: Familiarity) -> None:
+def test_a_mirrored_view_is_turned_back(ood_detector: OODDetector) -> None:
     image = body(99, 0.0)
-    plain = familiarity.distances(image[None], [View(0.0)])
-    assert familiarity.distances(image[None, :, ::-1].copy(), [View(0.0, mirrored=True)]) == pytest.approx(plain)
+    plain = ood_detector.distances(image[None], [View(0.0)])
+    assert ood_detector.distances(image[None, :, ::-1].copy(), [View(0.0, mirrored=True)]) == pytest.approx(plain)
 
 
-def test_finer_images_are_averaged(familiarity: Familiarity) -> None:
+def test_finer_images_are_averaged(ood_detector: OODDetector) -> None:
     image = body(99, 0.0)
-    fine, coarse = (familiarity.distances(i[None], [View(0.0)]) for i in (image.repeat(4, 0).repeat(4, 1), image))
+    fine, coarse = (ood_detector.distances(i[None], [View(0.0)]) for i in (image.repeat(4, 0).repeat(4, 1), image))
     assert fine == pytest.approx(coarse, rel=1e-3)
 
 
@@ -71,15 +71,15 @@ def test_distances_are_those_of_the_normal_distribution() -> None:
     generator = np.random.default_rng(3)
     images = generator.normal(2, 0.5, (4000, 8, 8)).astype(np.float32)
     views = [View(float(angle)) for angle in generator.integers(0, 360, len(images))]
-    model = Familiarity.fit(images, views, generator.integers(0, 4, len(images)).tolist())
+    model = OODDetector.fit(images, views, generator.integers(0, 4, len(images)).tolist())
     assert float(np.sqrt(np.mean(np.square(model.distances(images, views) * model.unit)))) == pytest.approx(1, abs=0.02)
 
 
-def test_survives_its_file(familiarity: Familiarity, tmp_path: Path) -> None:
-    familiarity.save(tmp_path / "familiarity.safetensors")
-    again = Familiarity.load(tmp_path / "familiarity.safetensors")
+def test_survives_its_file(ood_detector: OODDetector, tmp_path: Path) -> None:
+    ood_detector.save(tmp_path / "ood.safetensors")
+    again = OODDetector.load(tmp_path / "ood.safetensors")
     images, views = np.stack([body(5, 0.0), body(6, 90.0)]), [View(0.0), View(90.0)]
-    assert again.distances(images, views) == pytest.approx(familiarity.distances(images, views), rel=1e-4)
-    (tmp_path / "familiarity.safetensors").write_bytes(b"no such thing")
-    with pytest.raises(BadInput, match=r"familiarity\.safetensors: damaged"):
-        Familiarity.load(tmp_path / "familiarity.safetensors")
+    assert again.distances(images, views) == pytest.approx(ood_detector.distances(images, views), rel=1e-4)
+    (tmp_path / "ood.safetensors").write_bytes(b"no such thing")
+    with pytest.raises(BadInput, match=r"ood\.safetensors: damaged"):
+        OODDetector.load(tmp_path / "ood.safetensors")

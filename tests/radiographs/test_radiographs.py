@@ -89,7 +89,7 @@ def test_pictures_of_any_format_and_depth_agree(tmp_path: Path, name: str) -> No
     assert np.abs(radiograph.image - read_radiograph(tmp_path / "same.dcm").image).mean() < 0.03
     assert radiograph.image.dtype == np.float32
     assert radiograph.pixel_mm is None
-    assert radiograph.hung
+    assert radiograph.oriented
     assert "approximate" in radiograph.note
     assert "frontal" in radiograph.note
 
@@ -231,7 +231,7 @@ def test_raw_dicom_is_the_logarithm(tmp_path: Path) -> None:
     found = read_radiograph(
         write_dicom(tmp_path / "raw.dcm", raw, ViewPosition="PA", PixelIntensityRelationshipSign=1, **linear)
     )
-    assert found.hung
+    assert found.oriented
     assert "raw detector values" in found.note
     np.testing.assert_allclose(found.image, chest() * 0.8, atol=0.02)
 
@@ -263,10 +263,10 @@ def test_square(tmp_path: Path, rows: int, columns: int) -> None:
     expected[top : top + rows, left : left + columns] = chest(rows, columns) + 1
     np.testing.assert_array_equal(found.image, expected)
     assert found.pixel_mm == pytest.approx(0.5)
-    assert not found.hung  # line integrals
+    assert not found.oriented  # line integrals
     found = read_radiograph(write_dicom(tmp_path / "xray.dcm", grey(16, rows, columns) // 16))
     assert found.image.shape == (96, 96)
-    assert found.hung
+    assert found.oriented
     assert found.pixel_mm == pytest.approx(0.2)
 
 

@@ -18,20 +18,20 @@ from raylift.reconstruction.reconstructor import Reconstruction
 WEIGHTS = {"sha256": "0" * 64, "recipe": {"name": "tiny"}, "training": {"cases": ["a", "b"]}}
 
 
-def made(doubt: bool = True, note: str = "a note") -> Reconstruction:
+def made(uncertainty: bool = True, note: str = "a note") -> Reconstruction:
     random = np.random.default_rng(0)
     grid = VolumeGrid.cube((1, 2, 3), 320, 8)
     volume = Volume(random.uniform(-1000, 1000, grid.shape).astype(np.float32), grid)
     images = random.uniform(0, 5, (2, 32, 32)).astype(np.float32)
     xrays = XraySet(images, (View(180, True), View(90)), Geometry(1600, 1800, 430, 32))
-    spread = Volume(np.full(grid.shape, 77, np.float32), grid) if doubt else None
+    spread = Volume(np.full(grid.shape, 77, np.float32), grid) if uncertainty else None
     return Reconstruction(volume, xrays, images + 0.1, 0.04, (note,), spread, 0.7)
 
 
 @pytest.mark.parametrize("name", ["volume.mha", "volume.nii.gz", "volume.npy", "volume"])
 def test_every_format_comes_back(tmp_path: Path, name: str) -> None:
     report = write_results(made(), Names(tmp_path / "new" / name), WEIGHTS)
-    for key, expected in (("volume", made().volume), ("doubt", made().doubt)):
+    for key, expected in (("volume", made().volume), ("uncertainty", made().uncertainty)):
         assert expected is not None
         found = read_volume(tmp_path / "new" / report[key])
         np.testing.assert_array_equal(found.array, np.rint(expected.array))
@@ -51,10 +51,10 @@ def test_names_that_no_volume_has(tmp_path: Path) -> None:
         Names(tmp_path / "volume.stl")
 
 
-def test_the_doubt_of_an_earlier_volume_goes(tmp_path: Path) -> None:
+def test_the_uncertainty_of_an_earlier_volume_goes(tmp_path: Path) -> None:
     write_results(made(), Names(tmp_path / "v.mha"), WEIGHTS)
-    write_results(made(doubt=False), Names(tmp_path / "v.mha"), WEIGHTS)
-    assert not (tmp_path / "v-doubt.mha").exists()
+    write_results(made(uncertainty=False), Names(tmp_path / "v.mha"), WEIGHTS)
+    assert not (tmp_path / "v-uncertainty.mha").exists()
 
 
 def test_nothing_is_left_of_what_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,5 +83,5 @@ def test_the_page_needs_nothing_beside_it_and_trusts_no_name(tmp_path: Path) -> 
 
 def test_strange_xrays_are_flagged_at_the_top(tmp_path: Path) -> None:
     names = Names(tmp_path / "v.mha")
-    write_results(replace(made(), strangeness=1.5), names, WEIGHTS)
+    write_results(replace(made(), ood_score=1.5), names, WEIGHTS)
     assert "Do not trust this volume" in names.page.read_text().split("<h2>")[0]

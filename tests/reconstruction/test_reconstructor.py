@@ -18,10 +18,10 @@ from raylift.drr.projector import project_volume
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.clinical import find_lungs
 from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.images.hounsfield import hu_to_unit, unit_to_hu
+from raylift.images.hounsfield import hu_to_normalised, normalised_to_hu
 from raylift.images.volume import Volume
 from raylift.images.xray_set import XraySet
-from raylift.radiographs.out_of_distribution import Familiarity
+from raylift.radiographs.out_of_distribution import OODDetector
 from raylift.radiographs.sets import write_xrays
 from raylift.reconstruction import alignment
 from raylift.reconstruction.reconstructor import Reconstruction, Reconstructor, reproject
@@ -151,7 +151,7 @@ def test_finer_xrays_are_accounted_for_on_the_weights_detector() -> None:
     # The volume is that of the full resolution, which the map averages itself.
     with torch.inference_mode():
         unit = chosen.mapping(torch.from_numpy(fine)[None], VIEWS)[0, 0].clamp(0, 1).numpy()
-    np.testing.assert_allclose(hu_to_unit(result.volume.array), unit, atol=1e-6)
+    np.testing.assert_allclose(hu_to_normalised(result.volume.array), unit, atol=1e-6)
     coarse = fine[:, :40, :40]
     assert chosen(xray_set(coarse, geometry=UNIT.with_pixels(40))).reprojected.shape == (2, 40, 40)
 
@@ -159,7 +159,7 @@ def test_finer_xrays_are_accounted_for_on_the_weights_detector() -> None:
 @pytest.mark.parametrize(
     ("views", "flipped"),
     [
-        ((View(180.0, True), View(270.0, True)), False),  # hung to read alike
+        ((View(180.0, True), View(270.0, True)), False),  # oriented to read alike
         ((View(180.0), View(270.0)), True),
     ],
 )
@@ -296,7 +296,7 @@ def test_reprojection_of_a_cube_of_water() -> None:
     result = known(0.5, geometry=PARALLEL)(np.stack([truth, truth]))
     np.testing.assert_allclose(result.reprojected[:, 10:54, 10:54], 6.4, rtol=1e-3)
     assert np.abs(result.reprojected[:, 0]).max() == 0
-    # Only pixels at the cube's rim are in doubt: it covers (51.2 pixels)², seen as 52² or 50².
+    # Only pixels at the cube's rim are not certain: it covers (51.2 pixels)², seen as 52² or 50².
     assert result.reprojection_error < 0.05
     twice = known(0.5, geometry=PARALLEL)(2 * np.stack([truth, truth]))
     assert twice.reprojection_error == pytest.approx(0.5, abs=0.03)
@@ -333,7 +333,7 @@ def test_radiographs_as_float_images_and_as_pictures(reconstructor: Reconstructo
     result = reconstructor(files, views=["pa", "lateral-left"])
     assert result.volume.array.shape == (64, 64, 64)
     assert [note.split(":")[0] for note in result.notes[:2]] == ["pa.png", "lateral-left.png"]
-    assert hu_to_unit(result.volume.array).std() > 0
+    assert hu_to_normalised(result.volume.array).std() > 0
     with pytest.raises(BadInput, match="2 X-rays: 1 views given"):
         reconstructor(files, views=["pa"])
 
@@ -351,15 +351,15 @@ def test_a_picture_is_hung_for_reading_whatever_its_angle(tmp_path: Path, views:
 def test_strange_xrays_are_flagged(images: np.ndarray) -> None:
     rng = np.random.default_rng(0)
     patients = np.concatenate([images + rng.normal(0, 0.1, images.shape).astype(np.float32) for _ in range(8)])
-    familiarity = Familiarity.fit(patients, VIEWS * 8, [k // 2 for k in range(16)])
-    chosen = Reconstructor(replace(known_weights(Known(0.1)), familiarity=familiarity), "cpu")
+    ood_detector = OODDetector.fit(patients, VIEWS * 8, [k // 2 for k in range(16)])
+    chosen = Reconstructor(replace(known_weights(Known(0.1)), ood_detector=ood_detector), "cpu")
     alike, other = chosen(xray_set(images)), chosen(xray_set(images[:, ::-1].copy()))
-    assert alike.strangeness is not None
-    assert other.strangeness is not None
-    assert alike.strangeness < 1 < other.strangeness
+    assert alike.ood_score is not None
+    assert other.ood_score is not None
+    assert alike.ood_score < 1 < other.ood_score
     assert not any("do not trust" in note for note in alike.notes)
     assert any("do not trust" in note for note in other.notes)
-    assert f"{other.strangeness:.1f} times as far from the training" in other.trust
+    assert f"{other.ood_score:.1f} times as far from the training" in other.trust
 
 
 def test_refining_and_aligning_are_what_they_say(images: np.ndarray) -> None:
@@ -376,7 +376,7 @@ def test_refining_and_aligning_are_what_they_say(images: np.ndarray) -> None:
         with torch.inference_mode():
             unit = chosen.mapping(torch.from_numpy(smooth)[None], views)[0, 0].clamp(0, 1).numpy()
         grid = plain.volume.grid
-        expected = replace(plain, volume=Volume(unit_to_hu(unit), grid), xrays=replace(plain.xrays, views=views))
+        expected = replace(plain, volume=Volume(normalised_to_hu(unit), grid), xrays=replace(plain.xrays, views=views))
     aligned = chosen(xray_set(smooth), align=True)
     same(aligned, expected)
     assert aligned.xrays.views == views != VIEWS

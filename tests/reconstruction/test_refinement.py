@@ -8,12 +8,12 @@ from scipy.ndimage import gaussian_filter
 
 from raylift.drr.projector import project_volume
 from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.images.hounsfield import unit_to_hu
+from raylift.images.hounsfield import normalised_to_hu
 from raylift.images.volume import Volume
 from raylift.images.xray_set import XraySet
 from raylift.reconstruction import refinement
 from raylift.reconstruction.iterative import System
-from raylift.reconstruction.refinement import refine, surround, uncertainty
+from raylift.reconstruction.refinement import prior_deviation, refine, surround
 
 ISOCENTRE = (30.0, -40.0, 200.0)
 CUBE = VolumeGrid.cube(ISOCENTRE, 320.0, 32)  # 10 mm
@@ -69,7 +69,7 @@ def test_errors_are_those_of_the_whole_box(xrays: XraySet) -> None:
     """Computed again by the engine that makes X-rays, on the box as a scan."""
     start = blurred(body(left=12.0))
     system = System(xrays, CUBE)
-    scan = Volume(unit_to_hu(surround(start, system)), system.A.grid)
+    scan = Volume(normalised_to_hu(surround(start, system)), system.A.grid)
     again = project_volume(scan, UNIT, VIEWS, ISOCENTRE)
     expected = np.abs(again - xrays.images).mean() / xrays.images.mean()
     assert refine(start, xrays).error_before == pytest.approx(expected, rel=1e-3)
@@ -78,7 +78,7 @@ def test_errors_are_those_of_the_whole_box(xrays: XraySet) -> None:
 def test_the_cube_is_a_part_of_its_surroundings(xrays: XraySet) -> None:
     system = System(xrays, CUBE)
     box = surround(body(), system)
-    assert unit_to_hu(box[system.inside]) == pytest.approx(body().array, abs=0.01)
+    assert normalised_to_hu(box[system.inside]) == pytest.approx(body().array, abs=0.01)
     # Two voxels of 10 mm beyond the lower face, which shows water in its middle.
     z = system.margins[0]
     edge = box[z, box.shape[1] // 2, box.shape[2] // 2]
@@ -90,24 +90,24 @@ def test_what_may_be_tissue_or_air_is_uncertain(xrays: XraySet) -> None:
     box = np.zeros(system.shape, np.float32)
     box[..., system.shape[2] // 2] = 0.25  # √(0.05² + 0.35 · 0.25 · 0.3)
     box[..., system.shape[2] // 2 + 1] = 0.8
-    s = uncertainty(box, system)
+    s = prior_deviation(box, system)
     middle = s[system.shape[0] // 2, system.shape[1] // 2]
     assert middle[system.shape[2] // 2 - 1 :][:3] == pytest.approx([0.05, 0.16956, 0.05], rel=1e-3)
     assert s[0, 0, 0] > s[system.inside].max()
 
 
-def test_changes_are_made_where_there_is_doubt(xrays: XraySet) -> None:
+def test_changes_are_made_where_there_is_uncertainty(xrays: XraySet) -> None:
     start = blurred(body(left=12.0, up=-10.0))
     right = CUBE.points()[..., 0] < ISOCENTRE[0]
-    doubt = Volume(np.where(right, 0.0, 300.0).astype(np.float32), CUBE)
-    change = np.abs(refine(start, xrays, doubt=doubt).volume.array - start.array)
+    uncertainty = Volume(np.where(right, 0.0, 300.0).astype(np.float32), CUBE)
+    change = np.abs(refine(start, xrays, uncertainty=uncertainty).volume.array - start.array)
     assert change[~right].mean() > 5 * change[right].mean() > 0
 
 
 def test_stops_where_there_is_only_noise(xrays: XraySet) -> None:
     coarse = VolumeGrid.cube(ISOCENTRE, 320.0, 32)
     system = System(xrays, coarse)
-    own = Volume(unit_to_hu(surround(body(), system)), system.A.grid)
+    own = Volume(normalised_to_hu(surround(body(), system)), system.A.grid)
     explained = replace(xrays, images=project_volume(own, UNIT, VIEWS, ISOCENTRE))
     made = refine(body(), explained)
     assert made.iterations == 0

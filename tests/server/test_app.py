@@ -67,21 +67,21 @@ def test_from_xrays_to_every_format(client: TestClient, tmp_path: Path) -> None:
 
 def test_xrays_are_understood_before_they_are_handed_in(client: TestClient) -> None:
     turned = picture(np.rot90(grey(8)))
-    asked = {"xrays": [{"view": "pa", "hang": {"quarter_turns": 3}}]}
+    asked = {"xrays": [{"view": "pa", "orientation": {"quarter_turns": 3}}]}
     answer = client.post("/api/inspect", files=uploads("a.png", content=turned), data={"options": json.dumps(asked)})
     (found,) = answer.json()["xrays"]
     assert (found["name"], found["view"], found["sure"], found["turnable"]) == ("a.png", "pa", True, True)
-    assert found["hang"] == {"quarter_turns": 3, "mirrored": False, "inverted": False}
+    assert found["orientation"] == {"quarter_turns": 3, "mirrored": False, "inverted": False}
     plain = client.post(
         "/api/inspect", files=uploads("a.png"), data={"options": json.dumps({"xrays": [{"view": "pa"}]})}
     )
     assert plain.json()["xrays"][0]["picture"] == found["picture"]
 
 
-def test_hanging_is_part_of_the_job(client: TestClient) -> None:
-    hang = [{"view": "pa", "hang": {"quarter_turns": 3}}, {"view": "lateral-left"}]
+def test_orientation_is_part_of_the_job(client: TestClient) -> None:
+    orientations = [{"view": "pa", "orientation": {"quarter_turns": 3}}, {"view": "lateral-left"}]
     files = [("xrays", ("a.png", picture(np.rot90(grey(8))))), ("xrays", ("b.png", picture()))]
-    job = client.post("/api/jobs", files=files, data={"options": json.dumps({"xrays": hang})}).json()
+    job = client.post("/api/jobs", files=files, data={"options": json.dumps({"xrays": orientations})}).json()
     plain = submit(client, "a.png", "b.png").json()
     for one in (job, plain):
         assert finished(client, one["id"])[-1]["state"] == "done"
@@ -130,7 +130,7 @@ def test_what_is_no_xray_is_one_sentence(client: TestClient, name: str, content:
         ('{"refin": true}', "options.refin: Extra inputs are not permitted"),
         ('{"xrays": [{"view": "pa"}]}', "2 files, but options for 1 X-rays"),
         ('{"xrays": [{"view": "pa"}, {"view": "front"}]}', "'front' is no view"),
-        ('{"xrays": [{"view": "pa"}, {"view": "pa", "hang": {"quarter_turns": 5}}]}', "quarter_turns"),
+        ('{"xrays": [{"view": "pa"}, {"view": "pa", "orientation": {"quarter_turns": 5}}]}', "quarter_turns"),
         ('{"xrays": [{"view": "pa"}, {"view": "30"}]}', "the weights are for"),
         ("{}", "does not say its view"),
     ],

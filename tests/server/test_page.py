@@ -85,10 +85,10 @@ def test_from_a_radiograph_to_a_volume(
         page.wait_for_timeout(1500)
         planes = shades(page, "#viewer", tmp_path / "planes.png")
         assert planes.std() > 20, "nothing is seen of the volume"
-        page.fill("#doubt", "0.8")
+        page.fill("#uncertainty", "0.8")
         page.wait_for_timeout(500)
-        assert np.abs(shades(page, "#viewer", tmp_path / "doubt.png") - planes).mean() > 2
-        page.fill("#doubt", "0")
+        assert np.abs(shades(page, "#viewer", tmp_path / "uncertainty.png") - planes).mean() > 2
+        page.fill("#uncertainty", "0")
         page.click("[data-show=rendering]")
         page.wait_for_timeout(2000)
         assert shades(page, "#viewer", tmp_path / "rendering.png").std() > 20

@@ -22,11 +22,11 @@ def test_from_files_to_a_volume(tmp_path: Path, serve: Callable[..., Any]) -> No
         Image.fromarray(grey(8)).save(file)
     with serve(tmp_path / "server") as server:
         client, told = Client(server.url), list[tuple[str, float]]()
-        volume, doubt, trust = client.reconstruct(
+        volume, uncertainty, trust = client.reconstruct(
             files, ["pa", "lateral-left"], tmp_path, progress=lambda note, done: told.append((note, done)) or True
         )
         assert read_volume(volume).array.shape == (64, 64, 64)
-        assert doubt is None  # these weights tell none
+        assert uncertainty is None  # these weights tell none
         assert "differ from the X-rays" in trust
         assert told[-1] == ("done", 1.0)
         with pytest.raises(Refused, match="is no view"):

@@ -13,14 +13,14 @@ from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import VolumeGrid
 from raylift.images.volume import Volume
 from raylift.io.volumes import read_volume, write_volume
-from raylift.storage.atomic import replacing, replacing_together
-from raylift.storage.copies import kept_copy, local_copy
-from raylift.storage.paths import Place, Unreachable, case_name, place, remove, stamps, walk
+from raylift.storage.atomic import atomic_write, atomic_write_folder
+from raylift.storage.copies import cached_copy, local_copy
+from raylift.storage.paths import StoragePath, Unreachable, case_name, place, remove, stamps, walk
 from raylift.storage.scratch import SCRATCH
 
 
 @pytest.fixture(params=["disk", "store"])
-def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoragePath]:
     """An empty folder of this machine, and one of a store."""
     MemoryFileSystem.store.clear()
     MemoryFileSystem.pseudo_dirs[:] = [""]
@@ -29,7 +29,7 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     MemoryFileSystem.store.clear()
 
 
-def put(path: Place, content: bytes = b"content") -> Place:
+def put(path: StoragePath, content: bytes = b"content") -> StoragePath:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
@@ -42,7 +42,7 @@ def interrupt(context: AbstractContextManager[Path], name: str = "") -> None:
         raise KeyboardInterrupt
 
 
-def names(folder: Place) -> set[str]:
+def names(folder: StoragePath) -> set[str]:
     return {case_name(here / name, folder) for here, _, found in walk(folder) for name in found}
 
 
@@ -60,7 +60,7 @@ def test_a_store_whose_reader_is_missing(monkeypatch: pytest.MonkeyPatch) -> Non
         place("gs://bucket")
 
 
-def test_walk_goes_down_and_can_be_kept_out(root: Place) -> None:
+def test_walk_goes_down_and_can_be_kept_out(root: StoragePath) -> None:
     for name in ("a/1.txt", "a/b/2.txt", "c/3.txt", "4.txt"):
         put(root / name)
     found = {}
@@ -78,7 +78,7 @@ def test_what_is_not_there() -> None:
         pass
 
 
-def test_stamps_tell_of_a_change(root: Place) -> None:
+def test_stamps_tell_of_a_change(root: StoragePath) -> None:
     put(root / "scan" / "b", b"123")
     put(root / "scan" / "a")
     put(root / "scan" / "deeper" / "c")
@@ -92,7 +92,7 @@ def test_stamps_tell_of_a_change(root: Place) -> None:
 
 
 @pytest.mark.parametrize(("name", "beside"), [("s[1].npy", "s[1].json"), ("s.mhd", "s.raw"), ("s.mhd", "s.zraw")])
-def test_what_stands_beside_a_file_belongs_to_it(root: Place, name: str, beside: str) -> None:
+def test_what_stands_beside_a_file_belongs_to_it(root: StoragePath, name: str, beside: str) -> None:
     put(root / "scans" / name)
     put(root / "scans" / beside, b"1")
     put(root / "scans" / "s1.json")
@@ -116,7 +116,7 @@ def test_what_killed_processes_left_goes(tmp_path: Path, monkeypatch: pytest.Mon
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_copy_for_as_long_as_it_is_needed(root: Place) -> None:
+def test_a_copy_for_as_long_as_it_is_needed(root: StoragePath) -> None:
     for name in ("1.dcm", "2.dcm"):
         put(root / "series" / name, name.encode())
     with local_copy(root / "series") as folder:
@@ -126,7 +126,7 @@ def test_a_copy_for_as_long_as_it_is_needed(root: Place) -> None:
 
 
 @pytest.mark.parametrize("name", ["scan.npy", "scan.nii.gz", "scan.mha"])
-def test_volumes_go_and_come_back(root: Place, name: str) -> None:
+def test_volumes_go_and_come_back(root: StoragePath, name: str) -> None:
     scan = Volume(np.arange(60, dtype=np.int16).reshape(3, 4, 5), VolumeGrid.box((1, 2, 3), (3, 4, 5), 2.0))
     write_volume(scan, root / name)
     with local_copy(root / name) as path:  # an array's grid is in a file beside it
@@ -145,36 +145,36 @@ def test_what_is_wrong_with_a_copy_is_said_of_the_source() -> None:
 def test_a_kept_copy_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAYLIFT_CACHE", str(tmp_path / "cache"))
     source = put(place("memory://bucket/context.npy"))
-    copy = kept_copy(source)
+    copy = cached_copy(source)
     assert (copy.name, copy.read_bytes()) == ("context.npy", b"content")
     monkeypatch.setattr(MemoryFileSystem, "get", None)  # would fail
-    assert kept_copy(source) == copy
+    assert cached_copy(source) == copy
     monkeypatch.undo()
     monkeypatch.setenv("RAYLIFT_CACHE", str(tmp_path / "cache"))
     put(source, b"changed")
-    assert kept_copy(source).read_bytes() == b"changed"
-    assert kept_copy(tmp_path) == tmp_path
+    assert cached_copy(source).read_bytes() == b"changed"
+    assert cached_copy(tmp_path) == tmp_path
 
 
-def test_replaced_when_the_block_ends_well(root: Place) -> None:
+def test_replaced_when_the_block_ends_well(root: StoragePath) -> None:
     path = put(root / "volume.nii.gz")
     with pytest.raises(KeyboardInterrupt):
-        interrupt(replacing(path))
+        interrupt(atomic_write(path))
     assert path.read_bytes() == b"content"
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         assert temporary.name.endswith(".partial.nii.gz")
         temporary.write_bytes(b"new")
     assert path.read_bytes() == b"new"
     assert names(root) == {"volume.nii.gz"}
 
 
-def test_replaced_together(root: Place) -> None:
+def test_replaced_together(root: StoragePath) -> None:
     put(root / "case" / "a")
     put(root / "case" / "series" / "old.dcm")
     with pytest.raises(KeyboardInterrupt):
-        interrupt(replacing_together(root / "case"), "a")
+        interrupt(atomic_write_folder(root / "case"), "a")
     assert (root / "case" / "a").read_bytes() == b"content"
-    with replacing_together(root / "case") as temporary:
+    with atomic_write_folder(root / "case") as temporary:
         (temporary / "a").write_bytes(b"new")
         (temporary / "series").mkdir()
         (temporary / "series" / "new.dcm").write_bytes(b"dicom")
@@ -182,7 +182,7 @@ def test_replaced_together(root: Place) -> None:
     assert names(root) == {"case_a", "case_series_new.dcm"}
 
 
-def test_remove(root: Place) -> None:
+def test_remove(root: StoragePath) -> None:
     put(root / "folder" / "a")
     put(root / "file")
     for name in ("folder", "file", "nothing"):
@@ -191,6 +191,6 @@ def test_remove(root: Place) -> None:
 
 
 @pytest.mark.parametrize(("path", "name"), [("a/b", "a_b"), ("a b/ü", "a_b"), ("..x", "x"), ("-", "-"), ("ü", "case")])
-def test_names_of_cases(root: Place, path: str, name: str) -> None:
+def test_names_of_cases(root: StoragePath, path: str, name: str) -> None:
     assert case_name(root / path, root) == name
     assert case_name(root, root) == "root"

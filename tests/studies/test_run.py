@@ -17,7 +17,7 @@ from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.methods import mean_volume
 from raylift.evaluation.protocols import score
-from raylift.images.hounsfield import hu_to_unit
+from raylift.images.hounsfield import hu_to_normalised
 from raylift.storage.atomic import write_json
 from raylift.studies import cells, figures, run
 from raylift.studies.cells import Budget, CaseSet, Cell, steps_within, with_steps
@@ -113,7 +113,7 @@ def test_scores_are_those_of_the_protocol(study: str, tiny: Path, tmp_path: Path
     outcome = go(study, tiny, tmp_path / "out", only=["mean volume"])
     dataset = PreparedDataset(tiny)
     case = dataset.case("phantom-2")
-    truth = hu_to_unit(case.truth.array.astype(np.float32))
+    truth = hu_to_normalised(case.truth.array.astype(np.float32))
     expected = score(mean_volume(dataset)(case), truth, "hu")
     (result,) = outcome.results
     assert result["scores"]["unseen"]["phantom-2"] == pytest.approx(expected, rel=1e-3)

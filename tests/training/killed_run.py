@@ -1,7 +1,7 @@
 """`raylift` with a death in it: python killed_run.py MOMENT COUNT train RECIPE ...
 
 SIGKILL comes at the COUNT-th time that a checkpoint reaches MOMENT: `half-written` (its file has half of its bytes)
-or `replacing` (a finished file, or else the index, is about to take its name).
+or `atomic_write` (a finished file, or else the index, is about to take its name).
 """
 
 import os

@@ -9,7 +9,7 @@ import torch
 from raylift.config.files import parse_recipe
 from raylift.data.dataset import PreparedDataset
 from raylift.training import out_of_distribution as module
-from raylift.training.out_of_distribution import familiarise
+from raylift.training.out_of_distribution import fit_ood_detector
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def test_the_training_patients_are_familiar_and_mirrored_ones_less(
     monkeypatch.setattr(module, "SETS", 40)
     dataset = PreparedDataset(prepared)
     recipe = parse_recipe(content(**data), "test")
-    found = familiarise(recipe, dataset)
+    found = fit_ood_detector(recipe, dataset)
     assert found is not None
     case = dataset.cases("train")[0]
     stored = torch.from_numpy(case.xrays[dataset.view_indices(recipe.view_list)])

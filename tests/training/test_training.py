@@ -32,7 +32,7 @@ from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import Batch
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.protocols import score
-from raylift.images.hounsfield import hu_to_unit
+from raylift.images.hounsfield import hu_to_normalised
 from raylift.losses import GeneratorOutput
 from raylift.model.weights import load_weights, seen_cases, store_calibration
 from raylift.training.checkpoint import Checkpoints
@@ -152,7 +152,7 @@ def test_validation_is_the_protocol_on_the_held_out_case(tiny: Path, tmp_path: P
     weights, case = load_weights(tmp_path / "run"), PreparedDataset(tiny).case("phantom-2")
     with torch.inference_mode():
         volume = weights.mapping(torch.from_numpy(case.xrays)[None])[0, 0].numpy()
-    expected = score(volume, hu_to_unit(case.truth.array.astype(np.float32)), "hu")
+    expected = score(volume, hu_to_normalised(case.truth.array.astype(np.float32)), "hu")
     last = rows(tmp_path / "run")[-1]
     assert {name: float(last[f"validation/{name}"]) for name in expected} == pytest.approx(expected, rel=1e-4)
 
@@ -168,7 +168,7 @@ def test_cases_trained_on_and_g_itself_are_scored_too(tiny: Path, tmp_path: Path
                                   ("phantom-2", "_of_g", checkpoint.mapping.network)):  # fmt: skip
         case = dataset.case(name)
         volume = run.predict(torch.from_numpy(case.xrays)[None], network)[0]
-        expected = score(volume, hu_to_unit(case.truth.array.astype(np.float32)), "hu")
+        expected = score(volume, hu_to_normalised(case.truth.array.astype(np.float32)), "hu")
         of = "seen" if name == "phantom-0" else "validation"
         assert {n: float(last[f"{of}/{n}{ending}"]) for n in expected} == pytest.approx(expected, rel=1e-4)
 
@@ -347,7 +347,7 @@ def test_views_the_dataset_does_not_hold(tiny: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
     with pytest.raises(BadInput, match="45"):
         train(
-            chosen, tiny, tmp_path / "run", begin_with=load_weights(train(recipe(steps=1), tiny, tmp_path / "a").folder)
+            chosen, tiny, tmp_path / "run", init_from=load_weights(train(recipe(steps=1), tiny, tmp_path / "a").folder)
         )
     assert not (tmp_path / "run").exists()
 
@@ -386,7 +386,7 @@ class TestResume:
         train(recipe(), tiny, tmp_path, resume=True)
         assert (outcome(tmp_path), (tmp_path / "weights.json").read_text()) == (before, described)
         assert train(recipe(steps=7), tiny, tmp_path, resume=True).step == 7
-        assert "doubt" not in load_weights(tmp_path).info
+        assert "uncertainty" not in load_weights(tmp_path).info
 
     def test_of_nothing_starts(self, tiny: Path, tmp_path: Path) -> None:
         train(recipe(), tiny, tmp_path / "straight")
@@ -474,7 +474,7 @@ class TestBeginWith:
         given = load_weights(tmp_path / "first")
         # One view instead of two: the first layer takes other channels, the last does not.
         narrower = parse_recipe(content() | {"views": [0]}, "test")
-        run = Run(narrower, PreparedDataset(tiny), tmp_path / "second", begin_with=given)
+        run = Run(narrower, PreparedDataset(tiny), tmp_path / "second", init_from=given)
         plain = Run(narrower, PreparedDataset(tiny), tmp_path / "third")
         (first, last), (untouched, _), (_, taken) = (
             (network.layers[0].weight, network.layers[2].weight)
@@ -487,24 +487,24 @@ class TestBeginWith:
         train(recipe(), tiny, tmp_path / "first")
         first = load_weights(tmp_path / "first")
         with pytest.raises(KeyboardInterrupt):
-            train(recipe(checkpoint_minutes=60), tiny, tmp_path / "second", begin_with=first, progress=stop_at(3))
-        with pytest.raises(WrongUsage, match="--begin-with"):
+            train(recipe(checkpoint_minutes=60), tiny, tmp_path / "second", init_from=first, progress=stop_at(3))
+        with pytest.raises(WrongUsage, match="--init-from"):
             train(recipe(checkpoint_minutes=60), tiny, tmp_path / "second", resume=True)
-        train(recipe(checkpoint_minutes=60), tiny, tmp_path / "second", resume=True, begin_with=first)
+        train(recipe(checkpoint_minutes=60), tiny, tmp_path / "second", resume=True, init_from=first)
         info = load_weights(tmp_path / "second").info
         cases = ["phantom-0", "phantom-1"]
-        assert info["training"]["begun_with"] == {"sha256": first.info["sha256"], "share": 1.0, "cases": cases}
+        assert info["training"]["init_from"] == {"sha256": first.info["sha256"], "share": 1.0, "cases": cases}
         with pytest.raises(WrongUsage, match="without other weights"):
-            train(recipe(), tiny, tmp_path / "first", resume=True, begin_with=first)
+            train(recipe(), tiny, tmp_path / "first", resume=True, init_from=first)
 
     def test_patients_of_those_weights_count_as_seen(self, tiny: Path, tmp_path: Path) -> None:
         train(parse_recipe(content(data={"split": "all"}), "test"), tiny, tmp_path / "first")
-        run = train(recipe(), tiny, tmp_path / "second", begin_with=load_weights(tmp_path / "first"))
+        run = train(recipe(), tiny, tmp_path / "second", init_from=load_weights(tmp_path / "first"))
         assert seen_cases(load_weights(run.folder).info) == {"phantom-0", "phantom-1", "phantom-2"}
 
     def test_weights_of_another_network_are_refused(self, tiny: Path, tmp_path: Path) -> None:
         with pytest.raises(BadInput, match=r"known\.safetensors: holds 0%"):
-            Run(recipe(), PreparedDataset(tiny), tmp_path / "run", begin_with=known_weights(Known()))
+            Run(recipe(), PreparedDataset(tiny), tmp_path / "run", init_from=known_weights(Known()))
 
 
 class TestDiverged:

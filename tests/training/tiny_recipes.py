@@ -14,7 +14,10 @@ KINDS = {
     "any views": (
         PAIRED,
         {"pairs": "online", "projection_spacing": 20, "any_views": 0.7, "any_geometry": 0.5},
-        {"aggregation": "harmonics", "network": {"name": "tiny", "feature_size": 4, "passes": 2, "doubt": True}},
+        {
+            "aggregation": "harmonics",
+            "network": {"name": "tiny", "feature_size": 4, "iterations": 2, "uncertainty": True},
+        },
     ),
     "online": (PAIRED, {"pairs": "online", "projection_spacing": 20, "augmentation": {"rotation": 5, "elastic": 4}}),
 }

@@ -77,7 +77,7 @@ class Client:
             progress: called with a note and a share of 1; False cancels.
 
         Returns:
-            The volume, its doubt if there is one, and how far to trust it.
+            The volume, its uncertainty if there is one, and how far to trust it.
 
         Raises:
             Refused: by the server, or because it was cancelled.
@@ -90,11 +90,11 @@ class Client:
         if job["state"] != "done":
             raise Refused(job["error"] or f"the job was {job['state']}")
         volume = self.fetch(job_id, "volume.nrrd", folder / "volume.nrrd")
-        doubt = None
-        if "doubt.nrrd" in job["files"]:
-            doubt = self.fetch(job_id, "doubt.nrrd", folder / "doubt.nrrd")
+        uncertainty = None
+        if "uncertainty.nrrd" in job["files"]:
+            uncertainty = self.fetch(job_id, "uncertainty.nrrd", folder / "uncertainty.nrrd")
         report = self._ask("GET", f"/api/jobs/{job_id}/files/report.json").json()
-        return volume, doubt, report["trust"]
+        return volume, uncertainty, report["trust"]
 
     def _ask(self, method: str, path: str, **more: Any) -> requests.Response:
         try:

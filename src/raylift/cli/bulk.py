@@ -23,7 +23,7 @@ Address = Annotated[
 ]
 
 
-def parse_engine(name: str, processes: int | None, address: str | None, *, here: bool = False) -> Engine:
+def parse_executor(name: str, processes: int | None, address: str | None, *, here: bool = False) -> Engine:
     """The engine that options say; by default, or without a number of processes `here`, on this machine.
 
     Raises:
@@ -37,7 +37,7 @@ def parse_engine(name: str, processes: int | None, address: str | None, *, here:
     return HERE if here and name == "local" and processes is None else Engine(name, processes, address)
 
 
-def tell(records: Mapping[str, Mapping[str, Any]], done: str, output: object) -> None:
+def report_failures(records: Mapping[str, Mapping[str, Any]], done: str, output: object) -> None:
     """Name the cases that are not done, or of which something is to be said, and how many are.
 
     Raises:

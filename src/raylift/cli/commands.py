@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from raylift.cli import app
-from raylift.cli.bulk import Address, OnRequest, Processes, Where, parse_engine, tell
+from raylift.cli.bulk import Address, OnRequest, Processes, Where, parse_executor, report_failures
 from raylift.cli.console import print_json, progress_bar, say
 from raylift.errors import BadInput, WrongUsage
 
@@ -87,7 +87,7 @@ def drr(
     from raylift.data.projection import Projection
     from raylift.drr import ENGINES
     from raylift.drr.plastimatch import program_for
-    from raylift.parallel.cases import run_bulk
+    from raylift.parallel.cases import run_tasks
     from raylift.radiographs.sets import write_xrays
     from raylift.storage.paths import place
 
@@ -98,7 +98,7 @@ def drr(
     if drr_engine == "plastimatch":
         program_for(unit)
     work = Projection(chosen, unit, drr_engine, dicom, _parse_point(isocentre) if isocentre else None)
-    where, source, target = parse_engine(engine, processes, address), place(ct), place(output)
+    where, source, target = parse_executor(engine, processes, address), place(ct), place(output)
     check_output(target, folder=True)
     if (isinstance(source, Path) and not source.exists()) or is_scan(source):
         with progress_bar("projecting") as bar:
@@ -110,10 +110,10 @@ def drr(
             say(f"{len(paths)} X-rays in {output}")
         return
     with progress_bar("projecting") as bar:
-        records = run_bulk(work, find_scans(source, target), target, where, bar)
+        records = run_tasks(work, find_scans(source, target), target, where, bar)
     if as_json:
         print_json({"cases": records})
-    tell(records, "scans projected", output)
+    report_failures(records, "scans projected", output)
 
 
 @app.command()
@@ -152,7 +152,7 @@ def reconstruct(
 ) -> None:  # fmt: skip
     """Lift X-rays into a volume; a preview picture and a report (HTML and JSON) are written beside it.
 
-    Where the weights tell it, the standard deviation of each voxel's error in HU is written as NAME-doubt. A
+    Where the weights tell it, the standard deviation of each voxel's error in HU is written as NAME-uncertainty. A
     name without an ending is a folder for a DICOM CT series; it knows nothing of the patient without --keep-identity.
     Of many, those that do not serve are named; exit code 1 where some failed that may succeed another time.
 
@@ -160,7 +160,7 @@ def reconstruct(
     """
     from raylift.cli.parsing import check_choice, check_output, parse_views
     from raylift.io.dicom import Study
-    from raylift.parallel.cases import run_bulk
+    from raylift.parallel.cases import run_tasks
     from raylift.radiographs.sets import SIDECAR, find_sets
     from raylift.reconstruction.batch import ENDINGS, Lifting
     from raylift.reconstruction.outputs import FILES, Names, write_results
@@ -170,7 +170,7 @@ def reconstruct(
 
     check_choice("--format", format_, ENDINGS)
     places, target = [place(one) for one in xrays], place(output)
-    where = parse_engine(engine, processes, address, here=True)
+    where = parse_executor(engine, processes, address, here=True)
     one = places[0] if len(places) == 1 else None
     as_set = one is not None and (one.name == SIDECAR or is_file(one / SIDECAR))
     if one is not None and not as_set and not is_file(one) and one.exists():
@@ -182,13 +182,13 @@ def reconstruct(
         Reconstructor.from_pretrained(named, device)  # what is wrong with these is wrong for all
         found = find_sets(one)
         with progress_bar("reconstructing") as bar:
-            records = run_bulk(work, found, target, where, bar)
+            records = run_tasks(work, found, target, where, bar)
         if as_json:
             print_json({"cases": records})
-        tell(records, "volumes", output)
+        report_failures(records, "volumes", output)
         return
     names = Names(target)
-    for path in (names.volume, names.doubt):
+    for path in (names.volume, names.uncertainty):
         check_output(path, folder=names.dicom)
     for path in (names.preview, names.report, names.page):
         check_output(path)
@@ -234,7 +234,7 @@ def train(
     data: Data,
     output: Annotated[Path, typer.Option("-o", "--output", help="Run folder.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest good checkpoint.")] = False,
-    begin_with: Annotated[
+    init_from: Annotated[
         Path | None, typer.Option(help="Weights that the network begins with, as far as they fit: a run, or a file.")
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, like train.lr=1e-4; repeatable.")] = None,
@@ -263,12 +263,12 @@ def train(
             last[0] = text or last[0]
 
         last = [""]
-        first = None if begin_with is None else load_weights(begin_with)
-        done = run(chosen, data, output, resume=resume, begin_with=first, mlflow=mlflow, progress=progress)
+        first = None if init_from is None else load_weights(init_from)
+        done = run(chosen, data, output, resume=resume, init_from=first, mlflow=mlflow, progress=progress)
     minutes, memory = done.seconds / 60, peak_memory(done.fabric.device)
     print(f"{done.step} steps in {minutes:.1f} minutes, peak memory {memory / 2**30:.2f} GiB")
-    if done.begun_with is not None:
-        print(f"began with {begin_with}, which holds {done.begun_with['share']:.0%} of the network")
+    if done.init_info is not None:
+        print(f"began with {init_from}, which holds {done.init_info['share']:.0%} of the network")
     print(f"weights: {output / 'weights.safetensors'}")
 
 
@@ -303,7 +303,7 @@ def evaluate(
     from raylift.storage.paths import place
 
     find_protocol(protocol)
-    where, target = parse_engine(engine, processes, address, here=True), place(output)
+    where, target = parse_executor(engine, processes, address, here=True), place(output)
     check_output(target, folder=True)
     dataset = PreparedDataset(data)
     reconstructor = Reconstructor.from_pretrained(weights, device)
@@ -327,7 +327,7 @@ def calibrate(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make the doubt of weights right on patients they have not seen; weights.json keeps what was found.
+    """Make the uncertainty of weights right on patients they have not seen; weights.json keeps what was found.
 
     Example: raylift calibrate runs/any-views --data prepared --split validation
     """
@@ -357,7 +357,7 @@ def ensemble(
 ) -> None:
     """Let several trainings of one recipe answer together, by the mean in each pass, as one set of weights.
 
-    Seeds, or patients, may differ between them. Doubt is to be calibrated anew.
+    Seeds, or patients, may differ between them. Uncertainty is to be calibrated anew.
 
     Example: raylift ensemble runs/a runs/b -o both
     """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raylift.cli import data_app
-from raylift.cli.bulk import Address, Processes, Where, parse_engine, tell
+from raylift.cli.bulk import Address, Processes, Where, parse_executor, report_failures
 from raylift.cli.console import print_json, print_table, progress_bar, say
 from raylift.errors import WrongUsage
 
@@ -59,7 +59,7 @@ def prepare(
     check_choice("--voxels", voxels, (32, 64, 128))
     check_choice("--drr-engine", drr_engine, ENGINES)
     settings = Settings(voxels, parse_views(views), parse_geometry(geometry, pixels), drr_engine, most_hu)
-    where = parse_engine(engine, processes, address)
+    where = parse_executor(engine, processes, address)
     source, target = place(scans), place(output)
     check_output(target, folder=True)
     patterns = [pattern.strip() for given in validation or () for pattern in given.split(",") if pattern.strip()]
@@ -78,7 +78,7 @@ def prepare(
     if as_json:
         usable = sum(record["status"] == "ok" for record in records.values())
         print_json({"prepared": usable, "cases": records, "contact_sheets": [str(sheet) for sheet in sheets]})
-    tell(records, "cases prepared", f"{output}; look at {sheets[0]}")
+    report_failures(records, "cases prepared", f"{output}; look at {sheets[0]}")
 
 
 @data_app.command("list")
@@ -155,7 +155,7 @@ def fetch(
         if name not in set(selected.PatientID):
             why = f"raylift data list {collection} --patient {name}"
             raise WrongUsage(f"--patient {name}: none of the series serves as a chest CT; {why} says why")
-    where, target = parse_engine(engine, processes, address, here=True), place(output)
+    where, target = parse_executor(engine, processes, address, here=True), place(output)
     check_output(target, folder=True)
     scans = scans_of(selected[:patients], data_version())
     here = those_here(scans, target)

@@ -9,7 +9,7 @@ from pathlib import Path
 from raylift.errors import BadInput, DiskFull, WrongUsage
 from raylift.geometry import Geometry, View
 from raylift.storage.atomic import FULL, try_writing
-from raylift.storage.paths import Place
+from raylift.storage.paths import StoragePath
 
 
 def parse_views(text: str) -> tuple[View, ...]:
@@ -34,7 +34,7 @@ def parse_geometry(name: str, pixels: int) -> Geometry:
         raise WrongUsage(f"--geometry {name}: {error}") from None
 
 
-def check_output(path: Place, *, folder: bool = False) -> None:
+def check_output(path: StoragePath, *, folder: bool = False) -> None:
     """Find out before the work whether its result can be written: a file, or files into a folder.
 
     Raises:

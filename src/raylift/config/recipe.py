@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from raylift.config.earlier_names import modern_recipe
 from raylift.errors import known
 from raylift.geometry import View
 from raylift.lifting.registry import LIFTS
@@ -106,15 +107,15 @@ class NetworkConfig(StrictConfig):
         checkpointing: Swin UNETR's transformer computes its activations again for the gradient: less memory, more time.
         passes: how often it is asked; from the second time on it sees its own volume and what of the X-rays that
             leaves unexplained.
-        doubt: it also says how far each voxel is off.
+        uncertainty: it also says how far each voxel is off.
     """
 
     name: str = "swin_unetr"
     feature_size: Annotated[int, Field(ge=1, le=512)] = 12
     window_size: Annotated[int, Field(ge=1, le=16)] = 4
     checkpointing: bool = False
-    passes: Annotated[int, Field(ge=1, le=64)] = 1
-    doubt: bool = False
+    iterations: Annotated[int, Field(ge=1, le=64)] = 1
+    uncertainty: bool = False
 
     @field_validator("name")
     @classmethod
@@ -188,15 +189,6 @@ class PaperObjectiveConfig(ObjectiveConfig):
             raise ValueError("pairing is of features: leave it out, or features: false")
         return self
 
-    @model_validator(mode="before")
-    @classmethod
-    def _named_before(cls, data: Any) -> Any:
-        """Read the names of before: `sinkhorn` was λ_c, and `potential` λ_d. Such runs had an f without a bias."""
-        if not isinstance(data, dict) or not ("sinkhorn" in data or isinstance(data.get("potential"), (int, float))):
-            return data
-        named = {"sinkhorn": "lambda_c", "potential": "lambda_d"}
-        return {named.get(key, key): value for key, value in data.items()} | {"features_bias": False}
-
 
 class PairedObjectiveConfig(ObjectiveConfig):
     """Weights of the paired terms; a term of weight 0 is not computed."""
@@ -209,11 +201,11 @@ class PairedObjectiveConfig(ObjectiveConfig):
     projection: NotNegative = 0.0
     transport: NotNegative = 0.0
     patches: NotNegative = 0.0
-    doubt: NotNegative = 0.1  # where the network says its own
+    uncertainty: NotNegative = 0.1  # where the network says its own
 
     @model_validator(mode="after")
     def _something(self) -> PairedObjectiveConfig:
-        if not any(value for name, value in self if name not in ("name", "doubt")):
+        if not any(value for name, value in self if name not in ("name", "uncertainty")):
             raise ValueError("every weight is 0: nothing would be learned")
         return self
 
@@ -321,6 +313,11 @@ class Recipe(StrictConfig):
     ]
     train: TrainConfig
 
+    @model_validator(mode="before")
+    @classmethod
+    def _named_earlier(cls, data: Any) -> Any:
+        return modern_recipe(data) if isinstance(data, dict) else data
+
     @field_validator("views")
     @classmethod
     def _views(cls, views: tuple[str | float, ...]) -> tuple[str | float, ...]:
@@ -341,15 +338,15 @@ class Recipe(StrictConfig):
         if (takes == "images") != (self.lift == "image"):
             wanted = "the lift 'image'" if takes == "images" else "a lift other than 'image'"
             raise ValueError(f"the network {self.network.name} takes {takes}: give it {wanted}")
-        said = self.network.passes > 1 or self.network.doubt or self.aggregation != "concatenate"
+        said = self.network.iterations > 1 or self.network.uncertainty or self.aggregation != "concatenate"
         if takes == "images" and said:
-            raise ValueError(f"passes, doubt and aggregation are not for {self.network.name}, which takes images")
+            raise ValueError(f"passes, uncertainty and aggregation are not for {self.network.name}, which takes images")
         paired = self.objective if isinstance(self.objective, PairedObjectiveConfig) else None
-        if self.network.doubt and not (paired and paired.doubt):
-            raise ValueError("network.doubt is learned by the objective paired, with a weight of doubt")
+        if self.network.uncertainty and not (paired and paired.uncertainty):
+            raise ValueError("network.uncertainty is learned by the objective paired, with a weight of uncertainty")
         if (self.data.any_views or self.data.any_geometry) and self.data.pairs == "offline":
             raise ValueError("any_views and any_geometry need pairs that are made online")
-        if self.data.pictures and (self.data.pairs == "online" or self.network.passes > 1):
+        if self.data.pictures and (self.data.pairs == "online" or self.network.iterations > 1):
             raise ValueError("pictures need offline pairs and one pass: they say nothing of line integrals")
         if self.data.any_views and self.aggregation == "concatenate":
             raise ValueError("any_views needs the aggregation harmonics: concatenation has a channel for each view")

@@ -21,8 +21,8 @@ from raylift.geometry import Geometry, Point, View, VolumeGrid
 from raylift.images.volume import Volume
 from raylift.io.image_headers import image_reader
 from raylift.io.volumes import read_volume
-from raylift.storage.copies import kept_copy
-from raylift.storage.paths import Place, Unreachable, checksum, place, size_of
+from raylift.storage.copies import cached_copy
+from raylift.storage.paths import StoragePath, Unreachable, checksum, place, size_of
 from raylift.storage.records import parse_record, read_json, read_record
 
 AGAIN = "run raylift data prepare again"
@@ -36,7 +36,7 @@ class Case:
     """A prepared case; its files are read when asked for, and BadInput is raised if one is missing or damaged."""
 
     name: str
-    folder: Place
+    folder: StoragePath
     isocentre: Point
     context_grid: VolumeGrid
     xrays_shape: tuple[int, int, int]
@@ -76,7 +76,7 @@ class Case:
     @contextmanager
     def _reading(self, name: str) -> Iterator[Path]:
         try:
-            path = kept_copy(self.folder / name)
+            path = cached_copy(self.folder / name)
             size_of(path)  # a pipe would be waited for without end
             yield path
         except Unreachable:
@@ -131,7 +131,7 @@ class PreparedDataset:
         BadInput: it does not, or a split names what is no usable case.
     """
 
-    def __init__(self, folder: str | Place) -> None:
+    def __init__(self, folder: str | StoragePath) -> None:
         self.folder = place(folder)
         try:
             self.info = read_record(self.folder / "dataset.json", DatasetInfo, MOST_BYTES).model_dump(mode="json")

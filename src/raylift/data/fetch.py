@@ -22,9 +22,9 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 from raylift.errors import BadInput
-from raylift.parallel.executors import HERE, Engine, Lost, run_cases
-from raylift.storage.atomic import replacing_together, write_json
-from raylift.storage.paths import LISTINGS, Place, Unreachable, files_below, remove, safe_name, stamps, stamps_of
+from raylift.parallel.executors import HERE, Engine, GivenUp, run_cases
+from raylift.storage.atomic import atomic_write_folder, write_json
+from raylift.storage.paths import LISTINGS, StoragePath, Unreachable, files_below, remove, safe_name, stamps, stamps_of
 from raylift.storage.records import read_json
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def scans_of(selected: DataFrame, idc_version: str) -> list[Scan]:
     return scans
 
 
-def those_here(scans: Sequence[Scan], output: Place) -> list[Scan]:
+def those_here(scans: Sequence[Scan], output: StoragePath) -> list[Scan]:
     """The scans whose folders hold as many files of as many bytes as they have."""
     found = stamps_of([output / scan.name for scan in scans])
     return [scan for scan, files in zip(scans, found, strict=True) if _whole(scan, files)]
@@ -98,7 +98,7 @@ def _whole(scan: Scan, files: Sequence[tuple[str, int, object]]) -> bool:
     return (len(files), sum(size for _, size, _ in files)) == (scan.files, scan.bytes)
 
 
-def check_space(scans: Sequence[Scan], output: Place) -> None:
+def check_space(scans: Sequence[Scan], output: StoragePath) -> None:
     """Raise BadInput where the disk that `output` is, or would be, on has no room for the scans; stores have."""
     if not isinstance(output, Path):
         return
@@ -114,7 +114,7 @@ def check_space(scans: Sequence[Scan], output: Place) -> None:
 
 def fetch(
     scans: Sequence[Scan],
-    output: Place,
+    output: StoragePath,
     *,
     endpoint: str = ENDPOINT,
     engine: Engine = HERE,
@@ -156,7 +156,7 @@ def fetch(
     tried: dict[str, str] = {}
     for name, reason in run_cases(partial(_fetch, output, endpoint), missing, engine):
         scan, ours = missing[name]
-        tried[name] = reason.reason if isinstance(reason, Lost) else reason
+        tried[name] = reason.reason if isinstance(reason, GivenUp) else reason
         if not tried[name]:
             sources.add(scan, {"state": "done"})
         elif not ours:  # else the record is that of what is there
@@ -178,7 +178,7 @@ class _Sources:
         output: the folder it is in.
     """
 
-    def __init__(self, output: Place) -> None:
+    def __init__(self, output: StoragePath) -> None:
         self.path, self.cases = output / SOURCES, read_sources(output)
         self.cost, self.written = 0.0, -math.inf
 
@@ -204,7 +204,7 @@ class _Failed(Exception):
     """A scan could not be fetched; the others may."""
 
 
-def _fetch(output: Place, endpoint: str, scan_and_ours: tuple[Scan, bool]) -> str:
+def _fetch(output: StoragePath, endpoint: str, scan_and_ours: tuple[Scan, bool]) -> str:
     """Download one scan; returns why it could not be, or nothing."""
     scan, ours = scan_and_ours
     try:
@@ -214,7 +214,7 @@ def _fetch(output: Place, endpoint: str, scan_and_ours: tuple[Scan, bool]) -> st
     return ""
 
 
-def _download(scan: Scan, output: Place, endpoint: str, *, replace: bool) -> None:
+def _download(scan: Scan, output: StoragePath, endpoint: str, *, replace: bool) -> None:
     folder = output / scan.name
     if files_below(folder) and not replace:
         raise _Failed(f"{folder} holds something else; move it away")
@@ -232,7 +232,7 @@ def _download(scan: Scan, output: Place, endpoint: str, *, replace: bool) -> Non
             arrived.rename(folder)
         else:
             try:
-                with replacing_together(folder) as there:
+                with atomic_write_folder(folder) as there:
                     for file in arrived.iterdir():
                         shutil.move(file, there)
             except BaseException:
@@ -292,7 +292,7 @@ def _s5cmd(endpoint: str, *arguments: str) -> str:
     return run.stdout
 
 
-def read_sources(folder: Place) -> dict[str, dict[str, Any]]:
+def read_sources(folder: StoragePath) -> dict[str, dict[str, Any]]:
     """What `sources.json` says of the scans in a folder, by name; nothing if there is none.
 
     Raises:
@@ -310,7 +310,7 @@ def read_sources(folder: Place) -> dict[str, dict[str, Any]]:
     return cases
 
 
-def provenance(scans: Mapping[str, Place]) -> dict[str, dict[str, Any]]:
+def provenance(scans: Mapping[str, StoragePath]) -> dict[str, dict[str, Any]]:
     """Where fetched scans come from: collection, DOI, licence and UIDs.
 
     Args:

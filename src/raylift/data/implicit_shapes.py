@@ -17,7 +17,7 @@ Path = tuple[np.ndarray, np.ndarray]  # points (n, 3) in mm and radii (n,) in mm
 UPRIGHT = np.eye(3)
 
 
-class Canvas:
+class Scene:
     """The volume being painted, and the patient-centred coordinates of its voxels.
 
     Args:

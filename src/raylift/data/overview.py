@@ -7,13 +7,13 @@ from typing import Any
 
 from raylift.data.dataset import PreparedDataset
 from raylift.plots.contact_sheet import SheetEntry, contact_sheet
-from raylift.storage.atomic import replacing_together
-from raylift.storage.paths import Place
+from raylift.storage.atomic import atomic_write_folder
+from raylift.storage.paths import StoragePath
 
 MOST = 200
 
 
-def write_contact_sheet(folder: Place, records: dict[str, dict[str, Any]]) -> list[Place]:
+def write_contact_sheet(folder: StoragePath, records: dict[str, dict[str, Any]]) -> list[StoragePath]:
     """A picture of every case, rejected ones with their reason, as `contact-sheet.png` in the dataset folder.
 
     Of more than `MOST` cases every second, third or so is shown.
@@ -31,6 +31,6 @@ def write_contact_sheet(folder: Place, records: dict[str, dict[str, Any]]) -> li
         case = dataset.case(name)
         xrays = [(view.name, image) for view, image in zip(dataset.views, case.xrays, strict=True)]
         entries.append(SheetEntry(name, "; ".join(record["warnings"]), xrays, case.truth))
-    with replacing_together(folder) as there:
+    with atomic_write_folder(folder) as there:
         pages = contact_sheet(entries, there / "contact-sheet.png")
     return [folder / page.name for page in pages]

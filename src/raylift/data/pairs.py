@@ -17,7 +17,7 @@ from raylift.data.tissue import Tissue
 from raylift.data.warp import Warp, covered
 from raylift.drr import ProjectionOperator
 from raylift.geometry import PRESETS, Geometry, View, VolumeGrid
-from raylift.images.hounsfield import WATER_MU, hu_to_unit
+from raylift.images.hounsfield import WATER_MU, hu_to_normalised
 from raylift.lifting.scaling import as_pictures
 
 # What is projected of a warped scan, in mm along (z, y, x): all that a chest stand's detector sees.
@@ -111,7 +111,7 @@ class OnlinePairs(Pairs):
                 for grid in (self.fine_grid, self.projected_grid)
             )
             ends = warp.ends(case.context_grid, isocentre)
-            truth = F.avg_pool3d(fine.div_(2000).clamp_(max=1)[None], 2)  # as `hu_to_unit`
+            truth = F.avg_pool3d(fine.div_(2000).clamp_(max=1)[None], 2)  # as `hu_to_normalised`
             # Voxels of a resampled scan are in it or not, rays are so long as it is.
             truths.append(truth * covered(self.grid, ends).round().to(truth.device))
             contexts.append(context.mul_(covered(self.projected_grid, ends).to(context.device)))
@@ -170,7 +170,7 @@ class OfflinePairs(Pairs):
         chosen = self.chosen(number, size)
         share = self.share(size)
         xrays = np.stack([self.cases[k].xrays[self.indices] for k in chosen])
-        truths = np.stack([hu_to_unit(self.cases[k].truth.array.astype(np.float32))[None] for k in chosen[share]])
+        truths = np.stack([hu_to_normalised(self.cases[k].truth.array.astype(np.float32))[None] for k in chosen[share]])
         pixels = (self.settings.xray_pixels,) * 2
         images = F.interpolate(torch.from_numpy(xrays).to(self.device), pixels, mode="area")
         images = as_pictures(images) if self.settings.pictures else images

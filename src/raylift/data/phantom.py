@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from raylift.data.implicit_shapes import UPRIGHT, Axes, Canvas, Path, ellipsoid, join, profile, tree, tube
+from raylift.data.implicit_shapes import UPRIGHT, Axes, Path, Scene, ellipsoid, join, profile, tree, tube
 from raylift.geometry import Point, VolumeGrid
 from raylift.images.volume import Volume
 
@@ -45,7 +45,7 @@ def thorax_phantom(seed: int, spacing: float = 2.5) -> Volume:
     middle = rng.uniform((-40, -190, -700), (40, -110, -150))
     z, y, x = (round(float(edge) / spacing) for edge in size[::-1])
     grid = VolumeGrid.box(middle.tolist(), (z, y, x), spacing)
-    canvas = Canvas(grid, middle + rng.uniform(-6, 6, 3), rng.uniform(0.93, 1.04, 3))
+    canvas = Scene(grid, middle + rng.uniform(-6, 6, 3), rng.uniform(0.93, 1.04, 3))
     thorax = _Thorax(rng)
     contrast = rng.random() < 0.5
     blood = rng.uniform(140, 220) if contrast else rng.uniform(38, 48)
@@ -141,7 +141,7 @@ def _lung_points(rng: np.random.Generator, thorax: _Thorax, side: int, n: int, d
     return np.stack([x, y, z], -1)[thorax.lung((x, y, z), side) < -depth][:n]
 
 
-def _torso(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
+def _torso(canvas: Scene, rng: np.random.Generator, thorax: _Thorax) -> None:
     """Skin, fat under it and muscle, widening to the shoulders and narrowing to the neck; breasts or none."""
     heights = (-190, -110, -50, 0, 50, 85, 110, 140, 165, 190)
     wide = profile(heights, (24, 22, 24, 28, 46, 70, 78, 42, 16, 14))  # muscle and bone, beyond the cage
@@ -166,7 +166,7 @@ def _torso(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
     canvas.paint(join(thorax.cage(axes), axes[2] - 105, 10), FAT + 15 + 10 * soft[region], region)
 
 
-def _abdomen(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax, contrast: bool) -> None:
+def _abdomen(canvas: Scene, rng: np.random.Generator, thorax: _Thorax, contrast: bool) -> None:
     """Bowel, liver, spleen, and the stomach with its gas in front, as the patient lies on the back."""
     region, axes = canvas.window((-150, -120, -999), (150, 120, -25))
     x, y, z = axes
@@ -190,7 +190,7 @@ def _abdomen(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax, contrast
     canvas.paint(np.maximum(stomach + 4, rng.uniform(0, 4) - y), 20.0, region)
 
 
-def _lungs(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
+def _lungs(canvas: Scene, rng: np.random.Generator, thorax: _Thorax) -> None:
     """Parenchyma, denser towards the back and the base."""
     inflation = rng.uniform(-880, -835)
     grain = canvas.texture(rng, 6.0)
@@ -201,7 +201,7 @@ def _lungs(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
         canvas.paint(thorax.lung(axes, side), hu, region)
 
 
-def _lung_trees(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax, blood: float) -> None:
+def _lung_trees(canvas: Scene, rng: np.random.Generator, thorax: _Thorax, blood: float) -> None:
     """Arteries from the hilum and veins to the left atrium, to a radius of 0.85 mm; bronchi with walls."""
     vessels: list[Path] = []
     bronchi: list[Path] = []
@@ -214,7 +214,7 @@ def _lung_trees(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax, blood
     canvas.tubes(bronchi, -960.0)
 
 
-def _heart(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax, blood: float) -> None:
+def _heart(canvas: Scene, rng: np.random.Generator, thorax: _Thorax, blood: float) -> None:
     """Four chambers in their muscle; the apex points left, forward and down and makes the cardiac notch."""
     size = rng.uniform(0.94, 1.1)
     lowered = 0.7 * (thorax.dome_top[LEFT] + 62)  # it rests on the diaphragm
@@ -243,7 +243,7 @@ def _heart(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax, blood: flo
         canvas.paint(surface + wall, blood, region)
 
 
-def _great_vessels(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax, blood: float) -> None:
+def _great_vessels(canvas: Scene, rng: np.random.Generator, thorax: _Thorax, blood: float) -> None:
     """Aorta with its arch over the left bronchus and its branches, caval vein, pulmonary arteries."""
     arch, lateral, width = rng.uniform(66, 80), rng.uniform(24, 32), rng.uniform(11, 14)
     descending = [(lateral - 0.07 * (50 - z), float(thorax.spine_y(z)) - 15, z) for z in (40, -20, -90, -190)]
@@ -264,7 +264,7 @@ def _great_vessels(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax, bl
     canvas.tubes([aorta, cava, trunk, right_branch, *head], blood)
 
 
-def _airways(canvas: Canvas, rng: np.random.Generator) -> None:
+def _airways(canvas: Scene, rng: np.random.Generator) -> None:
     """Trachea and main bronchi, the right one steeper and wider."""
     carina = np.array([rng.uniform(-3, 3), 16.0, rng.uniform(42, 52)])
     width = rng.uniform(7.5, 9.5)
@@ -275,7 +275,7 @@ def _airways(canvas: Canvas, rng: np.random.Generator) -> None:
     canvas.tubes(tubes, GAS)
 
 
-def _spine(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
+def _spine(canvas: Scene, rng: np.random.Generator, thorax: _Thorax) -> None:
     """Vertebrae repeating along z: body, disc, canal, arch, transverse and spinous processes."""
     cortex, marrow = CORTEX * rng.uniform(0.7, 1.0), MARROW * rng.uniform(0.7, 1.1)
     region, (x, y, z) = canvas.window((-60, 0, -999), (60, 130, 999))
@@ -300,13 +300,13 @@ def _spine(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
     canvas.paint(canal, 30.0, region)
 
 
-def _bone(canvas: Canvas, paths: Sequence[Path], stretch: Point, shell: float, cortex: float = CORTEX) -> None:
+def _bone(canvas: Scene, paths: Sequence[Path], stretch: Point, shell: float, cortex: float = CORTEX) -> None:
     """Tubes of cortical bone, `shell` mm thick, around marrow."""
     canvas.tubes(paths, cortex, stretch)
     canvas.tubes(paths, MARROW, stretch, inset=shell)
 
 
-def _ribs(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
+def _ribs(canvas: Scene, rng: np.random.Generator, thorax: _Thorax) -> None:
     """Twelve pairs from the spine around the cage, down and forward; the first seven reach the sternum."""
     ends = np.deg2rad([145, 152, 156, 158, 156, 153, 148, 140, 130, 122, 98, 70])
     drops = np.multiply([32, 50, 66, 78, 88, 94, 98, 100, 98, 90, 62, 40], rng.uniform(0.8, 1.1))
@@ -330,7 +330,7 @@ def _ribs(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
     _bone(canvas, ribs, (1, 1, 1.6), 1.7)
 
 
-def _shoulder_girdle(canvas: Canvas, rng: np.random.Generator, thorax: _Thorax) -> None:
+def _shoulder_girdle(canvas: Scene, rng: np.random.Generator, thorax: _Thorax) -> None:
     """Sternum, clavicles and shoulder blades."""
     z = np.array([88, 76, 60, 52, 20, -20, -45, -62], float)
     front = thorax.middle(z) - thorax.half_depth(z) - 6

@@ -25,11 +25,11 @@ from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import AIR, Volume
 from raylift.io.volumes import READABLE, read_volume, write_volume
-from raylift.parallel.cases import run_bulk, run_case
+from raylift.parallel.cases import run_case, run_tasks
 from raylift.parallel.executors import LOCAL, Engine
 from raylift.storage.atomic import write_json
 from raylift.storage.copies import local_copy
-from raylift.storage.paths import Place, add_case, case_name, is_file, stamps, stem_of, suffix_of, walk
+from raylift.storage.paths import StoragePath, add_case, case_name, is_file, stamps, stem_of, suffix_of, walk
 
 CUBE_MM = 320.0
 CONTEXT_SPACING = 2.5  # mm
@@ -68,7 +68,7 @@ class Settings:
         }
 
 
-def find_scans(folder: Place, skip: Place | None = None) -> dict[str, Place]:
+def find_scans(folder: StoragePath, skip: StoragePath | None = None) -> dict[str, StoragePath]:
     """Every CT scan below a folder by case name: files Raylift reads, and folders that hold DICOM files.
 
     Hidden folders are not searched.
@@ -84,7 +84,7 @@ def find_scans(folder: Place, skip: Place | None = None) -> dict[str, Place]:
         raise BadInput(folder, "no such folder", "check the path")
     if is_file(folder):
         return {stem_of(folder): folder}
-    scans: dict[str, Place] = {}
+    scans: dict[str, StoragePath] = {}
 
     for here, folders, names in walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -99,7 +99,7 @@ def find_scans(folder: Place, skip: Place | None = None) -> dict[str, Place]:
     return dict(sorted(scans.items()))
 
 
-def is_scan(place: Place) -> bool:
+def is_scan(place: StoragePath) -> bool:
     """Whether it is one scan, rather than a folder of scans: a file, or a folder with DICOM files itself."""
     if is_file(place):
         return True
@@ -107,14 +107,14 @@ def is_scan(place: Place) -> bool:
     return _holds_dicom(place, names)
 
 
-def _holds_dicom(folder: Place, names: Iterable[str]) -> bool:
+def _holds_dicom(folder: StoragePath, names: Iterable[str]) -> bool:
     candidates = [name for name in names if suffix_of(Path(name)) in (".dcm", ".ima", "")]
     if not isinstance(folder, Path) and any(suffix_of(Path(name)) for name in candidates):
         return True  # by the name: a look into one file of each folder of a store takes hours where they are many
     return any(_is_dicom(folder / name) for name in candidates)
 
 
-def _is_dicom(path: Place) -> bool:
+def _is_dicom(path: StoragePath) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
@@ -154,11 +154,11 @@ class Preparation:
 
     settings: Settings
 
-    def depends_on(self, source: Place) -> Any:
+    def depends_on(self, source: StoragePath) -> Any:
         """The source's files, the settings, and the format's version."""
         return [1, stamps(source), self.settings.to_dict()]
 
-    def compute(self, source: Place) -> Prepared:
+    def compute(self, source: StoragePath) -> Prepared:
         """Cube, context and X-rays of the thorax. Raises BadInput where the scan fails a check."""
         with local_copy(source) as path:
             volume = read_volume(path)
@@ -192,7 +192,7 @@ class Preparation:
         return told | ({"patient": made.patient} if made.patient else {}), ["ct.nii.gz", "context.npy", "xrays.mha"]
 
 
-def prepare_case(source: Place, folder: Place, settings: Settings) -> dict[str, Any]:
+def prepare_case(source: StoragePath, folder: StoragePath, settings: Settings) -> dict[str, Any]:
     """Prepare one scan into `folder`; one that does not serve is recorded, not raised (see `run_case`)."""
     return run_case(Preparation(settings), (source, folder))
 
@@ -237,8 +237,8 @@ def _context(scan: Volume) -> Volume:
 
 
 def prepare(
-    source: Place,
-    output: Place,
+    source: StoragePath,
+    output: StoragePath,
     settings: Settings,
     *,
     validation: Sequence[str] = (),
@@ -275,7 +275,7 @@ def prepare(
     if unmatched := [p for p in validation if not any(fnmatch.fnmatch(name, p) for name in scans)]:
         raise BadInput(", ".join(unmatched), "matches no case", f"cases are named like {next(iter(scans))}")
     named = patients_named(patients, list(scans)) if patients else {}
-    records = run_bulk(Preparation(settings), scans, output / "cases", engine, progress)
+    records = run_tasks(Preparation(settings), scans, output / "cases", engine, progress)
     usable = [name for name, record in records.items() if record["status"] == "ok"]
     if not usable:
         name, record = next(iter(records.items()))

@@ -16,7 +16,7 @@ from raylift.images.xray_set import XraySet
 from raylift.io.volumes import read_volume
 from raylift.radiographs.sets import SIDECAR, write_xrays
 from raylift.storage.copies import local_copy
-from raylift.storage.paths import Place, stamps
+from raylift.storage.paths import StoragePath, stamps
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Projection:
     dicom: bool = False
     isocentre: Point | None = None
 
-    def depends_on(self, source: Place) -> Any:
+    def depends_on(self, source: StoragePath) -> Any:
         """The scan's files and the settings."""
         views = [view.to_dict() for view in self.views]
         return [1, stamps(source), views, self.geometry.to_dict(), self.engine, self.dicom, self.isocentre]
 
-    def compute(self, source: Place, progress: Callable[[int], None] | None = None) -> XraySet:
+    def compute(self, source: StoragePath, progress: Callable[[int], None] | None = None) -> XraySet:
         """Line integrals (V, rows, columns) through the whole scan, without unit; row 0 is superior.
 
         Raises:

@@ -38,7 +38,7 @@ class Thorax:
 
     @property
     def warnings(self) -> list[str]:
-        """What makes the centre doubtful, one phrase each."""
+        """What makes the centre uncertain, one phrase each."""
         cuts = (("upper", self.cut_above), ("lower", self.cut_below))
         found = [f"the lungs reach the {end} end of the scan" for end, cut in cuts if cut]
         if not found and self.lung_mm[2] < LOWEST_LUNGS_MM:

@@ -1,4 +1,4 @@
-"""Whether a volume's doubt is right: how far voxels are off, beside how far they were said to be."""
+"""Whether a volume's uncertainty is right: how far voxels are off, beside how far they were said to be."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ BINS = 12  # of the reliability curve, with about as many voxels each
 EDGES = np.geomspace(0.1, 4000, 1024)  # HU; intervals of a standard deviation, 1 % wide
 
 
-def offsets(volume: Volume, doubt: Volume, truth: Volume) -> tuple[np.ndarray, np.ndarray]:
+def offsets(volume: Volume, uncertainty: Volume, truth: Volume) -> tuple[np.ndarray, np.ndarray]:
     """Absolute errors and standard deviations in HU of the voxels that are not air in both volumes, (voxels,) each.
 
-    Air is easily right and would hide what the doubt is worth.
+    Air is easily right and would hide what the uncertainty is worth.
 
     The truth is clipped to the network's window, as everywhere in evaluation.
     """
     true = np.clip(truth.array.astype(np.float32), *WINDOW)
     body = (true > AIR) | (volume.array > AIR)
-    return np.abs(volume.array - true)[body], doubt.array[body]
+    return np.abs(volume.array - true)[body], uncertainty.array[body]
 
 
 def coverage(errors: np.ndarray, deviations: np.ndarray, widths: Sequence[float] | None = None) -> dict[str, float]:
@@ -59,7 +59,7 @@ def calibrate(
     split: str,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> dict[str, Any]:
-    """What makes the doubt of weights right on some patients, who must not be those of the training.
+    """What makes the uncertainty of weights right on some patients, who must not be those of the training.
 
     Returns:
         "factor" of the standard deviations, which makes their mean square that of the errors; "widths" of the
@@ -67,7 +67,7 @@ def calibrate(
         the names of the "cases".
 
     Raises:
-        BadInput: the weights tell no doubt, or were trained on these patients.
+        BadInput: the weights tell no uncertainty, or were trained on these patients.
     """
     check_cubes(dataset, reconstructor)
     cases, weights = dataset.cases(split), reconstructor.weights
@@ -77,14 +77,14 @@ def calibrate(
     errors, deviations = [], []
     for number, case in enumerate(cases, 1):
         made = reconstructor(stored_xrays(dataset, case, reconstructor.mapping.views))
-        if made.doubt is None:
-            raise BadInput(weights.path, "tells no doubt", "train a recipe with network.doubt")
-        error, deviation = offsets(made.volume, made.doubt, case.truth)
+        if made.uncertainty is None:
+            raise BadInput(weights.path, "tells no uncertainty", "train a recipe with network.uncertainty")
+        error, deviation = offsets(made.volume, made.uncertainty, case.truth)
         errors.append(error)
         deviations.append(deviation)
         progress(case.name, number, len(cases))
     factor, widths = fit(np.concatenate(errors), np.concatenate(deviations))
-    before = float(weights.info.get("doubt", {}).get("factor", 1.0))
+    before = float(weights.info.get("uncertainty", {}).get("factor", 1.0))
     return {"factor": before * factor, "widths": widths, "cases": [case.name for case in cases]}
 
 

@@ -11,7 +11,7 @@ from raylift.data.thorax import find_thorax
 from raylift.drr import ENGINES
 from raylift.evaluation.protocols import score
 from raylift.evaluation.report import CaseResult, write_report
-from raylift.images.hounsfield import hu_to_unit
+from raylift.images.hounsfield import hu_to_normalised
 from raylift.images.xray_set import XraySet
 from raylift.io.volumes import write_volume
 from raylift.plots.montage import montage
@@ -50,7 +50,7 @@ def demo(folder: Path, seed: int = 0, say: Callable[[str], None] = lambda line: 
     named = [(view.name, image) for view, image in zip(xrays.views, images, strict=True)]
     title = "Raylift demo: a phantom and its reconstruction"
     preview = montage(truth, made.volume, named, folder / "preview.png", title)
-    metrics = score(hu_to_unit(made.volume.array), hu_to_unit(truth.array), "hu")
+    metrics = score(hu_to_normalised(made.volume.array), hu_to_normalised(truth.array), "hu")
     floor = float(abs(reproject(truth, made.xrays) - made.xrays.images).mean() / made.xrays.images.mean())
     errors = {"reprojection_error": made.reprojection_error, "reprojection_error_of_truth": floor}
     case = CaseResult("phantom", metrics, extra=errors)

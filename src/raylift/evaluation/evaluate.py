@@ -26,25 +26,25 @@ from raylift.evaluation.methods import (
 from raylift.evaluation.protocols import find_protocol
 from raylift.evaluation.report import CaseResult, write_report
 from raylift.geometry import View
-from raylift.images.hounsfield import unit_to_hu
+from raylift.images.hounsfield import normalised_to_hu
 from raylift.images.volume import Volume
 from raylift.model.weights import identity, seen_cases
-from raylift.parallel.cases import run_bulk
+from raylift.parallel.cases import run_tasks
 from raylift.parallel.executors import HERE, Engine
 from raylift.plots.montage import montage
 from raylift.reconstruction.reconstructor import Reconstructor
-from raylift.storage.atomic import replacing_together
-from raylift.storage.paths import Place, read_bytes
+from raylift.storage.atomic import atomic_write_folder
+from raylift.storage.paths import StoragePath, read_bytes
 
 BASELINE = "mean volume"
-PICTURE, DOUBT = "montage.png", "doubt.npy"
+PICTURE, UNCERTAINTY = "montage.png", "uncertainty.npy"
 MOST_BYTES = 2**24  # of it
 SHOWN = 100  # pictures on the report's page
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One case scored: a picture, what its doubt is worth, and in the record the scores by method.
+    """One case scored: a picture, what its uncertainty is worth, and in the record the scores by method.
 
     Args:
         reconstructor: holds the weights; or their path and the device, for other processes to load.
@@ -56,7 +56,7 @@ class Evaluation:
     """
 
     reconstructor: Reconstructor | tuple[str, str | None]
-    dataset: PreparedDataset | Place
+    dataset: PreparedDataset | StoragePath
     protocol: str
     views: tuple[View, ...]
     refine: bool
@@ -69,23 +69,27 @@ class Evaluation:
         return [weights, views, case, self.protocol, self.refine, code_version()]
 
     def compute(self, name: str) -> tuple[str, list[CaseResult], tuple[Volume, Volume, Any], np.ndarray | None]:
-        """Scores, what to draw, and the doubt's tally. Raises BadInput where the case or its X-rays do not serve."""
+        """Return scores, what to draw, and a tally of the uncertainty.
+
+        Raises:
+            BadInput: the case or its X-rays do not serve.
+        """
         case, reconstructor = self._dataset.case(name), self._reconstructor
         xrays = stored_xrays(self._dataset, case, self.views)
         made, truth = reconstructor(xrays, refine=self.refine), case.truth
         extra = {"reprojection_error": made.reprojection_error, **clinical_case(made.volume, case)}
         if made.refined is not None:
             extra["error_with_surroundings"] = made.refined.error_after
-        if made.strangeness is not None:
-            extra["strangeness"] = made.strangeness
+        if made.ood_score is not None:
+            extra["ood_score"] = made.ood_score
         tallied = None
-        if made.doubt is not None:
-            errors = offsets(made.volume, made.doubt, truth)
-            extra |= coverage(*errors, reconstructor.weights.info.get("doubt", {}).get("widths"))
+        if made.uncertainty is not None:
+            errors = offsets(made.volume, made.uncertainty, truth)
+            extra |= coverage(*errors, reconstructor.weights.info.get("uncertainty", {}).get("widths"))
             tallied = tally(*errors)
         results = [CaseResult(name, score_case(made.volume, case, self.protocol), extra=extra)]
         if self.baseline is not None:
-            mean = Volume(unit_to_hu(self.baseline(case)), truth.grid)
+            mean = Volume(normalised_to_hu(self.baseline(case)), truth.grid)
             metrics = score_case(mean, case, self.protocol)
             results.append(CaseResult(name, metrics, BASELINE, clinical_case(mean, case)))
         named = [(view.name, image) for view, image in zip(xrays.views, xrays.images, strict=True)]
@@ -97,9 +101,9 @@ class Evaluation:
         truth, volume, xrays = shown
         montage(truth, volume, xrays, folder / PICTURE, name)
         if tallied is not None:
-            np.save(folder / DOUBT, tallied)
+            np.save(folder / UNCERTAINTY, tallied)
         told = [{"method": r.method, "metrics": r.metrics, "extra": r.extra} for r in results]
-        return {"results": told}, [PICTURE] if tallied is None else [PICTURE, DOUBT]
+        return {"results": told}, [PICTURE] if tallied is None else [PICTURE, UNCERTAINTY]
 
     @property
     def _reconstructor(self) -> Reconstructor:
@@ -119,7 +123,7 @@ def evaluate(
     dataset: PreparedDataset,
     split: str,
     protocol: str,
-    folder: Place,
+    folder: StoragePath,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
     views: Sequence[View] | None = None,
     refine: bool = False,
@@ -164,21 +168,21 @@ def evaluate(
         refine,
         baseline,
     )
-    records = run_bulk(work, {name: name for name in names}, folder / "cases", engine, progress)
+    records = run_tasks(work, {name: name for name in names}, folder / "cases", engine, progress)
     scored = [name for name in names if records[name]["status"] == "ok"]
     reasons = {name: record["reason"] for name, record in records.items() if record["status"] != "ok"}
     if not scored:
         name, reason = next(iter(reasons.items()))
         raise BadInput(name, reason, "no case can be scored")
     results = [CaseResult(name, **told) for name in scored for told in records[name]["results"]]
-    with replacing_together(folder) as parts:
+    with atomic_write_folder(folder) as parts:
         images = [parts / "cases" / name / PICTURE for name in scored[:SHOWN]]
-        doubted = [name for name in scored if DOUBT in records[name]["files"]]
-        if doubted:
-            tallied = sum(_tally(folder / "cases" / name) for name in doubted)
+        uncertain = [name for name in scored if UNCERTAINTY in records[name]["files"]]
+        if uncertain:
+            tallied = sum(_tally(folder / "cases" / name) for name in uncertain)
             assert isinstance(tallied, np.ndarray)
-            images.insert(0, draw_reliability(tallied, parts / "reliability.png", f"doubt, {split}"))
-        notes = _notes(reconstructor.weights.info, dataset, split, scored, refine, bool(doubted))
+            images.insert(0, draw_reliability(tallied, parts / "reliability.png", f"uncertainty, {split}"))
+        notes = _notes(reconstructor.weights.info, dataset, split, scored, refine, bool(uncertain))
         if baseline is not None and baseline.unread:
             notes.append(f"The mean volume is without {', '.join(baseline.unread)}, which cannot be read.")
         notes += [f"Left out: {name}: {reason}" for name, reason in reasons.items()]
@@ -187,22 +191,27 @@ def evaluate(
 
 
 def _notes(
-    weights: dict[str, Any], dataset: PreparedDataset, split: str, scored: Sequence[str], refine: bool, doubt: bool
+    weights: dict[str, Any],
+    dataset: PreparedDataset,
+    split: str,
+    scored: Sequence[str],
+    refine: bool,
+    uncertainty: bool,
 ) -> list[str]:
     """What a reader of the report has to know."""
     refined = " Volumes were refined." if refine else ""
     notes = [f"Weights {weights['sha256'][:12]}, split {split} of {dataset.folder.name}.{refined}"]
     if seen := len(seen_cases(weights) & set(scored)):
         notes.append(f"The weights were trained on {seen} of these cases: their scores say nothing of new ones.")
-    if doubt and (fitted := len(set(weights.get("doubt", {}).get("cases", ())) & set(scored))):
-        notes.append(f"The doubt was calibrated on {fitted} of these cases, so their coverage had to be right.")
-    if doubt and refine:
-        notes.append("The doubt is that of the network's volumes, before refinement, beside the errors after it.")
+    if uncertainty and (fitted := len(set(weights.get("uncertainty", {}).get("cases", ())) & set(scored))):
+        notes.append(f"The uncertainty was calibrated on {fitted} of these cases, so their coverage had to be right.")
+    if uncertainty and refine:
+        notes.append("The uncertainty is that of the network's volumes, before refinement, beside the errors after it.")
     if len(scored) > SHOWN:
         notes.append(f"The first {SHOWN} of {len(scored)} pictures are shown; the others are in the cases' folders.")
     return notes
 
 
-def _tally(folder: Place) -> np.ndarray:
-    tallied: np.ndarray = np.load(BytesIO(read_bytes(folder / DOUBT, MOST_BYTES)), allow_pickle=False)
+def _tally(folder: StoragePath) -> np.ndarray:
+    tallied: np.ndarray = np.load(BytesIO(read_bytes(folder / UNCERTAINTY, MOST_BYTES)), allow_pickle=False)
     return tallied

@@ -13,13 +13,13 @@ from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.clinical import clinical_measures
 from raylift.evaluation.protocols import score
 from raylift.geometry import View
-from raylift.images.hounsfield import hu_to_unit, unit_to_hu
+from raylift.images.hounsfield import hu_to_normalised, normalised_to_hu
 from raylift.images.volume import Volume
 from raylift.images.xray_set import XraySet
 from raylift.io.volumes import READABLE, read_volume
 from raylift.reconstruction.iterative import ITERATIVE
 from raylift.reconstruction.reconstructor import Reconstructor
-from raylift.storage.paths import Place, Unreachable, stem_of, suffix_of
+from raylift.storage.paths import StoragePath, Unreachable, stem_of, suffix_of
 
 CaseMethod = Callable[[PreparedDataset, Case], Volume]
 MEAN = "mean"
@@ -44,7 +44,7 @@ class MeanVolume:
     """
 
     total: np.ndarray
-    folder: Place
+    folder: StoragePath
     cases: frozenset[str]
     unread: tuple[str, ...]
 
@@ -73,7 +73,7 @@ def mean_volume(training: PreparedDataset) -> MeanVolume:
 
 
 def _unit(case: Case) -> np.ndarray:
-    return hu_to_unit(case.truth.array.astype(np.float32))
+    return hu_to_normalised(case.truth.array.astype(np.float32))
 
 
 def check_cubes(dataset: PreparedDataset, reconstructor: Reconstructor) -> None:
@@ -106,7 +106,7 @@ def not_learned(name: str, training: PreparedDataset, views: Sequence[View]) -> 
         mean = mean_volume(training)
         if mean.unread:
             raise BadInput(training.folder, f"cannot read {', '.join(mean.unread)}", "run raylift data prepare again")
-        return lambda dataset, case: Volume(unit_to_hu(mean(case).astype(np.float32)), case.truth.grid)
+        return lambda dataset, case: Volume(normalised_to_hu(mean(case).astype(np.float32)), case.truth.grid)
     reconstruct = ITERATIVE[name]
     return lambda dataset, case: reconstruct(stored_xrays(dataset, case, views), case.truth.grid)
 
@@ -144,7 +144,7 @@ def find_method(text: str, training: PreparedDataset, views: Sequence[View], dev
 
 def score_case(volume: Volume, case: Case, protocol: str) -> dict[str, float]:
     """What a volume on the cube of a case scores under a protocol of `raylift.evaluation.protocols`."""
-    made, truth = (hu_to_unit(array.astype(np.float32)) for array in (volume.array, case.truth.array))
+    made, truth = (hu_to_normalised(array.astype(np.float32)) for array in (volume.array, case.truth.array))
     return score(made, truth, protocol)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from raylift.about import NOT_MEDICAL, __version__
 from raylift.evaluation.intervals import EXPLAINED, LEVEL, Difference, mean_interval, paired_difference
 from raylift.evaluation.protocols import Protocol, find_protocol
-from raylift.storage.atomic import replacing, write_json
+from raylift.storage.atomic import atomic_write, write_json
 
 HEADINGS = {
     "ssim": "SSIM ↑",
@@ -138,7 +138,7 @@ def write_report(
     columns = list(dict.fromkeys(key for case in cases for key in case.values))
 
     with (
-        replacing(folder / "cases.csv") as temporary,
+        atomic_write(folder / "cases.csv") as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         table = csv.DictWriter(file, ["case", "method", *columns])
@@ -163,7 +163,7 @@ def write_report(
     )
 
     shown = [Path(os.path.relpath(image, folder)).as_posix() for image in images]
-    with replacing(folder / "report.md") as temporary:
+    with atomic_write(folder / "report.md") as temporary:
         temporary.write_text(_markdown(cases, chosen, summary, columns, title, notes, shown), encoding="utf-8")
     return folder / "report.md"
 

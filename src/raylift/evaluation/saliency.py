@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from raylift.model.lifted_network import Mapping
+from raylift.model.lifted_network import LiftedNetwork
 
 SLABS = 16  # parts of the volume, along z, that are looked at one by one
 
@@ -32,7 +32,7 @@ class Dependence:
         return totals / totals.sum()
 
 
-def explain(mapping: Mapping, xrays: np.ndarray, seed: int = 0) -> Dependence:
+def explain(mapping: LiftedNetwork, xrays: np.ndarray, seed: int = 0) -> Dependence:
     """Estimate the norm of the Jacobian of the volume by its X-rays, pixel by pixel.
 
     Σᵢ (∂Vᵢ / ∂x)² = E[(∂(r · V) / ∂x)²] for random signs r (Hutchinson 1990), so gradients of random sums do, one for

@@ -14,7 +14,7 @@ from raylift.evaluation.methods import check_cubes, stored_xrays
 from raylift.evaluation.saliency import SLABS, explain
 from raylift.plots.drawing import save_figure
 from raylift.reconstruction.reconstructor import Reconstructor
-from raylift.storage.atomic import replacing
+from raylift.storage.atomic import atomic_write
 
 
 def draw_dependence(
@@ -69,7 +69,7 @@ def draw_dependence(
     right.axhline(1 / len(names), color="gray", linewidth=0.8, linestyle=":")
     for ending in ("png", "svg"):
         save_figure(figure, folder / f"gradients.{ending}")
-    with replacing(folder / "gradients.csv") as temporary, temporary.open("w", newline="") as file:
+    with atomic_write(folder / "gradients.csv") as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["case", *names])
         writer.writerows([name, *map(float, d.shares)] for name, d in found.items())

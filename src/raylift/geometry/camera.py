@@ -70,7 +70,7 @@ class Geometry:
             return end + self.sdd * view.towards_source, end
         return np.broadcast_to(self.source(view, isocentre), end.shape), end
 
-    def shadow(self, points: np.ndarray, view: View, isocentre: Sequence[float]) -> np.ndarray:
+    def project(self, points: np.ndarray, view: View, isocentre: Sequence[float]) -> np.ndarray:
         """Where the rays through world points meet the detector.
 
         Args:

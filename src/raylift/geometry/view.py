@@ -12,7 +12,7 @@ import numpy as np
 from raylift.geometry.plausible import FARTHEST, Point, plain_boolean, plain_list, plain_number
 
 # Names radiographers use. A lateral is named, as in DICOM, for the side at the detector, and PA and left lateral
-# are hung so that they read like AP and right lateral: the patient's left on the right, the front on the left.
+# are oriented so that they read like AP and right lateral: the patient's left on the right, the front on the left.
 NAMED_VIEWS: dict[str, tuple[float, bool]] = {
     "ap": (0.0, False),
     "lateral-right": (90.0, False),
@@ -27,7 +27,7 @@ class View:
 
     Args:
         angle: position of the source in degrees; 0 = in front of the patient, 90 = at the patient's left.
-        mirrored: the image's columns run against u, as when a PA radiograph is hung for reading.
+        mirrored: the image's columns run against u, as when a PA radiograph is oriented for reading.
         turn: rotation vector (x, y, z) in degrees by which the unit, source and detector, is turned about the isocentre
             from where the angle says; right-handed about the world's axes.
         shift: (x, y, z) in mm by which the unit is moved after that. A patient who moves does the inverse.
@@ -70,14 +70,14 @@ class View:
         return abs(math.sin(math.radians(self.angle))) > 0.7
 
     @property
-    def hung(self) -> View:
+    def oriented(self) -> View:
         """The view of this angle whose columns run to the patient's left, or to the back in a lateral."""
         plain = View(self.angle)
         return plain if plain.u[1 if self.lateral else 0] > 0 else View(self.angle, mirrored=True)
 
     @property
     def opposite(self) -> View:
-        """The view from the other side, hung to read alike, so that columns keep their direction in the patient."""
+        """The view from the other side, oriented to read alike, so that columns keep their direction in the patient."""
         return replace(self, angle=(self.angle + 180) % 360, mirrored=not self.mirrored)
 
     @property

@@ -14,14 +14,14 @@ Values = TypeVar("Values", bound=Any)
 WATER_MU = 0.02
 
 
-def hu_to_unit(hu: np.ndarray) -> np.ndarray:
+def hu_to_normalised(hu: np.ndarray) -> np.ndarray:
     """Hounsfield units to the network's window [0, 1], clipped."""
     low, high = WINDOW
     return (np.clip(hu, low, high) - low) / (high - low)
 
 
-def unit_to_hu(unit: Values) -> Values:
-    """The network's [0, 1] back to Hounsfield units; the inverse of `hu_to_unit` inside the window."""
+def normalised_to_hu(unit: Values) -> Values:
+    """The network's [0, 1] back to Hounsfield units; the inverse of `hu_to_normalised` inside the window."""
     low, high = WINDOW
     return unit * (high - low) + low
 

@@ -16,8 +16,8 @@ from raylift.errors import BadInput
 from raylift.geometry import MOST_VOXELS, VolumeGrid
 from raylift.images.volume import Volume
 from raylift.io.image_headers import image_reader
-from raylift.storage.atomic import replacing, write_json
-from raylift.storage.paths import Place, place, suffix_of
+from raylift.storage.atomic import atomic_write, write_json
+from raylift.storage.paths import StoragePath, place, suffix_of
 from raylift.storage.records import read_json
 
 READABLE = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".npy")
@@ -171,7 +171,7 @@ def _read_dicom(folder: Path) -> Volume:
         ) from None
 
 
-def check_writable(path: str | Place) -> Place:
+def check_writable(path: str | StoragePath) -> StoragePath:
     """The path, if its ending is one Raylift writes.
 
     Raises:
@@ -183,7 +183,7 @@ def check_writable(path: str | Place) -> Place:
     return path
 
 
-def write_volume(volume: Volume, path: str | Place) -> Place:
+def write_volume(volume: Volume, path: str | StoragePath) -> StoragePath:
     """Write a volume with its grid, as a whole or not at all.
 
     Args:
@@ -197,11 +197,11 @@ def write_volume(volume: Volume, path: str | Place) -> Place:
     if volume.array.dtype.kind == "f":
         volume = Volume(np.clip(np.rint(volume.array), -32768, 32767).astype(np.int16), volume.grid)
     if suffix_of(path) == ".npy":
-        with replacing(path) as temporary, replacing(path.with_suffix(".json")) as sidecar:
+        with atomic_write(path) as temporary, atomic_write(path.with_suffix(".json")) as sidecar:
             np.save(temporary, volume.array)
             write_json({"grid": volume.grid.to_dict(), "unit": "HU", "axes": "z, y, x"}, sidecar)
     else:
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             sitk.WriteImage(volume.to_sitk(), str(temporary), useCompression=True)
             if suffix_of(path) == ".nii.gz":  # ITK says nothing where the disk is full
                 _read_image(temporary)

@@ -23,7 +23,7 @@ def repeat(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Sequence
         Continuous pixel coordinates (z, y, x, 2) as (row, column).
     """
     seen = geometry.detector_mm if geometry.parallel else geometry.detector_mm * geometry.sad / geometry.sdd
-    return replace(geometry, detector_mm=seen, parallel=True).shadow(grid.points(), view, isocentre)
+    return replace(geometry, detector_mm=seen, parallel=True).project(grid.points(), view, isocentre)
 
 
 def backproject(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Sequence[float]) -> np.ndarray:
@@ -32,7 +32,7 @@ def backproject(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Seq
     Returns:
         Continuous pixel coordinates (z, y, x, 2) as (row, column).
     """
-    return geometry.shadow(grid.points(), view, isocentre)
+    return geometry.project(grid.points(), view, isocentre)
 
 
 def transpose(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Sequence[float]) -> np.ndarray:

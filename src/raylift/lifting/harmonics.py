@@ -17,7 +17,7 @@ from raylift.geometry import View
 ORDERS = 2  # five numbers of a direction tell four views from each other: 0°, 45°, 90° and 135°
 
 
-def arcs(views: Sequence[View]) -> Tensor:
+def angular_weights(views: Sequence[View]) -> Tensor:
     """The share of the half-turn to which each view is the nearest: (N,), positive, of sum 1.
 
     The weights of a sum over unevenly spaced projections, as in filtered back-projection: without them, a third view
@@ -32,7 +32,7 @@ def arcs(views: Sequence[View]) -> Tensor:
 
 
 def harmonics(lifted: Tensor, views: Sequence[View], orders: int = ORDERS) -> Tensor:
-    """Means over the views, by their `arcs`, of vₙ, of vₙ cos 2mθₙ and of vₙ sin 2mθₙ for m = 1 ... orders.
+    """Means over the views, by their `angular_weights`, of vₙ, of vₙ cos 2mθₙ and of vₙ sin 2mθₙ for m = 1 ... orders.
 
     One frontal and one lateral view can be told from the mean and the first cosine: they are their sum and difference.
 
@@ -47,7 +47,7 @@ def harmonics(lifted: Tensor, views: Sequence[View], orders: int = ORDERS) -> Te
     angles = torch.tensor([math.radians(view.angle) for view in views], dtype=torch.float64)
     multiples = 2 * torch.arange(1, orders + 1)[:, None] * angles
     waves = torch.stack([multiples.cos(), multiples.sin()], 1).flatten(0, 1)  # (2 orders, N)
-    weights = torch.cat([torch.ones_like(angles)[None], waves]) * arcs(views)
+    weights = torch.cat([torch.ones_like(angles)[None], waves]) * angular_weights(views)
     return torch.einsum("hn,bndef->bhdef", weights.to(lifted), lifted)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from raylift.config.recipe import WassersteinObjectiveConfig, X2CTObjectiveConfig
 from raylift.drr import ProjectionOperator
 from raylift.geometry import View
-from raylift.images.hounsfield import unit_to_hu
+from raylift.images.hounsfield import normalised_to_hu
 from raylift.lifting.coordinates import depth_axis
 from raylift.lifting.registry import build_lift
 from raylift.losses.objective import GeneratorOutput, Objective, Setting
@@ -112,7 +112,7 @@ class X2CTObjective(Objective):
         Returns:
             (B, N, 3, D, W) in the frame of the `image` lift, in [0, 1].
         """
-        hu = unit_to_hu(real[:, 0])
+        hu = normalised_to_hu(real[:, 0])
         masks = torch.cat([((hu >= low) & (hu < high)).to(real) for low, high in CLASSES.values()])
         maps = []
         for view in views:

@@ -27,7 +27,7 @@ class PairedObjective(Objective):
       one at a random angle, in units of 100 mm of water.
     - transport: `transport.mass_divergence`.
     - patches: `transport.patch_divergence` along random directions, drawn anew each time.
-    - doubt: the negative log-likelihood of the voxels' differences, which it does not change, under Laplace
+    - uncertainty: the negative log-likelihood of the voxels' differences, which it does not change, under Laplace
       distributions as wide as g expects; only where g says so.
     """
 
@@ -57,9 +57,9 @@ class PairedObjective(Objective):
             terms["transport"] = weights.transport * mass_divergence(fake, real)
         if weights.patches:
             terms["patches"] = weights.patches * patch_divergence(fake, real, random_filters(DIRECTIONS))
-        if weights.doubt and output.spread is not None:
+        if weights.uncertainty and output.spread is not None:
             off = (fake - real).detach().abs()
-            terms["doubt"] = weights.doubt * (output.spread.log() + off / output.spread).mean()
+            terms["uncertainty"] = weights.uncertainty * (output.spread.log() + off / output.spread).mean()
         return terms
 
     def _projection(self, difference: Tensor, views: tuple[View, ...], geometry: Geometry) -> Tensor:

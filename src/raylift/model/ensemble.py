@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class Ensemble(nn.Module):
     """The mean of what networks make of one input: what each of them got from chance in its training cancels.
 
-    Where a `Mapping` asks more than once, all see the volume that is their mean.
+    Where a `LiftedNetwork` asks more than once, all see the volume that is their mean.
 
     Args:
         members: networks of the same channels, at least one.

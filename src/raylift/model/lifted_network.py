@@ -24,7 +24,7 @@ ISOCENTRE = (0.0, 0.0, 0.0)  # the cube is centred on the isocentre, so only rel
 KEPT = 64  # lifts of so many views and units stay in memory, 2 MB each at 64³
 
 
-class Mapping(nn.Module):
+class LiftedNetwork(nn.Module):
     """X-rays (B, N, rows, columns) → volume (B, 1, D, H, W).
 
     Args:
@@ -39,7 +39,7 @@ class Mapping(nn.Module):
         aggregation: "concatenate", a channel for each view; or "harmonics", any number of views at any angles.
         passes: how often the network is asked. It sees its own volume then, empty at first, and the part of the X-rays
             that this does not explain.
-        doubt: the network also says how far each voxel is off, in a second channel.
+        uncertainty: the network also says how far each voxel is off, in a second channel.
         members: how many networks answer together.
         pictures: the network sees X-rays as `as_pictures` makes them.
     """
@@ -57,14 +57,19 @@ class Mapping(nn.Module):
         cube_mm: float,
         checkpointing: bool = False,
         aggregation: str = "concatenate",
-        passes: int = 1,
-        doubt: bool = False,
+        iterations: int = 1,
+        uncertainty: bool = False,
         members: int = 1,
         pictures: bool = False,
     ) -> None:
         super().__init__()
         self.lift_name, self.geometry, self.views = lift, geometry, tuple(views)
-        self.aggregation, self.passes, self.doubt, self.pictures = aggregation, passes, doubt, pictures
+        self.aggregation, self.iterations, self.uncertainty, self.pictures = (
+            aggregation,
+            iterations,
+            uncertainty,
+            pictures,
+        )
         self.grid = VolumeGrid.cube(ISOCENTRE, cube_mm, voxels)
         lifted = len(self.views) if aggregation == "concatenate" else CHANNELS
         unexplained = len(self.views) if aggregation == "concatenate" else 3
@@ -74,8 +79,8 @@ class Mapping(nn.Module):
             built = [
                 build(
                     network,
-                    in_channels=lifted + (1 + unexplained if passes > 1 else 0),
-                    out_channels=2 if doubt else 1,
+                    in_channels=lifted + (1 + unexplained if iterations > 1 else 0),
+                    out_channels=2 if uncertainty else 1,
                     feature_size=feature_size,
                     window_size=window_size,
                     voxels=voxels,
@@ -126,7 +131,7 @@ class Mapping(nn.Module):
         else:
             seen = torch.cat([one.seen for one in self._lifts(views, geometry, xrays.device)])
             channels = [harmonic_channels(lifted, seen, views)]
-        if self.passes > 1:
+        if self.iterations > 1:
             if volume is None:
                 volume = xrays.new_zeros(len(xrays), 1, *self.grid.shape)
             unexplained = self.lift(xrays - self.project(volume, views, geometry), views, geometry)
@@ -147,10 +152,10 @@ class Mapping(nn.Module):
             geometry: the unit that took them, if not the one the map was made for; its pixels do not matter.
 
         Returns:
-            (B, 1, D, H, W) = (B, 1, z, y, x) in the network's window, [0, 1] but not clipped to it. With `doubt`
+            (B, 1, D, H, W) = (B, 1, z, y, x) in the network's window, [0, 1] but not clipped to it. With `uncertainty`
             (B, 2, D, H, W): then the mean absolute error that is expected, in units of the window.
         """
-        out = self.translate(self.network, self.seen(xrays), views, geometry, self.passes)
+        out = self.translate(self.network, self.seen(xrays), views, geometry, self.iterations)
         assert out is not None
         return out
 
@@ -164,18 +169,18 @@ class Mapping(nn.Module):
         xrays: Tensor,
         views: Sequence[View] | None,
         geometry: Geometry | None,
-        passes: int,
+        iterations: int,
     ) -> Tensor | None:
         """`forward` with another network, asked so many times; None after no pass."""
         out = volume = None
-        for _ in range(passes):
+        for _ in range(iterations):
             out = self.finish(network(self.inputs(xrays, views, geometry, volume)))
             volume = out[:, :1].float().clamp(0, 1)
         return out
 
     def finish(self, out: Tensor) -> Tensor:
         """What the network says, its second channel made positive."""
-        if not self.doubt:
+        if not self.uncertainty:
             return out
         volume, spread = out.split(1, 1)
         return torch.cat([volume, F.softplus(spread.float() - 3).to(volume) + 1e-3], 1)

@@ -15,6 +15,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from raylift.about import __version__
+from raylift.config.earlier_names import existing_file
 from raylift.config.recipe import Recipe
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View
@@ -22,16 +23,16 @@ from raylift.images.hounsfield import WATER_MU, WINDOW
 from raylift.lifting.scaling import XRAY_SCALE
 from raylift.model.ensemble import Ensemble
 from raylift.model.export import SUFFIXES, Exported, check_ending, export
-from raylift.model.lifted_network import Mapping
+from raylift.model.lifted_network import LiftedNetwork
 from raylift.model.weights_info import WeightsInfo
-from raylift.radiographs.out_of_distribution import Familiarity
-from raylift.storage.atomic import replacing_together, write_json
+from raylift.radiographs.out_of_distribution import OODDetector
+from raylift.storage.atomic import atomic_write_folder, write_json
 from raylift.storage.paths import size_of
 from raylift.storage.records import read_record
 
 EMBEDDED = Path(__file__).parents[1] / "pretrained"  # a folder for each set of weights that comes with Raylift
 DEFAULT = "chest-64"
-FAMILIARITY = "familiarity.safetensors"
+OOD_FILE = "ood.safetensors"
 MOST_BYTES = 16 * 2**30
 DTYPES = ("F32", "F16", "BF16", "I64")
 AGAIN = "copy both files again"
@@ -46,20 +47,20 @@ class Weights:
         mapping: in evaluation mode.
         info: the content of `weights.json`.
         path: of the safetensors file or the exported model.
-        familiarity: what X-rays of the training look like, where that was learned.
+        ood_detector: what X-rays of the training look like, where that was learned.
     """
 
-    mapping: Mapping
+    mapping: LiftedNetwork
     info: dict[str, Any]
     path: Path
-    familiarity: Familiarity | None = None
+    ood_detector: OODDetector | None = None
 
 
-def build_mapping(info: dict[str, Any], network: nn.Module | None = None) -> Mapping:
+def build_mapping(info: dict[str, Any], network: nn.Module | None = None) -> LiftedNetwork:
     """The map that `weights.json` describes, with random weights or the given network."""
     recipe = info["recipe"]
     described = recipe["network"]
-    return Mapping(
+    return LiftedNetwork(
         network=network or described["name"],
         feature_size=described["feature_size"],
         window_size=described["window_size"],
@@ -69,8 +70,8 @@ def build_mapping(info: dict[str, Any], network: nn.Module | None = None) -> Map
         voxels=info["voxels"],
         cube_mm=info["cube_mm"],
         aggregation=recipe.get("aggregation", "concatenate"),
-        passes=described.get("passes", 1),
-        doubt=described.get("doubt", False),
+        iterations=described.get("iterations", 1),
+        uncertainty=described.get("uncertainty", False),
         members=info.get("members", 1),
         pictures=recipe.get("data", {}).get("pictures", False),
     )
@@ -95,11 +96,13 @@ def describe(
 
 def identity(info: dict[str, Any]) -> list[Any]:
     """What of weights a reconstruction depends on, by `weights.json`."""
-    return [info["sha256"], info.get("familiarity_sha256"), info.get("doubt")]
+    return [info["sha256"], info.get("ood_sha256"), info.get("uncertainty")]
 
 
-def save_weights(mapping: Mapping, info: dict[str, Any], folder: Path, familiarity: Familiarity | None = None) -> Path:
-    """Write `weights.safetensors` and `weights.json` into a folder, and `familiarity.safetensors` if it is given.
+def save_weights(
+    mapping: LiftedNetwork, info: dict[str, Any], folder: Path, ood_detector: OODDetector | None = None
+) -> Path:
+    """Write `weights.safetensors` and `weights.json` into a folder, and `ood.safetensors` if it is given.
 
     Returns:
         The safetensors file.
@@ -109,12 +112,12 @@ def save_weights(mapping: Mapping, info: dict[str, Any], folder: Path, familiari
     """
     path = folder / "weights.safetensors"
     check_finite(mapping.network, path)
-    with replacing_together(folder) as temporary:
+    with atomic_write_folder(folder) as temporary:
         save_model(mapping.network, str(temporary / path.name))  # a tensor that the network holds twice is written once
         info = {**info, "sha256": _digest(temporary / path.name)}
-        if familiarity is not None:
-            familiarity.save(temporary / FAMILIARITY)
-            info["familiarity_sha256"] = _digest(temporary / FAMILIARITY)
+        if ood_detector is not None:
+            ood_detector.save(temporary / OOD_FILE)
+            info["ood_sha256"] = _digest(temporary / OOD_FILE)
         write_json(info, temporary / "weights.json")
     return path
 
@@ -122,7 +125,7 @@ def save_weights(mapping: Mapping, info: dict[str, Any], folder: Path, familiari
 def combine_weights(several: Sequence[Weights], folder: Path) -> Path:
     """Write weights whose networks answer together (`networks.ensemble`), in half precision, into a folder.
 
-    What X-rays of the training look like is taken from the first. Doubt is to be calibrated anew.
+    What X-rays of the training look like is taken from the first. Uncertainty is to be calibrated anew.
 
     Args:
         several: at least two, trained alike but for the patients and what is drawn at random.
@@ -145,7 +148,7 @@ def combine_weights(several: Sequence[Weights], folder: Path) -> Path:
             raise BadInput(one.path, "is exported or an ensemble already", "give the weights of single trainings")
         if [one.info[key] for key in same] != [first.info[key] for key in same] or _kind(one) != _kind(first):
             raise BadInput(one.path, f"trained for something else than {first.path}", "give weights of one recipe")
-    info = {key: value for key, value in first.info.items() if key not in ("doubt", "sha256", "familiarity_sha256")}
+    info = {key: value for key, value in first.info.items() if key not in ("uncertainty", "sha256", "ood_sha256")}
     info["members"] = len(several)
     info["training"] = {
         "cases": sorted(set[str]().union(*(seen_cases(one.info) for one in several))),
@@ -153,7 +156,7 @@ def combine_weights(several: Sequence[Weights], folder: Path) -> Path:
     }
     mapping = build_mapping(info, Ensemble([deepcopy(one.mapping.network) for one in several]).half())
     folder.mkdir(parents=True, exist_ok=True)
-    return save_weights(mapping, info, folder, first.familiarity)
+    return save_weights(mapping, info, folder, first.ood_detector)
 
 
 def _kind(weights: Weights) -> dict[str, Any]:
@@ -190,7 +193,7 @@ def export_weights(weights: Weights, path: Path) -> float:
     mapping, pixels = weights.mapping, weights.mapping.geometry.pixels
     generator = torch.Generator().manual_seed(0)
     xrays = torch.rand(1, len(mapping.views), pixels, pixels, generator=generator) * XRAY_SCALE
-    with torch.no_grad(), replacing_together(path.parent) as folder:
+    with torch.no_grad(), atomic_write_folder(path.parent) as folder:
         lifted = mapping.inputs(xrays)
         try:
             export(mapping.network, lifted, folder / path.name)
@@ -209,12 +212,12 @@ def export_weights(weights: Weights, path: Path) -> float:
 def seen_cases(info: dict[str, Any]) -> set[str]:
     """Names of the cases that weights have learned from, they or those that they began with."""
     training = info["training"]
-    return {*training["cases"], *training.get("begun_with", {}).get("cases", ())}
+    return {*training["cases"], *training.get("init_from", {}).get("cases", ())}
 
 
 def store_calibration(weights: Weights, calibration: dict[str, Any]) -> None:
-    """Write what `evaluation.doubt.calibrate` found into the weights' description."""
-    write_json({**weights.info, "doubt": calibration}, _sidecar(weights.path))
+    """Write what `evaluation.uncertainty.calibrate` found into the weights' description."""
+    write_json({**weights.info, "uncertainty": calibration}, _sidecar(weights.path))
 
 
 def _sidecar(path: Path) -> Path:
@@ -291,7 +294,7 @@ def load_weights(place: str | Path | None = None) -> Weights:
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = _first_line(error)
         raise BadInput(path, f"damaged weights ({reason})", f"copy {path.name} and {sidecar.name} again") from None
-    return Weights(mapping.eval().requires_grad_(False), info, path, _familiarity(path, info))
+    return Weights(mapping.eval().requires_grad_(False), info, path, _ood_detector(path, info))
 
 
 def _load(network: nn.Module, path: Path) -> None:
@@ -338,11 +341,11 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
-def _familiarity(path: Path, info: dict[str, Any]) -> Familiarity | None:
+def _ood_detector(path: Path, info: dict[str, Any]) -> OODDetector | None:
     """What stands beside the weights; nothing if they say so, or are an exported model. Raises BadInput."""
-    expected, beside = info.get("familiarity_sha256"), path.with_name(FAMILIARITY)
+    expected, beside = info.get("ood_sha256"), existing_file(path.with_name(OOD_FILE))
     if expected is None or path.suffix in SUFFIXES:
         return None
     if not beside.exists() or _digest(beside) != expected:
         raise BadInput(beside, f"missing, or not the one of {path.name}", "copy it again")
-    return Familiarity.load(beside)
+    return OODDetector.load(beside)

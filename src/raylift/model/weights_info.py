@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
+from raylift.config.earlier_names import modern_weights_info
 from raylift.config.recipe import Recipe
 from raylift.geometry import Geometry
 from raylift.storage.records import Sha256, Typed
@@ -51,8 +52,8 @@ class WeightsInfo(Typed):
         training: what the weights have learned from.
         sha256: of the weights' file.
         members: networks that answer together.
-        doubt: calibration of the uncertainty.
-        familiarity_sha256: of the file on what X-rays of the training look like.
+        uncertainty: calibration of the uncertainty.
+        ood_sha256: of the file on what X-rays of the training look like.
     """
 
     format: Literal[1]
@@ -65,8 +66,13 @@ class WeightsInfo(Typed):
     training: Training
     sha256: Sha256
     members: Annotated[int, Field(ge=1, le=MOST_MEMBERS)] = 1
-    doubt: Calibration | None = None
-    familiarity_sha256: Sha256 | None = None
+    uncertainty: Calibration | None = None
+    ood_sha256: Sha256 | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_earlier(cls, data: Any) -> Any:
+        return modern_weights_info(data) if isinstance(data, dict) else data
 
     def model_post_init(self, context: object) -> None:
         """Check the geometry. Raises ValueError."""

@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import AfterValidator, Field
 
 from raylift.errors import BadInput
-from raylift.parallel.executors import Engine, Lost, run_cases
+from raylift.parallel.executors import Engine, GivenUp, run_cases
 from raylift.storage import records
-from raylift.storage.atomic import replacing_together, write_json
-from raylift.storage.paths import Place, Unreachable, checksum, files_below, remove
+from raylift.storage.atomic import atomic_write_folder, write_json
+from raylift.storage.paths import StoragePath, Unreachable, checksum, files_below, remove
 
 RECORD = "case.json"
 # What is no case's fault, and of all that follow too.
@@ -32,7 +32,7 @@ def _below(name: str) -> str:
     return name
 
 
-class BulkRecord(records.Typed):
+class TaskRecord(records.Typed):
     """What of `case.json` decides whether a case is done.
 
     Args:
@@ -53,7 +53,7 @@ class BulkRecord(records.Typed):
             raise ValueError("a result without a checksum")
 
 
-class Work(Protocol):
+class CaseTask(Protocol):
     """What is done to each case. Sent to the workers, so that its values must be such as can be pickled."""
 
     def depends_on(self, source: Any) -> Any:
@@ -66,10 +66,10 @@ class Work(Protocol):
         """Write the result into an empty folder; returns what is recorded of it, and the files' names."""
 
 
-def run_bulk(
-    work: Work,
+def run_tasks(
+    work: CaseTask,
     sources: Mapping[str, Any],
-    output: Place,
+    output: StoragePath,
     engine: Engine,
     progress: Progress = lambda name, done, total: None,
 ) -> dict[str, dict[str, Any]]:
@@ -96,14 +96,14 @@ def run_bulk(
     cases = {name: (source, output / name) for name, source in places.items()}
     found = dict[str, dict[str, Any]]()
     for name, record in run_cases(partial(run_case, work), cases, engine, progress):
-        if isinstance(record, Lost):
+        if isinstance(record, GivenUp):
             record = _failed(sources[name], record.reason)
             _write(record, output / name)
         found[name] = record
     return {name: found[name] for name in sources}
 
 
-def run_case(work: Work, case: tuple[Any, Place]) -> dict[str, Any]:
+def run_case(work: CaseTask, case: tuple[Any, StoragePath]) -> dict[str, Any]:
     """Work on one case, source and folder; a failure is recorded, not raised.
 
     The record is written last: without it, what is in the folder counts for nothing.
@@ -130,7 +130,7 @@ def run_case(work: Work, case: tuple[Any, Place]) -> dict[str, Any]:
             record = _failed(source, _reason(error, source))
     else:
         try:
-            with replacing_together(folder) as there:
+            with atomic_write_folder(folder) as there:
                 told, files = work.write(made, there)
                 sha256 = checksum(there / name for name in files)
             record |= {"status": "ok", "reason": "", **told, "files": files, "sha256": sha256}
@@ -142,7 +142,7 @@ def run_case(work: Work, case: tuple[Any, Place]) -> dict[str, Any]:
     return record
 
 
-def _write(record: dict[str, Any], folder: Place) -> None:
+def _write(record: dict[str, Any], folder: StoragePath) -> None:
     """The record, if it can be written: what is not recorded is done again."""
     try:
         write_json(record, folder / RECORD)
@@ -155,7 +155,7 @@ def _is_systems(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in SYSTEM
 
 
-def _clear(folder: Place, previous: dict[str, Any] | None) -> None:
+def _clear(folder: StoragePath, previous: dict[str, Any] | None) -> None:
     """Remove what is of another source or other settings, or damaged, and what killed workers left."""
     for name in [RECORD, *(previous or {}).get("files", [])]:
         # Names may hold folders; none of those may be a link to somewhere else.
@@ -175,17 +175,17 @@ def _failed(source: Any, reason: str) -> dict[str, Any]:
     return {"source": _name(source), "status": "failed", "reason": reason}
 
 
-def read_record(folder: Place) -> dict[str, Any] | None:
+def read_record(folder: StoragePath) -> dict[str, Any] | None:
     """What `case.json` says in a folder; None without one that can be read. Raises Unreachable."""
     try:
-        return records.read_record(folder / RECORD, BulkRecord).model_dump(mode="json", exclude_unset=True)
+        return records.read_record(folder / RECORD, TaskRecord).model_dump(mode="json", exclude_unset=True)
     except Unreachable:
         raise
     except (OSError, ValueError):
         return None
 
 
-def _complete(folder: Place, record: dict[str, Any]) -> bool:
+def _complete(folder: StoragePath, record: dict[str, Any]) -> bool:
     """Whether what a record tells of is there, and on this machine also undamaged."""
     if record["status"] != "ok":
         return True

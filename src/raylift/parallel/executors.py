@@ -53,13 +53,13 @@ HERE = Engine("here")  # one case after another in this process, with all its th
 
 
 @dataclass(frozen=True)
-class Lost:
+class GivenUp:
     """A case that was given up."""
 
     reason: str
 
 
-class Died(Exception):
+class WorkerLost(Exception):
     """The worker at a case is gone."""
 
 
@@ -86,7 +86,7 @@ def run_cases(
     cases: Mapping[str, Case],
     engine: Engine,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
-) -> Iterator[tuple[str, Result | Lost]]:
+) -> Iterator[tuple[str, Result | GivenUp]]:
     """Work on every case.
 
     Args:
@@ -114,14 +114,14 @@ def run_cases(
                 running[workers.submit(cases[name])] = name, attempt
             for one in workers.finished(list(running)):
                 name, attempt = running.pop(one)
-                found: Result | Lost
+                found: Result | GivenUp
                 try:
                     found = workers.result(one)
-                except Died as death:
+                except WorkerLost as death:
                     if attempt < ATTEMPTS:
                         waiting.append((name, attempt + 1))
                         continue
-                    found = Lost(f"its worker died {ATTEMPTS} times ({death})")
+                    found = GivenUp(f"its worker died {ATTEMPTS} times ({death})")
                 done += 1
                 progress(name, done, len(cases))
                 yield name, found
@@ -192,9 +192,9 @@ class _Local:
         try:
             return one.result()
         except ProcessExpired as death:
-            raise Died(f"exit code {death.exitcode}") from None
+            raise WorkerLost(f"exit code {death.exitcode}") from None
         except TimeoutError:
-            raise Died(f"after {self.seconds:g} s") from None
+            raise WorkerLost(f"after {self.seconds:g} s") from None
 
     def stop(self) -> None:
         self.pool.stop()
@@ -250,7 +250,7 @@ class _Ray:
         except self.ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except self.ray.exceptions.RayError as death:
-            raise Died(type(death).__name__) from None
+            raise WorkerLost(type(death).__name__) from None
 
     def stop(self) -> None:
         if self.begun:

@@ -14,7 +14,7 @@ from matplotlib.patheffects import withStroke
 from raylift.images.hounsfield import WINDOW
 from raylift.images.volume import Volume
 from raylift.plots.pictures import Picture, planes, projections, xray_picture
-from raylift.storage.atomic import replacing
+from raylift.storage.atomic import atomic_write
 
 DPI = 110
 
@@ -89,6 +89,6 @@ def wrap(text: str) -> str:
 def save_figure(figure: Figure, path: str | Path) -> Path:
     """Write a figure as a whole or not at all; the path's ending, .png or .svg, says how. Returns the path."""
     path = Path(path)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:], dpi=DPI)
     return path

@@ -17,7 +17,7 @@ from raylift.plots.pictures import planes, xray_picture
 PROJECTION = (-1000.0, 200.0)
 DIFFERENCE = (-500.0, 500.0)
 PROJECTED_DIFFERENCE = (-200.0, 200.0)
-DOUBTFUL = 400.0  # HU; a border whose place is not known
+MOST_UNCERTAIN = 400.0  # HU; a border whose place is not known
 
 
 def montage(
@@ -119,22 +119,22 @@ def agreement(names: Sequence[str], xrays: np.ndarray, reprojected: np.ndarray, 
     return save_figure(figure, path)
 
 
-def doubtful_planes(volume: Volume, doubt: Volume | None, path: str | Path) -> Path:
-    """Write a picture of a volume's middle planes, and those of its doubt below them.
+def uncertainty_planes(volume: Volume, uncertainty: Volume | None, path: str | Path) -> Path:
+    """Write a picture of a volume's middle planes, and those of its uncertainty below them.
 
     Args:
         volume: in HU.
-        doubt: standard deviation of each voxel in HU, on the volume's grid; None where it is not told.
+        uncertainty: standard deviation of each voxel in HU, on the volume's grid; None where it is not told.
         path: of the PNG or SVG; its folder is made if missing.
 
     Returns:
         The path written.
     """
-    figure = Figure(figsize=(9.6, 3.6 * (1 + (doubt is not None))), layout="constrained", facecolor="white")
-    grid = figure.subplots(1 + (doubt is not None), 3, squeeze=False)
+    figure = Figure(figsize=(9.6, 3.6 * (1 + (uncertainty is not None))), layout="constrained", facecolor="white")
+    grid = figure.subplots(1 + (uncertainty is not None), 3, squeeze=False)
     shown = [(clip_to_window(volume.axis_aligned()), WINDOW, "gray", "HU")]
-    if doubt is not None:
-        shown.append((doubt.axis_aligned(), (0.0, DOUBTFUL), "inferno", "standard deviation, HU"))
+    if uncertainty is not None:
+        shown.append((uncertainty.axis_aligned(), (0.0, MOST_UNCERTAIN), "inferno", "standard deviation, HU"))
     for row, (each, window, colours, label) in zip(grid, shown, strict=True):
         for axes, (name, picture) in zip(row, planes(each).items(), strict=True):
             draw(axes, picture, window, colours)

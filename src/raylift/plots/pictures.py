@@ -1,6 +1,6 @@
 """Pictures of volumes and X-rays, always upright and with the sides marked.
 
-Every picture is hung as radiologists read it: superior at the top (anterior in axial planes), the patient's
+Every picture is oriented as radiologists read it: superior at the top (anterior in axial planes), the patient's
 left on the right of axial and coronal pictures, the patient's front on the left of sagittal ones.
 """
 
@@ -30,7 +30,7 @@ class Picture:
 
 
 def planes(volume: Volume) -> dict[str, Picture]:
-    """The middle planes of a volume, hung for reading.
+    """The middle planes of a volume, oriented for reading.
 
     Args:
         volume: any orientation; turned and flipped to the nearest anatomical axes first.
@@ -42,11 +42,11 @@ def planes(volume: Volume) -> dict[str, Picture]:
     volume = volume.axis_aligned()
     z, y, x = (n // 2 for n in volume.grid.shape)
     array = volume.array
-    return _hung(volume, axial=array[z], coronal=array[::-1, y], sagittal=array[::-1, :, x])
+    return _oriented(volume, axial=array[z], coronal=array[::-1, y], sagittal=array[::-1, :, x])
 
 
 def projections(volume: Volume) -> dict[str, Picture]:
-    """Means of a volume along the patient's axes, with parallel rays, hung for reading.
+    """Means of a volume along the patient's axes, with parallel rays, oriented for reading.
 
     Args:
         volume: any orientation, as in `planes`; clip a scanner's padding (below -1000 HU) away before.
@@ -57,10 +57,10 @@ def projections(volume: Volume) -> dict[str, Picture]:
     """
     volume = volume.axis_aligned()
     array = volume.array[::-1]
-    return _hung(volume, ap=array.mean(axis=1), lateral=array.mean(axis=2))
+    return _oriented(volume, ap=array.mean(axis=1), lateral=array.mean(axis=2))
 
 
-def _hung(volume: Volume, **arrays: np.ndarray) -> dict[str, Picture]:
+def _oriented(volume: Volume, **arrays: np.ndarray) -> dict[str, Picture]:
     x, y, z = np.multiply(volume.grid.spacing, volume.grid.shape[::-1])
     sizes = {"axial": (y, x), "coronal": (z, x), "ap": (z, x), "sagittal": (z, y), "lateral": (z, y)}
     return {

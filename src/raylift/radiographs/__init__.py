@@ -1,7 +1,7 @@
-"""X-ray images in, as line integrals of attenuation, hung for reading."""
+"""X-ray images in, as line integrals of attenuation, oriented for reading."""
 
 from raylift.radiographs.decode import decode, read_radiograph
 from raylift.radiographs.radiograph import Radiograph
-from raylift.radiographs.tone import Grey, Hanging
+from raylift.radiographs.tone import Grey, Orientation
 
-__all__ = ["Grey", "Hanging", "Radiograph", "decode", "read_radiograph"]
+__all__ = ["Grey", "Orientation", "Radiograph", "decode", "read_radiograph"]

@@ -1,4 +1,4 @@
-"""X-ray images in, as line integrals of attenuation, hung for reading."""
+"""X-ray images in, as line integrals of attenuation, oriented for reading."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_radiograph(path: str | Path, *, lateral: bool | None = None) -> Radiogr
     processing, linear) it is the logarithm below that of the open field. The grey levels of pictures (PNG, JPEG,
     TIFF) and of DICOM radiographs are the product of an unknown exposure, detector curve and display processing: a
     monotone piecewise linear map ties their percentiles to those of simulated chest radiographs (`FRONTAL`,
-    `LATERAL`), so that absolute values are approximate. Pictures must show bone bright and be hung for reading;
+    `LATERAL`), so that absolute values are approximate. Pictures must show bone bright and be oriented for reading;
     DICOM's PhotometricInterpretation and PatientOrientation say how to bring that about.
 
     Images that are not square are padded to be, evenly on both sides, with their lowest value.

@@ -56,7 +56,7 @@ def read_dicom(path: Path) -> Radiograph | Grey:
             if shape == "INVERSE" if shape else dataset.PhotometricInterpretation == "MONOCHROME1":
                 grey = grey.max() - grey
                 facts.append("inverted as DICOM says")
-        grey, turned = _hang(path, grey, dataset.get("PatientOrientation") or [])
+        grey, turned = _orient(path, grey, dataset.get("PatientOrientation") or [])
     except BadInput:
         raise
     except Exception as error:  # decoders fail on damaged files in more ways than they document
@@ -142,7 +142,7 @@ def _logarithm(raw: np.ndarray) -> np.ndarray:
     return logarithm
 
 
-def _hang(path: Path, grey: np.ndarray, orientation: Sequence[str]) -> tuple[np.ndarray, str]:
+def _orient(path: Path, grey: np.ndarray, orientation: Sequence[str]) -> tuple[np.ndarray, str]:
     """The image with columns running to the left or back and rows to the feet, and what was done to it."""
     if len(orientation) != 2:
         return grey, ""

@@ -13,10 +13,10 @@ import SimpleITK as sitk
 from raylift.errors import BadInput
 from raylift.geometry import Geometry, View
 from raylift.images.xray_set import XraySet, describe_unit
-from raylift.radiographs import Grey, Hanging, Radiograph, decode
+from raylift.radiographs import Grey, Orientation, Radiograph, decode
 from raylift.radiographs.checks import MAX_PIXELS, MIN_EDGE
 from raylift.radiographs.orientation import guess
-from raylift.radiographs.out_of_distribution import Familiarity
+from raylift.radiographs.out_of_distribution import OODDetector
 
 SAY_VIEW = "say it with --views, like pa,lateral-left"
 
@@ -27,23 +27,23 @@ def read_radiographs(
     geometry: Geometry,
     *,
     any_unit: bool = False,
-    familiarity: Familiarity | None = None,
-    hangings: Sequence[Hanging | None] | None = None,
+    ood_detector: OODDetector | None = None,
+    orientations: Sequence[Orientation | None] | None = None,
     decoded: Sequence[Radiograph | Grey] | None = None,
 ) -> XraySet:
     """Read radiographs taken with a known or assumed unit onto its detector.
 
     A file that says its pixel spacing is cropped or padded to the detector's size about its centre; any other is
-    taken to show the detector from edge to edge. Pictures and DICOM radiographs hang for reading, so that their views
-    in the set are the hung ones of the angles given, like 180° mirrored for 180°; line integrals keep theirs.
+    taken to show the detector from edge to edge. Pictures and DICOM radiographs are oriented for reading, so that their
+    views in the set are the oriented ones of the angles given, like 180° mirrored for 180°; line integrals keep theirs.
 
     Args:
         files: X-ray images, as `read_radiograph` takes them.
         views: one per file; where there is none, what the file says, or looks like.
         geometry: X-ray unit that is assumed; its pixels are not used.
         any_unit: take the source's distances from the files instead, where they all say the same.
-        familiarity: what X-rays look like: by it pictures are found to have dark bones, and their views guessed.
-        hangings: one per file, that makes it hang for reading; None to leave that to its looks.
+        ood_detector: what X-rays look like: by it pictures are found to have dark bones, and their views guessed.
+        orientations: one per file, that turns it for reading; None to leave that to its looks.
         decoded: what `decode` made of each file, where that was done already.
 
     Raises:
@@ -56,9 +56,9 @@ def read_radiographs(
         raise BadInput(f"{len(files)} X-rays", f"{len(views)} views given", "give one view per X-ray with --views")
     images, taken, notes, distances = [], [], [], []
     nothing = [None] * len(files)
-    known = zip(files, views or nothing, hangings or nothing, decoded or nothing, strict=True)
-    for file, given, hanging, content in known:
-        radiograph, view, facts = _understood(Path(file), given, familiarity, hanging, content or decode(file))
+    known = zip(files, views or nothing, orientations or nothing, decoded or nothing, strict=True)
+    for file, given, orientation, content in known:
+        radiograph, view, facts = _understood(Path(file), given, ood_detector, orientation, content or decode(file))
         image = radiograph.image
         if radiograph.pixel_mm is not None:
             wanted = round(geometry.detector_mm / radiograph.pixel_mm)
@@ -69,7 +69,7 @@ def read_radiographs(
         else:
             facts = [*facts, f"taken to be {geometry.detector_mm:g} mm wide"]
         images.append(image)
-        taken.append(view.hung if radiograph.hung else view)
+        taken.append(view.oriented if radiograph.oriented else view)
         distances.append(radiograph.distances)
         notes.append(", ".join([f"{Path(file).name}: {radiograph.note}", *facts]))
     told = set(distances) if any_unit and not geometry.parallel else {None}
@@ -86,31 +86,31 @@ def read_radiographs(
 def _understood(
     file: Path,
     given: View | None,
-    familiarity: Familiarity | None,
-    hanging: Hanging | None,
+    ood_detector: OODDetector | None,
+    orientation: Orientation | None,
     decoded: Radiograph | Grey,
 ) -> tuple[Radiograph, View, list[str]]:
-    """A file's line integrals, its view, and what was assumed of that. Raises BadInput where that is in doubt."""
+    """A file's line integrals, its view, and what was assumed of that. Raises BadInput where that is not certain."""
     told = decoded.view
     if isinstance(decoded, Radiograph):
-        view, facts = _known_view(file, given, told if decoded.hung or given is None else None)
+        view, facts = _known_view(file, given, told if decoded.oriented or given is None else None)
         return decoded, view, facts
-    if hanging is not None:
+    if orientation is not None:
         view, facts = _known_view(file, given, told)
-        return decoded.hung(hanging).line_integrals(view.lateral), view, facts
-    guessed = guess(decoded, familiarity) if familiarity else None
+        return decoded.oriented(orientation).line_integrals(view.lateral), view, facts
+    guessed = guess(decoded, ood_detector) if ood_detector else None
     if given is None and told is None and guessed is not None:
         view = guessed.view
         if not guessed.sure:
             raise BadInput(file, f"does not say its view; it may be {view.name}", SAY_VIEW)
-        decoded, facts = decoded.hung(guessed.hanging), [f"view {view.name} by its looks"]
+        decoded, facts = decoded.oriented(guessed.orientation), [f"view {view.name} by its looks"]
     else:
         view, facts = _known_view(file, given, told)
-        looks = Hanging() if guessed is None else guessed.hanging
+        looks = Orientation() if guessed is None else guessed.orientation
         if looks.quarter_turns and guessed is not None and guessed.sure:
             facts.append(f"but it looks as it should when it is {looks}")
         elif looks.inverted:
-            decoded = decoded.hung(Hanging(inverted=True))
+            decoded = decoded.oriented(Orientation(inverted=True))
     return decoded.line_integrals(view.lateral), view, facts
 
 

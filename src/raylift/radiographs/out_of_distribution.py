@@ -2,7 +2,7 @@
 
 An image of 8 × 8 pixels, given the view's angle, is normal around a mean that turns with the angle: its first circular
 harmonics. The covariance is that of the strongest directions and of equal noise in all others (Tipping & Bishop 1999).
-Distances are relative to those of patients who were left out of the fit: 1 is as strange as the strangest of them.
+Distances are relative to those of patients who were left out of the fit: 1 is as far as the furthest of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 from raylift.errors import BadInput
 from raylift.geometry import View
-from raylift.storage.atomic import replacing
+from raylift.storage.atomic import atomic_write
 from raylift.storage.paths import size_of
 
 EDGE = 8  # pixels of the small images
@@ -28,11 +28,11 @@ DIRECTIONS = 48  # of the covariance
 FLOOR = 1e-3  # least variance in a direction, as a share of the mean one
 QUANTILE = 0.95  # of the distances of a patient's X-rays; the largest of the patients left out counts as 1
 MOST_BYTES = 2**24  # of a file
-STRANGE = 1.0  # relative distance from which X-rays are called unlike those of the training
+OOD_THRESHOLD = 1.0  # relative distance from which X-rays are called unlike those of the training
 
 
 @dataclass(frozen=True)
-class Familiarity:
+class OODDetector:
     """What X-rays of the training look like.
 
     Args:
@@ -59,7 +59,7 @@ class Familiarity:
         return result
 
     @classmethod
-    def fit(cls, images: np.ndarray, views: Sequence[View], patients: Sequence[int]) -> Familiarity:
+    def fit(cls, images: np.ndarray, views: Sequence[View], patients: Sequence[int]) -> OODDetector:
         """From X-rays (N, rows, columns) of some views and patients (N each), of at least two patients."""
         patients_of, views = np.asarray(patients), list(views)
         left_out = []
@@ -72,7 +72,7 @@ class Familiarity:
         return cls(model.mean, model.directions, model.deviations, model.noise, float(np.max(left_out)))
 
     @classmethod
-    def _fit(cls, images: np.ndarray, views: Sequence[View]) -> Familiarity:
+    def _fit(cls, images: np.ndarray, views: Sequence[View]) -> OODDetector:
         small, waves = _small(images, views), _harmonics(views)
         # A ridge, since a recipe of two views does not determine five harmonics.
         mean = np.linalg.solve(waves.T @ waves + 1e-3 * np.eye(waves.shape[1]), waves.T @ small)
@@ -87,11 +87,11 @@ class Familiarity:
         """Write a safetensors file."""
         arrays = {"mean": self.mean, "directions": self.directions, "deviations": self.deviations}
         scalars = {"noise": np.array(self.noise), "unit": np.array(self.unit)}
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             save_file({name: array.astype(np.float32) for name, array in (arrays | scalars).items()}, temporary)
 
     @classmethod
-    def load(cls, path: Path) -> Familiarity:
+    def load(cls, path: Path) -> OODDetector:
         """Read what `save` wrote. Raises BadInput if it is damaged."""
         try:
             if size_of(path) > MOST_BYTES:

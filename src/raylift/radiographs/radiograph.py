@@ -17,16 +17,16 @@ class Radiograph:
         image: line integrals ∫μ dl without unit, float32 ≥ 0, square (rows, columns). Row 0 is superior.
         pixel_mm: distance of pixel centres on the detector in mm, if the file says so.
         note: one sentence on where the values come from, and how far to trust them.
-        hung: made of grey levels, and hung for reading: columns run to the patient's left in a frontal image, to the
-            back in a lateral one. Columns of line integrals run as their view has them.
-        view: how it was taken, if the file says it; of a hung image by the radiographer's name.
+        oriented: made of grey levels, and oriented for reading: columns run to the patient's left in a frontal image,
+            to the back in a lateral one. Columns of line integrals run as their view has them.
+        view: how it was taken, if the file says it; of an oriented image by the radiographer's name.
         distances: of the source from axis and detector (SAD, SDD) in mm, if the file says them.
     """
 
     image: np.ndarray
     pixel_mm: float | None
     note: str
-    hung: bool = False
+    oriented: bool = False
     view: View | None = None
     distances: tuple[float, float] | None = None
 

@@ -15,8 +15,8 @@ from raylift.geometry import Geometry, View
 from raylift.images.xray_set import XraySet
 from raylift.io.dicom import Study, digital_xray, new_uid
 from raylift.radiographs import read_radiograph
-from raylift.storage.atomic import replacing, write_json
-from raylift.storage.paths import Place, add_case, case_name, walk
+from raylift.storage.atomic import atomic_write, write_json
+from raylift.storage.paths import StoragePath, add_case, case_name, walk
 from raylift.storage.records import Millimetres, PlainName, Typed, inside, read_record
 
 SIDECAR = "xrays.json"
@@ -38,7 +38,7 @@ class XraySidecar(Typed):
     xrays: Annotated[list[SidecarXray], Field(min_length=1, max_length=MOST_XRAYS)]
 
 
-def write_xrays(xrays: XraySet, folder: Place, engine: str, *, dicom: bool = False) -> list[Place]:
+def write_xrays(xrays: XraySet, folder: StoragePath, engine: str, *, dicom: bool = False) -> list[StoragePath]:
     """Write one file per view, with the pixel spacing on the detector, and `xrays.json`.
 
     Args:
@@ -56,7 +56,7 @@ def write_xrays(xrays: XraySet, folder: Place, engine: str, *, dicom: bool = Fal
     study, series = Study(), new_uid()
     for index, (image, view) in enumerate(zip(xrays.images, xrays.views, strict=True), 1):
         path = folder / f"{view.name}.{'dcm' if dicom else 'mha'}"
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             if dicom:
                 digital_xray(image, view, xrays.geometry, study, series, index).save_as(temporary, overwrite=True)
             else:
@@ -108,9 +108,9 @@ def read_xrays(folder: str | Path) -> XraySet:
     return XraySet(np.stack(images), views, geometry, isocentre)
 
 
-def find_sets(folder: Place) -> dict[str, Place]:
+def find_sets(folder: StoragePath) -> dict[str, StoragePath]:
     """The folders below one that hold X-rays with their `xrays.json`, by case name. Raises BadInput if none does."""
-    found: dict[str, Place] = {}
+    found: dict[str, StoragePath] = {}
     for here, folders, files in walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if SIDECAR in files:

@@ -22,8 +22,8 @@ SHADE = 0.98  # share of a line at the border that is as bright as can be: it li
 
 
 @dataclass(frozen=True)
-class Hanging:
-    """What makes a picture hang for reading, with bone bright.
+class Orientation:
+    """What makes a picture are oriented for reading, with bone bright.
 
     Args:
         quarter_turns: counter-clockwise.
@@ -63,12 +63,12 @@ class Grey:
     distances: tuple[float, float] | None = None
     polarity_known: bool = False
 
-    def hung(self, hanging: Hanging) -> Grey:
+    def oriented(self, orientation: Orientation) -> Grey:
         """The same, turned, mirrored and inverted."""
-        levels = np.rot90(self.levels, hanging.quarter_turns)
-        levels = levels[:, ::-1] if hanging.mirrored else levels
-        levels = levels.max() - levels if hanging.inverted else levels
-        facts = (*self.facts, str(hanging)) if str(hanging) else self.facts
+        levels = np.rot90(self.levels, orientation.quarter_turns)
+        levels = levels[:, ::-1] if orientation.mirrored else levels
+        levels = levels.max() - levels if orientation.inverted else levels
+        facts = (*self.facts, str(orientation)) if str(orientation) else self.facts
         return replace(self, levels=np.ascontiguousarray(levels), facts=facts)
 
     def line_integrals(self, lateral: bool) -> Radiograph:

@@ -11,7 +11,7 @@ from raylift.model.weights import identity
 from raylift.reconstruction.outputs import Names, write_results
 from raylift.reconstruction.reconstructor import Reconstruction, Reconstructor
 from raylift.storage.copies import local_copy
-from raylift.storage.paths import Place, stamps
+from raylift.storage.paths import StoragePath, stamps
 
 ENDINGS = {"mha": ".mha", "nii.gz": ".nii.gz", "nrrd": ".nrrd", "npy": ".npy", "dicom": ""}
 
@@ -36,12 +36,12 @@ class Lifting:
     align: bool = False
     format: str = "mha"
 
-    def depends_on(self, source: Place) -> Any:
+    def depends_on(self, source: StoragePath) -> Any:
         """The X-rays' files, the weights and the settings."""
         weights = identity(self._reconstructor.weights.info)
         return [1, stamps(source), weights, self.refine, self.seconds, self.align, self.format]
 
-    def compute(self, source: Place) -> Reconstruction:
+    def compute(self, source: StoragePath) -> Reconstruction:
         """The volume. Raises BadInput where X-rays and weights do not go together."""
         with local_copy(source) as path:
             return self._reconstructor(path, refine=self.refine, align=self.align, seconds=self.seconds)

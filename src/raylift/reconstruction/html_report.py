@@ -12,10 +12,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from raylift.about import NOT_MEDICAL, __version__
-from raylift.plots.montage import agreement, doubtful_planes
-from raylift.radiographs.out_of_distribution import STRANGE
+from raylift.plots.montage import agreement, uncertainty_planes
+from raylift.radiographs.out_of_distribution import OOD_THRESHOLD
 from raylift.reconstruction.reconstructor import Reconstruction
-from raylift.storage.atomic import replacing
+from raylift.storage.atomic import atomic_write
 
 
 def write_page(
@@ -35,7 +35,7 @@ def write_page(
     """
     views = [view.name for view in made.xrays.views]
     # Autoescape: names of files, and notes that hold them, are a stranger's.
-    environment = Environment(loader=PackageLoader("raylift.results"), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(loader=PackageLoader("raylift.reconstruction"), autoescape=True, undefined=StrictUndefined)
     text = environment.get_template("page.html").render(
         report=report,
         weights=weights,
@@ -43,14 +43,14 @@ def write_page(
         views=made.xrays.views,
         unit=made.xrays.geometry,
         agreement=_embedded(lambda file: agreement(views, made.xrays.images, made.reprojected, file), path.parent),
-        planes=_embedded(lambda file: doubtful_planes(made.volume, made.doubt, file), path.parent),
-        flagged=made.strangeness is not None and made.strangeness > STRANGE,
-        strange=STRANGE,
+        planes=_embedded(lambda file: uncertainty_planes(made.volume, made.uncertainty, file), path.parent),
+        flagged=made.ood_score is not None and made.ood_score > OOD_THRESHOLD,
+        strange=OOD_THRESHOLD,
         not_medical=NOT_MEDICAL,
         version=__version__,
         made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
 

@@ -1,4 +1,4 @@
-"""A reconstruction as files: the volume and its doubt in any format, a picture, and reports."""
+"""A reconstruction as files: the volume and its uncertainty in any format, a picture, and reports."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from raylift.io.volumes import WRITABLE, write_volume
 from raylift.plots.montage import montage
 from raylift.reconstruction.html_report import write_page
 from raylift.reconstruction.reconstructor import Reconstruction
-from raylift.storage.atomic import replacing_together, write_json
-from raylift.storage.paths import Place, remove, stem_of, suffix_of
+from raylift.storage.atomic import atomic_write_folder, write_json
+from raylift.storage.paths import StoragePath, remove, stem_of, suffix_of
 
-# Window centre and width in HU: mediastinum and lungs; of a doubt, from none to that of a border of unknown place.
+# Window centre and width in HU: mediastinum and lungs; of an uncertainty, up to that of a border of unknown place.
 CT_WINDOWS = ((40.0, 400.0), (-600.0, 1500.0))
-DOUBT_WINDOWS = ((200.0, 400.0),)
-FILES = ("volume", "doubt", "preview", "page")  # that a report names
+UNCERTAINTY_WINDOWS = ((200.0, 400.0),)
+FILES = ("volume", "uncertainty", "preview", "page")  # that a report names
 
 
 class Names:
@@ -30,17 +30,17 @@ class Names:
         BadInput: it ends in anything else, or is a folder with something in it.
     """
 
-    def __init__(self, volume: Place) -> None:
+    def __init__(self, volume: StoragePath) -> None:
         ending = suffix_of(volume)
         if ending not in ("", *WRITABLE):
             known = f"one of {', '.join(WRITABLE)}, or in nothing for a folder of DICOM files"
             raise BadInput(volume, "not a volume format Raylift writes", f"end the name in {known}")
         stem = stem_of(volume)
         self.dicom, self.stem = not ending, stem
-        self.volume, self.doubt = volume, volume.with_name(f"{stem}-doubt{volume.name.removeprefix(stem)}")
+        self.volume, self.uncertainty = volume, volume.with_name(f"{stem}-uncertainty{volume.name.removeprefix(stem)}")
         self.preview = volume.with_name(f"{stem}-preview.png")
         self.report, self.page = volume.with_name(f"{stem}-report.json"), volume.with_name(f"{stem}-report.html")
-        for folder in (self.volume, self.doubt) if self.dicom else ():
+        for folder in (self.volume, self.uncertainty) if self.dicom else ():
             if folder.is_dir() and any(folder.iterdir()):
                 raise BadInput(folder, "a folder with something in it", "name a new folder for the DICOM series")
 
@@ -67,10 +67,10 @@ def describe(made: Reconstruction, weights: dict[str, Any], aligned: bool) -> di
         "notes": list(made.notes),
         "purpose": "research only; not a medical device",
     }
-    if made.strangeness is not None:
-        report["strangeness"] = made.strangeness
-    if made.doubt is not None:
-        report["mean_doubt_hu"] = float(made.doubt.array.mean())
+    if made.ood_score is not None:
+        report["ood_score"] = made.ood_score
+    if made.uncertainty is not None:
+        report["mean_uncertainty_hu"] = float(made.uncertainty.array.mean())
     return report
 
 
@@ -97,28 +97,28 @@ def write_results(
         The report, as it is written.
     """
     report = {"volume": names.volume.name, "preview": names.preview.name, "page": names.page.name}
-    if made.doubt is not None:
-        report["doubt"] = names.doubt.name
+    if made.uncertainty is not None:
+        report["uncertainty"] = names.uncertainty.name
     report |= describe(made, weights, aligned)
     views = [view.name for view in made.xrays.views]
     shown = [
         *zip(views, made.xrays.images, strict=True),
         *zip([f"{view}, re-projected" for view in views], made.reprojected, strict=True),
     ]
-    with replacing_together(names.volume.parent) as folder:
+    with atomic_write_folder(names.volume.parent) as folder:
         if names.dicom:
             study = study or Study()
             write_ct(made.volume, folder / names.volume.name, study, 1, "Volume computed from X-rays", CT_WINDOWS)
-            if made.doubt is not None:
+            if made.uncertainty is not None:
                 text = "Its standard deviation in HU"
-                write_ct(made.doubt, folder / names.doubt.name, study, 2, text, DOUBT_WINDOWS)
+                write_ct(made.uncertainty, folder / names.uncertainty.name, study, 2, text, UNCERTAINTY_WINDOWS)
         else:
             write_volume(made.volume, folder / names.volume.name)
-            if made.doubt is not None:
-                write_volume(made.doubt, folder / names.doubt.name)
+            if made.uncertainty is not None:
+                write_volume(made.uncertainty, folder / names.uncertainty.name)
         montage(None, made.volume, shown, folder / names.preview.name, names.stem)
         write_json(report, folder / names.report.name)
         write_page(made, report, weights, inputs, folder / names.page.name)
-    if made.doubt is None:  # that of an earlier volume would be taken for this one's
-        remove(names.doubt)
+    if made.uncertainty is None:  # that of an earlier volume would be taken for this one's
+        remove(names.uncertainty)
     return report

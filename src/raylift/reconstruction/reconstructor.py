@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from raylift.drr import ProjectionOperator
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.images.hounsfield import WINDOW, hu_to_mu, unit_to_hu
+from raylift.images.hounsfield import WINDOW, hu_to_mu, normalised_to_hu
 from raylift.images.volume import Volume
 from raylift.images.xray_set import XraySet, describe_unit
 from raylift.model.device import device_of
 from raylift.model.weights import Weights, load_weights
-from raylift.radiographs import Grey, Hanging, Radiograph
+from raylift.radiographs import Grey, Orientation, Radiograph
 from raylift.radiographs.intake import read_radiographs
-from raylift.radiographs.out_of_distribution import STRANGE
+from raylift.radiographs.out_of_distribution import OOD_THRESHOLD
 from raylift.radiographs.sets import SIDECAR, read_xrays
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ class Reconstruction:
         reprojection_error: mean absolute difference of `reprojected` and the X-rays as a share of their mean. What
             the rays cross outside of the cube counts as error, so that even a perfect volume does not reach 0.
         notes: what a user should know, one sentence each.
-        doubt: standard deviation of each voxel's error in HU, on the volume's grid, where the weights tell it; before
-            refinement.
-        strangeness: distance of the strangest X-ray from those of the training, relative to patients who were left out
+        uncertainty: standard deviation of each voxel's error in HU, on the volume's grid, where the weights tell it;
+            before refinement.
+        ood_score: distance of the strangest X-ray from those of the training, relative to patients who were left out
             of it (see `raylift.radiographs.out_of_distribution`), where the weights tell it.
         refined: what refinement did, of which `volume` is the result; None without.
     """
@@ -57,8 +57,8 @@ class Reconstruction:
     reprojected: np.ndarray
     reprojection_error: float
     notes: tuple[str, ...]
-    doubt: Volume | None = None
-    strangeness: float | None = None
+    uncertainty: Volume | None = None
+    ood_score: float | None = None
     refined: Refined | None = None
 
     @property
@@ -67,14 +67,14 @@ class Reconstruction:
         parts = [f"the volume's own projections differ from the X-rays by {self.reprojection_error:.1%}"]
         if self.refined is not None:
             parts.append(f"by {self.refined.error_after:.1%} with what was found around it")
-        if self.strangeness is not None:
+        if self.ood_score is not None:
             parts.append(
-                f"the X-rays are {self.strangeness:.1f} times as far from the training as the strangest of patients "
+                f"the X-rays are {self.ood_score:.1f} times as far from the training as the strangest of patients "
                 "left out of it"
             )
-        if self.doubt is not None:
+        if self.uncertainty is not None:
             body = self.volume.array > AIR
-            usual = float(np.sqrt(np.square(self.doubt.array[body]).mean())) if body.any() else 0.0
+            usual = float(np.sqrt(np.square(self.uncertainty.array[body]).mean())) if body.any() else 0.0
             when = " before refinement" if self.refined is not None else ""
             parts.append(f"a voxel of the body is expected to be off by {usual:.0f} HU{when} (standard deviation)")
         return ", ".join(parts)
@@ -148,18 +148,18 @@ class Reconstructor:
         if align and self.mapping.lift_name not in EXACT_LIFTS:
             raise WrongUsage(f"align: weights of the lift '{self.mapping.lift_name}' do not know displaced views")
         chosen = self.matched(self._read(xrays, views))
-        volume, doubt = self._translated(chosen)
+        volume, uncertainty = self._translated(chosen)
         refined = None
         if align:
             from raylift.reconstruction import alignment
 
             for motions in alignment.ROUNDS:
                 chosen = replace(chosen, views=alignment.align(volume, chosen, motions))
-                volume, doubt = self._translated(chosen)
+                volume, uncertainty = self._translated(chosen)
         if refine:
             from raylift.reconstruction import refinement
 
-            refined = refinement.refine(volume, chosen, seconds, progress, doubt)
+            refined = refinement.refine(volume, chosen, seconds, progress, uncertainty)
             volume = refined.volume
         reprojected = reproject(volume, chosen)
         error = float(np.abs(reprojected - chosen.images).mean() / max(float(chosen.images.mean()), 1e-6))
@@ -168,29 +168,29 @@ class Reconstructor:
             notes.append("the X-rays carry no isocentre: the volume is centred on the world's origin")
         if len(chosen.views) == 1:
             notes.append("one X-ray alone: what lies along its rays is placed where it usually is")
-        familiarity, strangeness = self.weights.familiarity, None
-        if familiarity is not None:
-            strangeness = float(familiarity.distances(chosen.images, chosen.views).max())
-            if strangeness > STRANGE:
+        ood_detector, ood_score = self.weights.ood_detector, None
+        if ood_detector is not None:
+            ood_score = float(ood_detector.distances(chosen.images, chosen.views).max())
+            if ood_score > OOD_THRESHOLD:
                 notes.append(
                     "do not trust the volume: the X-rays are unlike those of the training "
-                    f"({strangeness:.1f} times as far off as any patient's there); "
+                    f"({ood_score:.1f} times as far off as any patient's there); "
                     "is it a chest, upright, bright where it absorbs, the views as named?"
                 )
-        return Reconstruction(volume, chosen, reprojected, error, tuple(notes), doubt, strangeness, refined)
+        return Reconstruction(volume, chosen, reprojected, error, tuple(notes), uncertainty, ood_score, refined)
 
     def _translated(self, xrays: XraySet) -> tuple[Volume, Volume | None]:
-        """The network's volume and its doubt in Hounsfield units, on the cube around the X-rays' isocentre."""
+        """The network's volume and its uncertainty in Hounsfield units, on the cube around the X-rays' isocentre."""
         images = torch.from_numpy(xrays.images).float().to(self.device)[None]
         with torch.no_grad():  # lifts and projectors that are made here and kept serve gradients later
             unit, *spread = self.mapping(images, xrays.views, xrays.geometry)[0].float().cpu().numpy()
         cube = self.mapping.grid
         centre = xrays.isocentre or (0.0, 0.0, 0.0)
         grid = VolumeGrid.cube(centre, cube.shape[0] * cube.spacing[0], cube.shape[0])
-        volume = Volume(unit_to_hu(unit.clip(0, 1)), grid)
+        volume = Volume(normalised_to_hu(unit.clip(0, 1)), grid)
         if not spread:
             return volume, None
-        factor = self.weights.info.get("doubt", {}).get("factor", 1.0)
+        factor = self.weights.info.get("uncertainty", {}).get("factor", 1.0)
         # A Laplace distribution's standard deviation is √2 times its mean absolute value.
         return volume, Volume(factor * 2**0.5 * (WINDOW[1] - WINDOW[0]) * spread[0], grid)
 
@@ -228,7 +228,7 @@ class Reconstructor:
         self,
         files: Sequence[str | Path],
         views: Sequence[View | None] | None = None,
-        hangings: Sequence[Hanging | None] | None = None,
+        orientations: Sequence[Orientation | None] | None = None,
         decoded: Sequence[Radiograph | Grey] | None = None,
     ) -> XraySet:
         """Radiographs as X-rays of the weights' unit; see `raylift.radiographs.intake.read_radiographs`."""
@@ -238,8 +238,8 @@ class Reconstructor:
             views,
             self.geometry,
             any_unit=bool(data.get("any_geometry")),
-            familiarity=self.weights.familiarity,
-            hangings=hangings,
+            ood_detector=self.weights.ood_detector,
+            orientations=orientations,
             decoded=decoded,
         )
 

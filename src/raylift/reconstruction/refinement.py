@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raylift.images.hounsfield import WINDOW, hu_to_unit, normalised_to_mu, unit_to_hu
+from raylift.images.hounsfield import WINDOW, hu_to_normalised, normalised_to_hu, normalised_to_mu
 from raylift.images.volume import Volume
 from raylift.images.xray_set import XraySet
 from raylift.reconstruction.iterative import System
@@ -30,7 +30,7 @@ EXPLAINED = 0.005
 FLOOR = 0.05  # standard deviation of a voxel that the network is sure of, where it does not say so itself
 CERTAIN = 0.01  # least one where it does
 ALIKE = 2.0  # factor of that: neighbours are off together, and are priced as if each were on its own
-MIXED = 0.35  # see `uncertainty`
+MIXED = 0.35  # see `prior_deviation`
 TISSUE = 0.55  # soft tissue, from which bone is not far
 OUTSIDE = 0.5  # standard deviation of a voxel outside of the cube
 FALL_MM = 60.0  # distance from the cube at which what its faces show has fallen to 1/e
@@ -63,32 +63,34 @@ def refine(
     xrays: XraySet,
     seconds: float = 20.0,
     progress: Callable[[str, int, int], None] = lambda note, done, total: None,
-    doubt: Volume | None = None,
+    uncertainty: Volume | None = None,
 ) -> Refined:
     """Bring a volume into agreement with its X-rays, as far as its uncertainty allows.
 
     Minimises ½ Σ ((A x − y) / (σ ȳ))² + ½ Σ z² + τ Σ ‖∇x‖ over z by L-BFGS (Liu & Nocedal 1989), where the box x is
     x₀ + s z, clipped to the window. A projects, y are the X-rays with the mean ȳ, σ is `NOISE`, s is `ALIKE` times the
-    `doubt` or, where that is not given, the `uncertainty` of the start x₀, and ‖∇x‖ is smoothed below `EDGE`; sums
-    count as over `PIXELS` pixels and voxels of `VOXEL_MM`. It ends after `ITERATIONS`, where X-rays are explained but
-    for noise, at the time limit, or where an iteration ends further from the X-rays than the start, or not finite: then
-    the one before it counts, and before the first the volume as it was given, clipped.
+    `uncertainty` or, where that is not given, the `prior_deviation` of the start x₀, and ‖∇x‖ is smoothed below `EDGE`;
+    sums count as over `PIXELS` pixels and voxels of `VOXEL_MM`. It ends after `ITERATIONS`, where X-rays are explained
+    but for noise, at the time limit, or where an iteration ends further from the X-rays than the start, or not finite:
+    then the one before it counts, and before the first the volume as it was given, clipped.
 
     Args:
         volume: Hounsfield units (z, y, x) on a cube centred on the isocentre, or on the origin where it is not known.
         xrays: line integrals with their views and unit.
         seconds: time limit; the iteration that runs when it is reached is finished.
         progress: called after each iteration with a note, how many are done, and how many there are at most.
-        doubt: standard deviation of each voxel of the volume in HU, on its grid.
+        uncertainty: standard deviation of each voxel of the volume in HU, on its grid.
     """
     begun = monotonic()
     volume = Volume(np.clip(volume.array, *WINDOW), volume.grid)
     system = System(xrays, volume.grid)
     start = surround(volume, system)
     x0 = torch.from_numpy(start)
-    s = torch.from_numpy(uncertainty(start, system))
-    if doubt is not None:
-        s[system.inside] = torch.from_numpy(ALIKE * doubt.array / (WINDOW[1] - WINDOW[0])).float().clamp_min(CERTAIN)
+    s = torch.from_numpy(prior_deviation(start, system))
+    if uncertainty is not None:
+        s[system.inside] = (
+            torch.from_numpy(ALIKE * uncertainty.array / (WINDOW[1] - WINDOW[0])).float().clamp_min(CERTAIN)
+        )
     y = torch.from_numpy(system.b)
     scale = max(float(y.mean()), 1e-6)
     pixel_ratio, voxel_ratio = xrays.geometry.pixels / PIXELS, volume.grid.spacing[0] / VOXEL_MM
@@ -126,19 +128,19 @@ def refine(
         if not reached <= before:  # or not a number
             break
         after, iterations = reached, done
-        last = unit_to_hu(box().detach().numpy()[system.inside])
+        last = normalised_to_hu(box().detach().numpy()[system.inside])
         progress(f"error {after:.1%}", done, ITERATIONS)
     return Refined(Volume(last, volume.grid), before, after, iterations)
 
 
 def surround(volume: Volume, system: System) -> np.ndarray:
     """The system's box (z, y, x) in [0, 1] with a cube in it, whose faces are repeated outwards and fall to air."""
-    cube = hu_to_unit(volume.array.astype(np.float32))
+    cube = hu_to_normalised(volume.array.astype(np.float32))
     padded = np.pad(cube, [(margin, margin) for margin in system.margins], "edge")
     return (padded * np.exp(-_distance(system) / FALL_MM)).astype(np.float32)
 
 
-def uncertainty(box: np.ndarray, system: System) -> np.ndarray:
+def prior_deviation(box: np.ndarray, system: System) -> np.ndarray:
     """Standard deviation of each voxel of a box, both (z, y, x) in units of [0, 1].
 
     A network that minimises the expected error says for a voxel that may be air or tissue (a border whose place is not

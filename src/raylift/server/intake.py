@@ -47,7 +47,7 @@ class ReadRequest:
         files: their names in the folder.
         names: that they were given, for messages.
         xrays: how each is to be understood.
-        whole: they are to be a job's, so that nothing may be left in doubt.
+        whole: they are to be a job's, so that nothing may be left not certain.
     """
 
     weights: str | None
@@ -137,8 +137,8 @@ def _keep(request: ReadRequest, decoded: list[Radiograph | Grey], reconstructor:
     from raylift.geometry import View
 
     views = [None if one.view is None else View.parse(one.view) for one in request.xrays]
-    hangings = [None if one.hang is None else one.hang.hanging() for one in request.xrays]
-    xrays = reconstructor.matched(reconstructor.read(request.paths, views, hangings, decoded))
+    orientations = [None if one.orientation is None else one.orientation.parsed() for one in request.xrays]
+    xrays = reconstructor.matched(reconstructor.read(request.paths, views, orientations, decoded))
     keep(replace(xrays, notes=tuple(request.renamed(note) for note in xrays.notes)), request.folder / NAME)
 
 
@@ -147,28 +147,28 @@ def _looked_at(
 ) -> dict[str, Any]:
     """Say how one X-ray is understood."""
     from raylift.geometry import View
-    from raylift.radiographs import Grey, Hanging
+    from raylift.radiographs import Grey, Orientation
     from raylift.radiographs.orientation import guess
 
     asked = request.xrays[index]
     view = View.parse(asked.view) if asked.view else radiograph.view
-    sure, hanging, turnable = view is not None, Hanging(), isinstance(radiograph, Grey)
+    sure, orientation, turnable = view is not None, Orientation(), isinstance(radiograph, Grey)
     if isinstance(radiograph, Grey):
-        familiarity = reconstructor.weights.familiarity
-        looks = None if familiarity is None else guess(radiograph, familiarity)
+        ood_detector = reconstructor.weights.ood_detector
+        looks = None if ood_detector is None else guess(radiograph, ood_detector)
         if view is None and looks is not None:
             view, sure = looks.view, looks.sure
-        if asked.hang is not None:
-            hanging = asked.hang.hanging()
+        if asked.orientation is not None:
+            orientation = asked.orientation.parsed()
         elif looks is not None:
-            hanging = looks.hanging
-        radiograph = radiograph.hung(hanging).line_integrals(view is not None and view.lateral)
+            orientation = looks.orientation
+        radiograph = radiograph.oriented(orientation).line_integrals(view is not None and view.lateral)
     return {
         "name": request.names[index],
         "view": None if view is None else view.name,
         "sure": bool(sure),
         "turnable": turnable,
-        "hang": asdict(hanging),
+        "orientation": asdict(orientation),
         "picture": _picture(radiograph.image),
     }
 

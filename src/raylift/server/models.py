@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from raylift.server.jobs import Job, State
-from raylift.server.requests import Hang
+from raylift.server.requests import OrientationOption
 from raylift.server.settings import Settings
 from raylift.server.worker import RESULTS
 
@@ -20,10 +20,10 @@ class Understood(BaseModel):
     """An X-ray as it is understood."""
 
     name: str
-    view: str | None = Field(description="By what was asked, the file, or its looks; null if that is in doubt.")
+    view: str | None = Field(description="By what was asked, the file, or its looks; null if that is not certain.")
     sure: bool
-    turnable: bool = Field(description="A picture, whose hanging can be corrected.")
-    hang: Hang
+    turnable: bool = Field(description="A picture, whose orientation can be corrected.")
+    orientation: OrientationOption
     picture: str = Field(description="PNG as a data URL, as it is taken.")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from raylift.errors import BadInput
-from raylift.radiographs import Hanging
+from raylift.radiographs import Orientation
 from raylift.storage.paths import suffix_of
 
 MOST_XRAYS = 8
@@ -16,17 +16,17 @@ MOST_XRAYS = 8
 ENDINGS = (".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".nii", ".nii.gz", ".mha")
 
 
-class Hang(BaseModel):
-    """What makes a picture hang for reading, with bone bright."""
+class OrientationOption(BaseModel):
+    """What turns a picture for reading, with bone bright."""
 
     model_config = ConfigDict(extra="forbid")
     quarter_turns: Literal[0, 1, 2, 3] = Field(0, description="Counter-clockwise.")
     mirrored: bool = Field(False, description="Left and right swapped after that.")
     inverted: bool = Field(False, description="Bright and dark swapped.")
 
-    def hanging(self) -> Hanging:
-        """The same for `raylift.radiographs.sets`."""
-        return Hanging(self.quarter_turns, self.mirrored, self.inverted)
+    def parsed(self) -> Orientation:
+        """Return the same for `raylift.radiographs`."""
+        return Orientation(self.quarter_turns, self.mirrored, self.inverted)
 
 
 class Xray(BaseModel):
@@ -36,7 +36,7 @@ class Xray(BaseModel):
     view: Annotated[str, StringConstraints(max_length=32)] | None = Field(
         None, description="ap, pa, lateral-left, lateral-right, or the source's angle in degrees."
     )
-    hang: Hang | None = None
+    orientation: OrientationOption | None = None
 
 
 class Options(BaseModel):

@@ -137,7 +137,7 @@ def about(server: Server) -> About:
 
 @router.post("/api/inspect", responses=REFUSALS)
 async def inspect(xrays: Files, server: Server, options: OptionsText = "{}") -> Inspection:
-    """Understand X-rays without keeping them: view, hanging, and a picture of each."""
+    """Understand X-rays without keeping them: view, orientation, and a picture of each."""
     chosen = Options.model_validate_json(options)
     with _upload(server.settings) as folder:
         found, _ = await _understood(server, xrays, chosen, folder, whole=False)

@@ -38,9 +38,9 @@ RESULTS = {
     "volume.mha": "application/octet-stream",
     "volume.nrrd": "application/octet-stream",
     "volume-dicom.zip": "application/zip",
-    "doubt.nii.gz": "application/gzip",
-    "doubt.mha": "application/octet-stream",
-    "doubt.nrrd": "application/octet-stream",
+    "uncertainty.nii.gz": "application/gzip",
+    "uncertainty.mha": "application/octet-stream",
+    "uncertainty.nrrd": "application/octet-stream",
     "preview.png": "image/png",
     "agreement.png": "image/png",
     "report.html": "text/html; charset=utf-8",
@@ -138,7 +138,7 @@ def _reconstruct(job: Job, jobs: Jobs, settings: Settings, reconstructor: Recons
     from raylift.io.dicom import Study, write_ct
     from raylift.io.volumes import write_volume
     from raylift.plots.montage import agreement
-    from raylift.reconstruction.outputs import CT_WINDOWS, DOUBT_WINDOWS, Names, write_results
+    from raylift.reconstruction.outputs import CT_WINDOWS, UNCERTAINTY_WINDOWS, Names, write_results
     from raylift.storage.atomic import write_json
 
     def say(note: str, done: float) -> None:
@@ -163,16 +163,20 @@ def _reconstruct(job: Job, jobs: Jobs, settings: Settings, reconstructor: Recons
     say("writing", 0.85)
     named = Names(folder / "volume.nii.gz")
     report = write_results(made, named, reconstructor.weights.info, aligned=options.align, inputs=names)
-    for here, there in ((named.doubt, "doubt.nii.gz"), (named.preview, "preview.png"), (named.page, "report.html")):
+    for here, there in (
+        (named.uncertainty, "uncertainty.nii.gz"),
+        (named.preview, "preview.png"),
+        (named.page, "report.html"),
+    ):
         if here.exists():
             here.rename(folder / there)
     shown = [view.name for view in made.xrays.views]
     agreement(shown, made.xrays.images, made.reprojected, folder / "agreement.png")
-    doubt = None if made.doubt is None else "doubt.nii.gz"
+    uncertainty = None if made.uncertainty is None else "uncertainty.nii.gz"
     study = Study()
     with tempfile.TemporaryDirectory(dir=folder) as series:
         for number, (kind, volume, windows) in enumerate(
-            (("volume", made.volume, CT_WINDOWS), ("doubt", made.doubt, DOUBT_WINDOWS)), 1
+            (("volume", made.volume, CT_WINDOWS), ("uncertainty", made.uncertainty, UNCERTAINTY_WINDOWS)), 1
         ):
             if volume is not None:
                 for ending in ("mha", "nrrd"):
@@ -180,7 +184,12 @@ def _reconstruct(job: Job, jobs: Jobs, settings: Settings, reconstructor: Recons
                 write_ct(volume, Path(series) / kind, study, number, f"Raylift {kind}", windows)
         shutil.make_archive(str(folder / "volume-dicom"), "zip", series)
     named.report.unlink()
-    files_there = {"volume": "volume.nii.gz", "doubt": doubt, "preview": "preview.png", "page": "report.html"}
+    files_there = {
+        "volume": "volume.nii.gz",
+        "uncertainty": uncertainty,
+        "preview": "preview.png",
+        "page": "report.html",
+    }
     write_json(report | files_there, folder / "report.json")
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from raylift.errors import DiskFull
-from raylift.storage.paths import Place, reaching, remove, stem_of, suffix_of
+from raylift.storage.paths import StoragePath, reaching, remove, stem_of, suffix_of
 from raylift.storage.scratch import scratch_folder
 
 FULL = (errno.ENOSPC, errno.EDQUOT)  # as the system says that a disk is full
@@ -43,19 +43,19 @@ def try_writing(folder: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Place) -> Iterator[Path]:
+def atomic_write(path: StoragePath) -> Iterator[Path]:
     """A temporary path of the same ending that takes `path`'s place when the block ends well, else vanishes."""
     ending, stem = suffix_of(path), stem_of(path)
     folder = None
     if isinstance(path, Path):
         folder = path.parent
         folder.mkdir(parents=True, exist_ok=True)
-    with told_when_full(path, folder or Path(tempfile.gettempdir())):
+    with naming_a_full_disk(path, folder or Path(tempfile.gettempdir())):
         handle, name = tempfile.mkstemp(dir=folder, prefix=f".{stem}.", suffix=f".partial{ending}")
     os.close(handle)
     temporary = Path(name)
     try:
-        with told_when_full(path, temporary.parent):
+        with naming_a_full_disk(path, temporary.parent):
             yield temporary
             temporary.chmod(_mode())
             _move(temporary, path)
@@ -64,7 +64,7 @@ def replacing(path: Place) -> Iterator[Path]:
 
 
 @contextmanager
-def told_when_full(path: Place, folder: Path) -> Iterator[None]:
+def naming_a_full_disk(path: StoragePath, folder: Path) -> Iterator[None]:
     """Let a block's failure to write into a folder of this machine be called a full disk, where it is one.
 
     Args:
@@ -92,7 +92,7 @@ def _mode() -> int:
 
 
 @contextmanager
-def replacing_together(folder: Place) -> Iterator[Path]:
+def atomic_write_folder(folder: StoragePath) -> Iterator[Path]:
     """A temporary folder whose files go to `folder`, in place of those of the same names, when the block ends well.
 
     A folder that is made for them is gone again where it does not. Raises Unreachable of a store.
@@ -109,7 +109,7 @@ def replacing_together(folder: Place) -> Iterator[Path]:
     try:
         with (
             tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=".partial") as name,
-            told_when_full(folder, folder),
+            naming_a_full_disk(folder, folder),
         ):
             yield Path(name)
             for file in sorted(Path(name).iterdir()):
@@ -125,13 +125,13 @@ def replacing_together(folder: Place) -> Iterator[Path]:
         raise
 
 
-def write_json(data: object, path: Place) -> None:
+def write_json(data: object, path: StoragePath) -> None:
     """Write indented JSON, as a whole or not at all."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(data, indent=2) + "\n")
 
 
-def _move(file: Path, path: Place) -> None:
+def _move(file: Path, path: StoragePath) -> None:
     """A file of this machine to a place, whole at once."""
     if isinstance(path, Path):
         os.replace(file, path)

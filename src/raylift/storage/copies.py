@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from raylift.errors import BadInput
-from raylift.storage.atomic import replacing
-from raylift.storage.paths import Place, parts_of, reaching
+from raylift.storage.atomic import atomic_write
+from raylift.storage.paths import StoragePath, parts_of, reaching
 from raylift.storage.scratch import scratch_folder
 
 
 @contextmanager
-def local_copy(source: Place) -> Iterator[Path]:
+def local_copy(source: StoragePath) -> Iterator[Path]:
     """The file or folder on this machine: itself, or a copy for as long as the block lasts.
 
     Raises:
@@ -42,7 +42,7 @@ def local_copy(source: Place) -> Iterator[Path]:
             raise BadInput(*(str(part).replace(str(copy), str(source)) for part in error.args)) from None
 
 
-def kept_copy(source: Place) -> Path:
+def cached_copy(source: StoragePath) -> Path:
     """A file on this machine: itself, or a copy that is kept in the cache folder until it changes.
 
     The folder is RAYLIFT_CACHE, or raylift in XDG_CACHE_HOME. Raises Unreachable where it cannot be copied.
@@ -55,6 +55,6 @@ def kept_copy(source: Place) -> Path:
         key = hashlib.sha256(f"{source} {source.fs.ukey(source.path)}".encode()).hexdigest()
         copy = cache / key / source.name
         if not copy.exists():
-            with replacing(copy) as temporary:
+            with atomic_write(copy) as temporary:
                 source.fs.get(source.path, str(temporary))
     return copy

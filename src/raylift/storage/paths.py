@@ -18,7 +18,7 @@ from upath import UPath
 
 from raylift.errors import BadInput, WrongUsage
 
-Place: TypeAlias = Path | UPath  # of this machine, or of a store that fsspec knows
+StoragePath: TypeAlias = Path | UPath  # of this machine, or of a store that fsspec knows
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 LISTINGS = 32
 COMPANIONS = {".npy": (".json",), ".mhd": (".raw", ".zraw")}  # where a part of the content may stand, by the same name
@@ -31,7 +31,7 @@ class Unreachable(BadInput):
     """A store cannot be read or written; it may another time."""
 
 
-def place(text: str | Path | UPath) -> Place:
+def place(text: str | Path | UPath) -> StoragePath:
     """A path, or a URL like s3://bucket/folder or gs://bucket/folder, with the credentials of the environment.
 
     Raises:
@@ -52,7 +52,7 @@ def place(text: str | Path | UPath) -> Place:
         raise WrongUsage(f"{text}: {error}") from None
 
 
-def case_name(path: Place, root: Place) -> str:
+def case_name(path: StoragePath, root: StoragePath) -> str:
     """What a file or folder below a folder is called as a case: its path, in letters that are safe everywhere."""
     return safe_name(str(path).removeprefix(str(root)).replace(os.sep, "/").strip("/") or path.absolute().name)
 
@@ -63,24 +63,24 @@ def safe_name(text: str) -> str:
     return name if len(name) <= LONGEST else f"{name[:LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
-def add_case(cases: dict[str, Place], name: str, path: Place) -> None:
+def add_case(cases: dict[str, StoragePath], name: str, path: StoragePath) -> None:
     """Add a case. Raises BadInput if another has its name."""
     if cases.setdefault(name, path) != path:
         raise BadInput(path, f"as a case it would be called {name}, as {cases[name]} is", "rename one of them")
 
 
-def suffix_of(path: Place) -> str:
+def suffix_of(path: StoragePath) -> str:
     """The file's ending in lower case, ".nii.gz" being one."""
     name = path.name.lower()
     return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
 
 
-def stem_of(path: Place) -> str:
+def stem_of(path: StoragePath) -> str:
     """The file's name without its ending."""
     return path.name[: len(path.name) - len(suffix_of(path))] if suffix_of(path) else path.name
 
 
-def walk(folder: Place) -> Iterator[tuple[Place, list[str], list[str]]]:
+def walk(folder: StoragePath) -> Iterator[tuple[StoragePath, list[str], list[str]]]:
     """Folders, each with the names of its folders, which may be removed to leave them out, and of its files.
 
     Stores take a while to answer, and are asked for `LISTINGS` folders at a time.
@@ -113,7 +113,7 @@ def _listed(folder: UPath) -> tuple[list[str], list[str]]:
         return folders, files
 
 
-def is_file(path: Place) -> bool:
+def is_file(path: StoragePath) -> bool:
     """Whether it is a file rather than a folder or nothing. Raises Unreachable."""
     if isinstance(path, Path):
         return path.is_file()
@@ -134,7 +134,7 @@ def size_of(path: Path) -> int:
     return found.st_size
 
 
-def read_bytes(path: Place, most: int) -> bytes:
+def read_bytes(path: StoragePath, most: int) -> bytes:
     """Return the content of a file of at most so many bytes.
 
     Raises:
@@ -158,7 +158,7 @@ def read_bytes(path: Place, most: int) -> bytes:
     return content
 
 
-def stamps(source: Place) -> list[tuple[str, int, str | int]]:
+def stamps(source: StoragePath) -> list[tuple[str, int, str | int]]:
     """Name, size and what changes with the content, of a file or of each in a folder. Raises Unreachable."""
     if isinstance(source, Path):
         files = sorted(source.iterdir()) if source.is_dir() else parts_of(source)
@@ -170,7 +170,7 @@ def stamps(source: Place) -> list[tuple[str, int, str | int]]:
         return [(PurePosixPath(n).name, info["size"], _version(source, n, info)) for n, info in sorted(found.items())]
 
 
-def stamps_of(sources: Sequence[Place]) -> list[list[tuple[str, int, str | int]]]:
+def stamps_of(sources: Sequence[StoragePath]) -> list[list[tuple[str, int, str | int]]]:
     """Those of many, of a store some at a time. Raises Unreachable."""
     with ThreadPoolExecutor(LISTINGS) as pool:
         return list(pool.map(stamps, sources))
@@ -180,13 +180,13 @@ def _version(store: UPath, name: str, info: dict[str, Any]) -> str:
     return str(next((info[key] for key in VERSIONS if info.get(key)), None) or store.fs.ukey(name))
 
 
-def parts_of(file: Place) -> list[Any]:
+def parts_of(file: StoragePath) -> list[Any]:
     """A file, and those beside it where a part of its content may stand."""
     beside = COMPANIONS.get(suffix_of(file), ()) if file.suffix else ()
     return [file, *(file.with_suffix(ending) for ending in beside)]
 
 
-def files_below(folder: Place) -> set[str]:
+def files_below(folder: StoragePath) -> set[str]:
     """Ways from a folder to all files in it. Raises Unreachable."""
     if isinstance(folder, Path):
         return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
@@ -195,7 +195,7 @@ def files_below(folder: Place) -> set[str]:
         return {name.removeprefix(start) for name in folder.fs.find(folder.path)}
 
 
-def remove(path: Place) -> None:
+def remove(path: StoragePath) -> None:
     """A file, or a folder with all that is in it, if it is there."""
     if not isinstance(path, Path):
         with reaching(path, "changed"):

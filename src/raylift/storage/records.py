@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from raylift.storage.paths import Place, read_bytes
+from raylift.storage.paths import StoragePath, read_bytes
 
 MOST_BYTES = 64 * 2**20
 DEEPEST = 40  # lists and objects in one another
@@ -46,7 +46,7 @@ class Typed(BaseModel):
     model_config = ConfigDict(extra="allow", allow_inf_nan=False, strict=True)
 
 
-def read_record(path: Place, kind: type[Record], most_bytes: int = MOST_BYTES) -> Record:
+def read_record(path: StoragePath, kind: type[Record], most_bytes: int = MOST_BYTES) -> Record:
     """Read JSON as a typed record.
 
     Raises:
@@ -68,7 +68,7 @@ def parse_record(data: object, kind: type[Record]) -> Record:
         raise ValueError(": ".join(filter(None, [place[:100], message[:200]]))) from None
 
 
-def read_json(path: Place, most_bytes: int = MOST_BYTES) -> Any:
+def read_json(path: StoragePath, most_bytes: int = MOST_BYTES) -> Any:
     """Read JSON. Raises as `read_record` does."""
     return parse_json(_text(path, most_bytes))
 
@@ -110,7 +110,7 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
-def _text(path: Place, most_bytes: int) -> str:
+def _text(path: StoragePath, most_bytes: int) -> str:
     try:
         return read_bytes(path, most_bytes).decode()
     except UnicodeDecodeError:

@@ -147,7 +147,7 @@ OBJECTIVES = (
     Row("paired with transport", "ablations/transport"),
 )
 # What was tried to do better than the paper, at 32³ voxels: each row changes one thing of the first.
-TWO_VIEWS = ("data.any_views=0", "data.any_geometry=0", "aggregation=concatenate", "network.doubt=false")
+TWO_VIEWS = ("data.any_views=0", "data.any_geometry=0", "aggregation=concatenate", "network.uncertainty=false")
 
 
 def _choice(label: str, *changes: str) -> Row:
@@ -163,8 +163,8 @@ CHOICES = (
     ),
     _choice("same tissue", *(f"data.augmentation.{key}=0" for key in ("lung", "soft_tissue", "bone", "opacities"))),
     _choice("repeat", "lift=repeat"),
-    _choice("one pass", "network.passes=1"),
-    _choice("three passes", "network.passes=3"),
+    _choice("one pass", "network.iterations=1"),
+    _choice("three passes", "network.iterations=3"),
     _choice("SSIM 0.2", "objective.ssim=0.2"),
     _choice("SSIM 2", "objective.ssim=2"),
     _choice("L2 of weight 6", "objective.l2=6"),
@@ -176,7 +176,7 @@ CHOICES = (
     _choice("feature size 48", "network.feature_size=48"),
     _choice("MONAI's U-Net", "network.name=unet", "network.feature_size=16"),
     _choice("Swin UNETR", "network.name=swin_unetr", "network.feature_size=12"),
-    _choice("doubt", "network.doubt=true"),
+    _choice("uncertainty", "network.uncertainty=true"),
     _choice("harmonics", "aggregation=harmonics"),
     Row("any-views-32.yaml", "any-views-32"),
 )

@@ -12,7 +12,7 @@ from typing import Any
 from raylift.about import NOT_MEDICAL, __version__
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput, WrongUsage
-from raylift.storage.atomic import replacing, write_json
+from raylift.storage.atomic import atomic_write, write_json
 from raylift.studies.cells import TWO_VIEWS, Budget, CaseSet, Cell, Progress, compute, read_json
 from raylift.studies.definitions import Study
 from raylift.studies.figures import draw, draw_scores
@@ -82,7 +82,7 @@ def run_study(
             reason.unlink(missing_ok=True)
         except Exception as error:
             failures[f"{cell.row.label}, seed {cell.seed}"] = " ".join(str(error).split()) or type(error).__name__
-            with replacing(reason) as temporary:
+            with atomic_write(reason) as temporary:
                 temporary.write_text(traceback.format_exc())
         write_tables(folder, study, protocol)
     results = read_results(folder, study, protocol)
@@ -147,7 +147,7 @@ def write_tables(folder: Path, study: Study, protocol: str) -> Path | None:
         (f"{name}.csv", comma_separated(results)),
         (f"{name}.tex", latex(results, tests)),
     ):
-        with replacing(folder / file) as temporary:
+        with atomic_write(folder / file) as temporary:
             temporary.write_text(text)
     return folder / f"{name}.md"
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from raylift.errors import BadInput
-from raylift.storage.atomic import told_when_full
+from raylift.storage.atomic import naming_a_full_disk
 from raylift.storage.paths import size_of
 from raylift.storage.records import PlainName, Sha256, Typed, inside, parse_json, parse_record, read_json
 
@@ -119,7 +119,7 @@ class Checkpoints:
         temporary = path.with_name(PREFIX + path.name)
         contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         try:
-            with told_when_full(path, self.folder):
+            with naming_a_full_disk(path, self.folder):
                 save_file(contiguous, temporary, metadata={"state": json.dumps(state)})
                 _sync(temporary)
         except BaseException:

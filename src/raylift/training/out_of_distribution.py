@@ -8,7 +8,7 @@ from raylift.config.recipe import AugmentationConfig, Recipe, XrayAugmentationCo
 from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import OfflinePairs, OnlinePairs
 from raylift.geometry import View, VolumeGrid
-from raylift.radiographs.out_of_distribution import Familiarity
+from raylift.radiographs.out_of_distribution import OODDetector
 
 SETS = 240  # of X-rays
 PIXELS = 32
@@ -16,8 +16,8 @@ SPACING = 8.0  # mm, of the scans that are projected
 SHARE = 0.5  # of the recipe's augmentation: what a patient may look like, not all that the network has learned from
 
 
-def familiarise(recipe: Recipe, dataset: PreparedDataset) -> Familiarity | None:
-    """Fit `Familiarity` to X-rays of the recipe's patients, views and units; None where there is one patient only."""
+def fit_ood_detector(recipe: Recipe, dataset: PreparedDataset) -> OODDetector | None:
+    """Fit `OODDetector` to X-rays of the recipe's patients, views and units; None where there is one patient only."""
     cases = dataset.cases(recipe.data.split)
     if len(cases) < 2:
         return None
@@ -26,7 +26,7 @@ def familiarise(recipe: Recipe, dataset: PreparedDataset) -> Familiarity | None:
         update={
             "xray_pixels": PIXELS,
             "projection_spacing": max(SPACING, recipe.data.projection_spacing),
-            # Swapped sides are what a film hung the wrong way round shows, and strange.
+            # Swapped sides are what a film oriented the wrong way round shows, and strange.
             "xray_augmentation": XrayAugmentationConfig(),
             "augmentation": AugmentationConfig(**{name: SHARE * value for name, value in given.items()}),
         }
@@ -45,4 +45,4 @@ def familiarise(recipe: Recipe, dataset: PreparedDataset) -> Familiarity | None:
             images += list(xrays)
             views += batch.views
             patients += [patient] * len(batch.views)
-    return Familiarity.fit(torch.stack(images).numpy(), views, patients)
+    return OODDetector.fit(torch.stack(images).numpy(), views, patients)

@@ -23,21 +23,22 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
+from raylift.config.earlier_names import existing_file
 from raylift.config.files import load_recipe
 from raylift.config.recipe import Recipe, TrainConfig
 from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import Batch, OfflinePairs, OnlinePairs
 from raylift.errors import BadInput, Failed, WrongUsage
 from raylift.evaluation.protocols import score
-from raylift.images.hounsfield import hu_to_unit, unit_to_hu
+from raylift.images.hounsfield import hu_to_normalised, normalised_to_hu
 from raylift.images.volume import Volume
 from raylift.losses import GeneratorOutput, build_objective
-from raylift.model.lifted_network import Mapping
+from raylift.model.lifted_network import LiftedNetwork
 from raylift.model.weights import Weights, describe, save_weights, seen_cases
-from raylift.networks.layers.per_sample import Apart
+from raylift.networks.layers.per_sample import PerSampleParallel
 from raylift.plots.montage import montage
-from raylift.storage.atomic import replacing, write_json
-from raylift.storage.paths import Place
+from raylift.storage.atomic import atomic_write, write_json
+from raylift.storage.paths import StoragePath
 from raylift.storage.records import read_json
 from raylift.training.checkpoint import (
     Checkpoints,
@@ -47,10 +48,10 @@ from raylift.training.checkpoint import (
     module_tensors,
     optimizer_tensors,
 )
-from raylift.training.out_of_distribution import familiarise
+from raylift.training.out_of_distribution import fit_ood_detector
 from raylift.training.tracking import Tracker, import_mlflow, name_run
 
-BEGUN_WITH = "begun-with.json"
+INIT_FROM = "init-from.json"
 MOST_VALIDATED = 100  # cases, spread over those held out
 LEAST_TAKEN = 0.1  # share of a network that weights must hold to begin with them
 
@@ -100,10 +101,10 @@ class Run:
         recipe: what to train.
         dataset: prepared scans.
         folder: of the run: `recipe.yaml`, `run.json`, `metrics.csv`, `timing.csv`, TensorBoard events, `previews/`,
-            `checkpoints/`, `begun-with.json` where it began with other weights, and at the end `weights.safetensors`
+            `checkpoints/`, `init-from.json` where it began with other weights, and at the end `weights.safetensors`
             and `weights.json`.
         resume: go on from the newest good checkpoint; else the folder must not hold a run.
-        begin_with: weights that g begins with, where its tensors have the same name and shape; the same for `resume`.
+        init_from: weights that g begins with, where its tensors have the same name and shape; the same for `resume`.
         mlflow: tell MLflow of the run too (`training.tracking`).
     """
 
@@ -114,7 +115,7 @@ class Run:
         folder: Path,
         *,
         resume: bool = False,
-        begin_with: Weights | None = None,
+        init_from: Weights | None = None,
         mlflow: bool = False,
     ) -> None:
         self.recipe, self.dataset, self.folder, self.mlflow = recipe, dataset, folder, mlflow
@@ -130,7 +131,7 @@ class Run:
         self.fabric.launch()
         torch.manual_seed(train.seed)
         geometry = dataset.geometry.with_pixels(recipe.data.xray_pixels)
-        self.mapping = Mapping(
+        self.mapping = LiftedNetwork(
             network=recipe.network.name,
             feature_size=recipe.network.feature_size,
             window_size=recipe.network.window_size,
@@ -141,17 +142,17 @@ class Run:
             voxels=dataset.voxels,
             cube_mm=dataset.cube_mm,
             aggregation=recipe.aggregation,
-            passes=recipe.network.passes,
-            doubt=recipe.network.doubt,
+            iterations=recipe.network.iterations,
+            uncertainty=recipe.network.uncertainty,
             pictures=recipe.data.pictures,
         )
-        self.begun_with = self._begin(begin_with)
+        self.init_info = self._begin(init_from)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.mapping.network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(train.ema_decay)
         ).to(self.fabric.device)
         self.objective = build_objective(recipe, geometry, self.mapping.grid).to(self.fabric.device)
         g = self.mapping.network
-        self.g, self.g_optimizer = self.fabric.setup(Apart(g), self._adamw(g, train.lr))
+        self.g, self.g_optimizer = self.fabric.setup(PerSampleParallel(g), self._adamw(g, train.lr))
         self.d: nn.Module | None = self.objective.d
         self.d_optimizer: Optimizer | None = None
         if self.d is not None:
@@ -184,20 +185,20 @@ class Run:
 
     def _begin(self, weights: Weights | None) -> dict[str, Any] | None:
         """Take weights over; a run that is resumed says what it began with."""
-        begun, noted = (self.folder / "recipe.yaml").exists(), self.folder / BEGUN_WITH
+        begun, noted = (self.folder / "recipe.yaml").exists(), existing_file(self.folder / INIT_FROM)
         if begun and noted.exists():
             known: dict[str, Any] = read_json(noted)
             if weights is None or weights.info["sha256"] != known["sha256"]:
-                raise WrongUsage(f"--resume: {self.folder} began with other weights: name them with --begin-with")
+                raise WrongUsage(f"--resume: {self.folder} began with other weights: name them with --init-from")
         elif begun and weights is not None:
-            raise WrongUsage(f"--resume: {self.folder} began without other weights: leave --begin-with out")
-        return None if weights is None else take_over(self.mapping.network, weights)
+            raise WrongUsage(f"--resume: {self.folder} began without other weights: leave --init-from out")
+        return None if weights is None else load_matching(self.mapping.network, weights)
 
     def _note(self) -> None:
         """Say in the folder what is trained there."""
-        if self.begun_with is not None:
-            write_json(self.begun_with, self.folder / BEGUN_WITH)
-        with replacing(self.folder / "recipe.yaml") as temporary:
+        if self.init_info is not None:
+            write_json(self.init_info, self.folder / INIT_FROM)
+        with atomic_write(self.folder / "recipe.yaml") as temporary:
             temporary.write_text(yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False))
 
     def _tracker(self) -> Tracker:
@@ -315,12 +316,12 @@ class Run:
         raise Diverged(self.step + 1, what, cases, self.checkpoints.newest_step())
 
     def _translate(self, batch: Batch) -> GeneratorOutput:
-        """g(V_cat) of a batch; class maps or the doubt where g says them besides.
+        """g(V_cat) of a batch; class maps or the uncertainty where g says them besides.
 
         Where g is asked more than once, V_cat holds what it made in none to all of the passes before, at random.
         """
         xrays, views, geometry = batch.xrays, batch.views, batch.geometry
-        before = int(torch.randint(self.mapping.passes, (1,))) if self.mapping.passes > 1 else 0
+        before = int(torch.randint(self.mapping.iterations, (1,))) if self.mapping.iterations > 1 else 0
         with torch.no_grad():
             made = self.mapping.translate(self.g, xrays, views, geometry, before)
         volume = None if made is None else made[:, :1].float().clamp(0, 1)
@@ -369,7 +370,7 @@ class Run:
         volumes = []
         for images in xrays:
             seen = self.mapping.seen(images[None].to(self.fabric.device))
-            out = self.mapping.translate(network, seen, None, None, self.mapping.passes)
+            out = self.mapping.translate(network, seen, None, None, self.mapping.iterations)
             assert out is not None
             volumes.append(out[0, 0])
         return torch.stack(volumes).float().clamp(0, 1).cpu().numpy()
@@ -399,12 +400,12 @@ class Run:
             case = self.dataset.cases(self.recipe.data.split)[0]
             indices = self.dataset.view_indices(self.recipe.view_list)
             xrays = torch.from_numpy(case.xrays[indices])[None]
-            truth = hu_to_unit(case.truth.array.astype(np.float32))
+            truth = hu_to_normalised(case.truth.array.astype(np.float32))
         grid, network = self.mapping.grid, self.mapping.network
         for ending, by in (("", None), ("-g", network)):
             montage(
-                Volume(unit_to_hu(truth), grid),
-                Volume(unit_to_hu(self.predict(xrays, by)[0]), grid),
+                Volume(normalised_to_hu(truth), grid),
+                Volume(normalised_to_hu(self.predict(xrays, by)[0]), grid),
                 [(v.name, x.numpy()) for v, x in zip(self.recipe.view_list, xrays[0], strict=True)],
                 self.folder / "previews" / f"step-{self.step:07d}{ending}.png",
                 f"step {self.step}",
@@ -468,8 +469,8 @@ class Run:
             "hours": round(self.seconds / 3600, 2),
             "validation": self._validated(),
         }
-        if self.begun_with is not None:
-            training["begun_with"] = self.begun_with
+        if self.init_info is not None:
+            training["init_from"] = self.init_info
         info = describe(
             self.recipe.model_dump(mode="json"),
             mapping.geometry,
@@ -477,7 +478,7 @@ class Run:
             self.dataset.cube_mm,
             training,
         )
-        return save_weights(mapping, info, self.folder, familiarise(self.recipe, self.dataset))
+        return save_weights(mapping, info, self.folder, fit_ood_detector(self.recipe, self.dataset))
 
     def _validated(self) -> dict[str, Any] | None:
         """What `weights.json` says of the held-out cases."""
@@ -495,7 +496,7 @@ class Run:
             chosen = cases[:: math.ceil(len(cases) / most)]
             indices = self.dataset.view_indices(self.recipe.view_list)
             xrays = torch.from_numpy(np.stack([case.xrays[indices] for case in chosen]))
-            truth = np.stack([hu_to_unit(case.truth.array.astype(np.float32)) for case in chosen])
+            truth = np.stack([hu_to_normalised(case.truth.array.astype(np.float32)) for case in chosen])
             scored[name] = Scored([case.name for case in chosen], xrays, truth)
             most = len(chosen)
         return scored
@@ -543,7 +544,7 @@ class Table:
         writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
         writer.writeheader()
         writer.writerows(self.rows)
-        with replacing(self.path) as temporary:
+        with atomic_write(self.path) as temporary:
             temporary.write_text(text.getvalue())
 
 
@@ -570,7 +571,7 @@ def processes() -> tuple[int, int]:
     return int(told("SLURM_STEP_NUM_TASKS", "1")) // nodes, nodes
 
 
-def take_over(network: nn.Module, weights: Weights) -> dict[str, Any]:
+def load_matching(network: nn.Module, weights: Weights) -> dict[str, Any]:
     """Copy those tensors of weights into a network that it has too, of the same name and shape.
 
     Returns:
@@ -611,11 +612,11 @@ def peak_memory(device: torch.device) -> int:
 
 def train(
     recipe: Recipe,
-    data: str | Place,
+    data: str | StoragePath,
     folder: str | Path,
     *,
     resume: bool = False,
-    begin_with: Weights | None = None,
+    init_from: Weights | None = None,
     mlflow: bool = False,
     progress: Progress = lambda step, steps, numbers: None,
 ) -> Run:
@@ -626,7 +627,7 @@ def train(
         data: folder of the prepared dataset.
         folder: of the run.
         resume: go on from the newest good checkpoint.
-        begin_with: weights that g begins with, see `Run`.
+        init_from: weights that g begins with, see `Run`.
         mlflow: tell MLflow of the run too.
         progress: called after each step with its number, the number of steps, and what was measured.
 
@@ -635,7 +636,7 @@ def train(
             network.
         WrongUsage: the folder holds a run and `resume` is not set, or another process trains there.
     """
-    run = Run(recipe, PreparedDataset(data), Path(folder), resume=resume, begin_with=begin_with, mlflow=mlflow)
+    run = Run(recipe, PreparedDataset(data), Path(folder), resume=resume, init_from=init_from, mlflow=mlflow)
     with _alone(run):
         torch.set_flush_denormal(True)  # some processors take many times as long over such numbers
         try:

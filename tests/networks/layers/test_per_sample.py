@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from raylift import networks
-from raylift.networks.layers.per_sample import Apart
+from raylift.networks.layers.per_sample import PerSampleParallel
 
 
 @pytest.fixture(autouse=True)
@@ -41,10 +41,10 @@ def step(network: nn.Module, volumes: Tensor, mixed: bool = False) -> tuple[Tens
 @pytest.mark.parametrize(("name", "count"), [("unet", 2), ("unet", 3), ("ccx_raynet", 2)])
 def test_gives_what_the_network_gives(name: str, count: int) -> None:
     network = build(name).double()
-    assert Apart(network).separable
+    assert PerSampleParallel(network).separable
     given = torch.rand(count, 2, *[32] * (2 if name == "ccx_raynet" else 3), dtype=torch.float64)
     expected, expected_slopes = step(network, given)
-    found, slopes = step(Apart(network), given)
+    found, slopes = step(PerSampleParallel(network), given)
     assert torch.allclose(found, expected, atol=1e-12)
     for a, b in zip(slopes, expected_slopes, strict=True):
         assert torch.allclose(a, b, atol=1e-6 * float(b.abs().max()) + 1e-9)
@@ -53,14 +53,14 @@ def test_gives_what_the_network_gives(name: str, count: int) -> None:
 def test_without_gradients_too() -> None:
     network, volumes = build(), torch.rand(2, 2, 32, 32, 32)
     with torch.no_grad():
-        found = Apart(network)(volumes)
+        found = PerSampleParallel(network)(volumes)
         assert torch.allclose(found, network(volumes), atol=1e-5)
     assert not found.requires_grad
 
 
 def test_the_same_batch_gives_the_same_numbers() -> None:
     # 64³, since oneDNN's bfloat16 gradient of a 3³ convolution on 2³ voxels is garbage.
-    network, volumes = Apart(build()), torch.rand(3, 2, 64, 64, 64)
+    network, volumes = PerSampleParallel(build()), torch.rand(3, 2, 64, 64, 64)
     first = step(network, volumes, mixed=True)
     for _ in range(5):
         again = step(network, volumes, mixed=True)
@@ -72,7 +72,7 @@ def test_threads_see_mixed_precision() -> None:
     seen: list[torch.dtype] = []
     network = nn.Conv3d(2, 1, 1)
     network.register_forward_hook(lambda module, given, out: seen.append(out.dtype))
-    step(Apart(network), torch.rand(2, 2, 8, 8, 8), mixed=True)
+    step(PerSampleParallel(network), torch.rand(2, 2, 8, 8, 8), mixed=True)
     assert seen == [torch.bfloat16] * 2
 
 
@@ -81,5 +81,5 @@ def test_a_batch_that_belongs_together_stays_together() -> None:
     for layer in (nn.BatchNorm3d(1), nn.Dropout()):
         network = nn.Sequential(nn.Conv3d(2, 1, 1), layer)
         network.register_forward_hook(lambda module, given, out: sizes.append(len(out)))
-        step(Apart(network), torch.rand(2, 2, 8, 8, 8))
+        step(PerSampleParallel(network), torch.rand(2, 2, 8, 8, 8))
     assert sizes == [2, 2]

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 
-class Apart(nn.Module):
+class PerSampleParallel(nn.Module):
     """A network that treats the volumes of a batch apart, with a thread for each as far as PyTorch may use them.
 
     What comes out is the network's own; gradients of parameters are added in the order of the volumes, so that the
@@ -39,11 +39,11 @@ class Apart(nn.Module):
         if not self.separable or volumes.device.type != "cpu" or threads == 1:
             return self.network(volumes)
         parameters = [p for p in self.network.parameters() if p.requires_grad]
-        out = _Apart.apply(self.network, threads, torch.is_grad_enabled(), volumes, *parameters)
+        out = _PerSampleParallel.apply(self.network, threads, torch.is_grad_enabled(), volumes, *parameters)
         return out if len(out) > 1 else out[0]
 
 
-class _Apart(torch.autograd.Function):
+class _PerSampleParallel(torch.autograd.Function):
     """A network's graph for each volume, built and walked back by a thread."""
 
     @staticmethod

@@ -1,8 +1,8 @@
 """Which X-rays are flagged as unlike those of the training, and which are not.
 
-python benchmarks/strange.py PREPARED WEIGHTS
+python benchmarks/out_of_distribution.py PREPARED WEIGHTS
 
-Strangeness of the X-rays of patients not seen, as they are and spoilt, and of photographs given as radiographs. Above 1
+OOD score of the X-rays of patients not seen, as they are and spoilt, and of photographs given as radiographs. Above 1
 a reconstruction says not to trust it.
 """
 
@@ -23,7 +23,7 @@ from raylift.cli.console import print_table
 from raylift.data.dataset import PreparedDataset
 from raylift.evaluation.methods import stored_xrays
 from raylift.model.weights import seen_cases
-from raylift.radiographs.out_of_distribution import STRANGE
+from raylift.radiographs.out_of_distribution import OOD_THRESHOLD
 
 SPOILT: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # images (N, rows, columns)
     "as they are": lambda images: images,
@@ -50,24 +50,24 @@ def main() -> None:
         for case in cases:
             xrays = stored_xrays(dataset, case, reconstructor.mapping.views)
             spoilt = replace(xrays, images=np.ascontiguousarray(spoil(xrays.images)))
-            found.setdefault(name, []).append(strangeness(reconstructor, spoilt))
+            found.setdefault(name, []).append(ood_score(reconstructor, spoilt))
     with tempfile.TemporaryDirectory() as folder:
         for name, photograph in PHOTOGRAPHS.items():
             file = Path(folder) / f"{name}.png"
             Image.fromarray(photograph()).convert("L").save(file)
-            found[name] = [strangeness(reconstructor, [file, file], ["pa", "lateral-left"])]
+            found[name] = [ood_score(reconstructor, [file, file], ["pa", "lateral-left"])]
     print_table(
         [
             {"X-rays": name, "n": len(values), "least": f"{min(values):.2f}", "most": f"{max(values):.2f}",
-             "flagged": sum(value > STRANGE for value in values)}
+             "flagged": sum(value > OOD_THRESHOLD for value in values)}
             for name, values in found.items()
         ]
     )  # fmt: skip
 
 
-def strangeness(reconstructor: Reconstructor, xrays: object, views: list[str] | None = None) -> float:
+def ood_score(reconstructor: Reconstructor, xrays: object, views: list[str] | None = None) -> float:
     """What a reconstruction says of its X-rays."""
-    value = reconstructor(xrays, views).strangeness  # type: ignore[arg-type]
+    value = reconstructor(xrays, views).ood_score  # type: ignore[arg-type]
     if value is None:
         raise SystemExit(f"{reconstructor.weights.path}: says nothing of what X-rays looked like")
     return value
