@@ -26,9 +26,9 @@ import numpy as np
 from raylift.cli.console import print_table, progress_bar
 from raylift.data.dataset import PreparedDataset
 from raylift.data.phantom import thorax_phantom
-from raylift.data.prepare import Preparation, Settings, prepare
+from raylift.data.preparation import Preparation, Settings, prepare
 from raylift.data.projection import Projection
-from raylift.evaluation.evaluate import Evaluation
+from raylift.evaluation.evaluation import Evaluation
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import Volume
 from raylift.io.dicom import Study, write_ct
@@ -108,7 +108,7 @@ def measured(folder: Path) -> dict[str, Cost]:
             costs[f"{name}, {slices} slices"] = cost(one, series, folder / f"{name}-{slices}", series)
     xrays = folder / f"drr-{SLICES[0]}" / "case"
     costs["reconstruct"] = cost(Lifting(), xrays, folder / "volume", xrays)
-    prepare(folder / "scans", folder / "prepared", Settings(), engine=HERE)
+    prepare(folder / "scans", folder / "prepared", Settings(), executor=HERE)
     data = PreparedDataset(folder / "prepared")
     name = next(iter(data.info["cases"]))
     scoring = Evaluation(Reconstructor.from_pretrained(), data, "hu", data.views, False, None)

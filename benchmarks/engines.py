@@ -24,11 +24,11 @@ from ray.cluster_utils import Cluster
 
 from raylift.cli.console import print_table, progress_bar
 from raylift.data.phantom import thorax_phantom
-from raylift.data.prepare import Settings, find_scans, prepare, prepare_case
+from raylift.data.preparation import Settings, find_scans, prepare, prepare_case
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import Volume
 from raylift.io.volumes import write_volume
-from raylift.parallel.executors import Engine, one_thread
+from raylift.parallel.executors import Executor, one_thread
 
 CORES = 2
 SETTINGS = Settings(32, (View(0.0), View(90.0)), Geometry.preset("chest-stand", 64))
@@ -68,7 +68,7 @@ def plain(scans: Path, output: Path, progress: Progress) -> dict[str, str]:
 
 def local(scans: Path, output: Path, progress: Progress) -> dict[str, str]:
     """Raylift's own processes."""
-    return checksums(prepare(scans, output, SETTINGS, engine=Engine("local", CORES), progress=progress))
+    return checksums(prepare(scans, output, SETTINGS, engine=Executor("local", CORES), progress=progress))
 
 
 def on_ray(nodes: int, dying: bool) -> Callable[[Path, Path, Progress], dict[str, str]]:
@@ -85,7 +85,7 @@ def on_ray(nodes: int, dying: bool) -> Callable[[Path, Path, Progress], dict[str
                 cluster.remove_node(others.pop(), allow_graceful=False)
 
         try:
-            return checksums(prepare(scans, output, SETTINGS, engine=Engine("ray"), progress=watch))
+            return checksums(prepare(scans, output, SETTINGS, engine=Executor("ray"), progress=watch))
         finally:
             ray.shutdown()
             cluster.shutdown()

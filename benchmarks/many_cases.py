@@ -24,7 +24,7 @@ import numpy as np
 from raylift.cli.console import print_table, progress_bar
 from raylift.data.dataset import PreparedDataset
 from raylift.data.phantom import thorax_phantom
-from raylift.data.prepare import Settings, held_out, prepare_case
+from raylift.data.preparation import Settings, held_out, prepare_case
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.io.volumes import write_volume
 from raylift.training.run import peak_memory  # noqa: F401  (torch, which every user of a dataset has in memory)

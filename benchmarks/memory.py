@@ -16,7 +16,7 @@ from pathlib import Path
 
 from raylift.cli.console import print_table
 from raylift.data.phantom import thorax_phantom
-from raylift.data.prepare import Settings, prepare_case
+from raylift.data.preparation import Settings, prepare_case
 from raylift.geometry import VolumeGrid
 from raylift.io.volumes import write_volume
 from raylift.parallel.executors import one_thread

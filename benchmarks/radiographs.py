@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from raylift.cli.console import print_table
-from raylift.drr import ProjectionOperator
+from raylift.drr.operator import ProjectionOperator
 from raylift.evaluation.clinical import HEART_LEVELS, find_lungs
 from raylift.images.volume import Volume
 from raylift.reconstruction.reconstructor import Reconstruction, Reconstructor

@@ -27,7 +27,7 @@ from PIL import Image
 from raylift.cli.console import print_table
 from raylift.data.phantom import thorax_phantom
 from raylift.data.thorax import find_thorax
-from raylift.drr import ENGINES
+from raylift.drr.registry import load_projector
 from raylift.geometry import Geometry, View
 
 PORT, CLIENTS, JOBS = 8377, 20, 200
@@ -38,7 +38,7 @@ def pictures() -> list[bytes]:
     """A phantom's frontal and lateral radiograph as PNG."""
     phantom = thorax_phantom(0)
     views = [View.parse("pa"), View.parse("lateral-left")]
-    images = ENGINES["torch"](phantom, Geometry.preset("chest-stand", 512), views, find_thorax(phantom).centre)
+    images = load_projector("torch")(phantom, Geometry.preset("chest-stand", 512), views, find_thorax(phantom).centre)
     files = []
     for image in images:
         file = io.BytesIO()

@@ -1,19 +1,7 @@
 """Raylift lifts a few X-rays into a CT-like 3D volume. Not a medical device."""
 
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
-from raylift.about import __version__
+from raylift.about import __version__ as __version__
 
-if TYPE_CHECKING:
-    from raylift.reconstruction.reconstructor import Reconstructor
-
-__all__ = ["Reconstructor", "__version__"]
-
-
-def __getattr__(name: str) -> Any:
-    # PyTorch takes seconds to import: only when it is needed.
-    if name == "Reconstructor":
-        from raylift.reconstruction.reconstructor import Reconstructor
-
-        return Reconstructor
-    raise AttributeError(f"module 'raylift' has no attribute '{name}'")
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

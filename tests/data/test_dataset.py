@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 
 from raylift.data.dataset import PreparedDataset
-from raylift.data.prepare import Settings, prepare_case
+from raylift.data.preparation import Settings, prepare_case
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View
 

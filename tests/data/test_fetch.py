@@ -15,15 +15,15 @@ from fsspec.implementations.memory import MemoryFileSystem
 from object_store import BUCKET, Store, contents, dicom_series, index_of
 from raylift.data import fetch as module
 from raylift.data.fetch import Scan, check_space, fetch, provenance, read_sources, scans_of
-from raylift.data.prepare import Settings, find_scans, prepare
+from raylift.data.preparation import Settings, find_scans, prepare
 from raylift.errors import BadInput
 from raylift.geometry import Geometry
 from raylift.images.volume import Volume
 from raylift.io.volumes import read_volume, write_volume
-from raylift.parallel.executors import HERE, Engine
+from raylift.parallel.executors import HERE, Executor
 from raylift.storage.atomic import write_json
 from raylift.storage.copies import local_copy
-from raylift.storage.paths import files_below, place
+from raylift.storage.paths import files_below, storage_path
 
 
 def put(store: Store, *patients: str) -> list[Scan]:
@@ -150,14 +150,14 @@ def test_another_series_takes_the_place_of_the_former(store: Store, tmp_path: Pa
 def test_scans_at_a_time(store: Store, tmp_path: Path) -> None:
     scans = put(store, "P-1", "P-2", "P-3")
     store.delete(object_of(scans[1]))
-    assert list(fetch(scans, tmp_path, endpoint=store.url, engine=Engine("local", 2))) == ["P-2"]
+    assert list(fetch(scans, tmp_path, endpoint=store.url, engine=Executor("local", 2))) == ["P-2"]
     assert {name: case["state"] for name, case in sources(tmp_path).items()} == {
         "P-1": "done", "P-2": "failed", "P-3": "done",
     }  # fmt: skip
 
 
 def test_into_a_store_as_a_whole_or_not_at_all(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    scans, output = put(store, "P-1", "P-2"), place("memory://scans")
+    scans, output = put(store, "P-1", "P-2"), storage_path("memory://scans")
     upload, done = MemoryFileSystem.put, []
 
     def breaking(self: MemoryFileSystem, here: str, there: str) -> None:
@@ -279,7 +279,7 @@ def test_provenance_arrives_in_the_dataset(
     write_volume(phantom, tmp_path / "scans" / "own.nii.gz")
     settings = Settings(geometry=Geometry.preset("chest-stand", 16))
     for licence, wanted in (("", "CC BY 3.0, CC BY-NC 4.0"), ("as agreed", "as agreed")):  # the second time resumed
-        prepare(tmp_path / "scans", tmp_path / "prepared", settings, licence=licence, engine=HERE)
+        prepare(tmp_path / "scans", tmp_path / "prepared", settings, licence=licence, executor=HERE)
         info = json.loads((tmp_path / "prepared" / "dataset.json").read_text())
         assert {name: case["status"] for name, case in info["cases"].items()} == dict.fromkeys(
             ("P-1", "P-2", "own"), "ok"

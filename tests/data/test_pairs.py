@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from raylift.config.recipe import AugmentationConfig, DataConfig, XrayAugmentationConfig
 from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import OfflinePairs, OnlinePairs, augment_xrays
-from raylift.drr import ProjectionOperator
+from raylift.drr.operator import ProjectionOperator
 from raylift.errors import BadInput
 from raylift.geometry import PRESETS, Geometry, View, VolumeGrid
 from raylift.lifting.scaling import XRAY_SCALE

@@ -18,16 +18,17 @@ from pydicom.uid import generate_uid
 from scipy.ndimage import map_coordinates
 
 from object_store import dicom_series
-from raylift.data import prepare as module
-from raylift.data.prepare import Preparation, Settings, check_scan, find_scans, prepare, prepare_case
-from raylift.drr import ENGINES, plastimatch
+from raylift.data import preparation as module
+from raylift.data.preparation import Preparation, Settings, check_scan, find_scans, prepare, prepare_case
+from raylift.drr import plastimatch
+from raylift.drr.registry import PROJECTORS, load_projector
 from raylift.errors import BadInput, DiskFull, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import Volume
 from raylift.io.volumes import read_volume, write_volume
 from raylift.parallel import cases as bulk
 from raylift.parallel import executors as engines
-from raylift.parallel.executors import HERE, Engine
+from raylift.parallel.executors import HERE, Executor
 from raylift.storage import paths as places
 
 SETTINGS = Settings(64, (View(0.0), View(90.0)), Geometry.preset("chest-stand", 32))
@@ -108,7 +109,7 @@ def test_stored_xrays_are_those_of_plastimatch(prepared: Path, phantom_scans: Pa
     assert ours.dtype == np.float32
     assert stored.GetSpacing()[:2] == pytest.approx((430 / 64, 430 / 64))
     scan = read_volume(phantom_scans / "phantom-1.nii.gz")
-    theirs = ENGINES["plastimatch"](scan, Geometry.preset("chest-stand", 64), [View(0.0), View(90.0)], isocentre)
+    theirs = load_projector("plastimatch")(scan, Geometry.preset("chest-stand", 64), [View(0.0), View(90.0)], isocentre)
     for a, b in zip(ours, theirs, strict=True):
         assert np.abs(a - b).mean() / b.mean() <= 0.02
 
@@ -135,7 +136,7 @@ def test_a_folder_with_bad_scans(phantom_scans: Path, tmp_path: Path) -> None:
     write_volume(water(), scans / "site b" / "no lungs.mha")
     (scans / "site b" / "notes.nii.gz").write_text("not a scan")
     seen: list[tuple[str, int, int]] = []
-    records = prepare(scans, out, SETTINGS, engine=Engine(processes=1), progress=lambda *step: seen.append(step))
+    records = prepare(scans, out, SETTINGS, engine=Executor(processes=1), progress=lambda *step: seen.append(step))
     assert [(done, total) for _, done, total in seen] == [(1, 3), (2, 3), (3, 3)]
     assert {name for name, _, _ in seen} == set(records)
     assert {name: record["status"] for name, record in records.items()} == {
@@ -153,7 +154,7 @@ def test_a_folder_with_bad_scans(phantom_scans: Path, tmp_path: Path) -> None:
 
     before = times(out / "cases")
     assert len(before) == 4 + 2 + 0  # four files of the good case, a case.json of each other one
-    again = prepare(scans, out, SETTINGS, engine=HERE)
+    again = prepare(scans, out, SETTINGS, executor=HERE)
     assert again == records
     assert times(out / "cases") == before
 
@@ -161,7 +162,7 @@ def test_a_folder_with_bad_scans(phantom_scans: Path, tmp_path: Path) -> None:
 def test_nothing_usable(tmp_path: Path) -> None:
     write_volume(water(), tmp_path / "box.mha")
     with pytest.raises(BadInput, match=r"no usable scan \(box: no lungs found"):
-        prepare(tmp_path, tmp_path / "out", SETTINGS, engine=HERE)
+        prepare(tmp_path, tmp_path / "out", SETTINGS, executor=HERE)
     assert not (tmp_path / "out" / "dataset.json").exists()
 
 
@@ -272,7 +273,7 @@ def test_dense_tissue_is_projected_as_asked(tmp_path: Path, phantom_scans: Path)
     dense = Preparation(SETTINGS).compute(tmp_path / "dense.mha")
     asked = Preparation(replace(SETTINGS, most_hu=1000.0)).compute(tmp_path / "dense.mha")
     clamped = Volume(np.clip(scan.array, -1000, 1000), scan.grid)
-    project = ENGINES[SETTINGS.engine]
+    project = load_projector(SETTINGS.engine)
     assert np.array_equal(asked.xrays, project(clamped, SETTINGS.geometry, SETTINGS.views, dense.thorax.centre))
     assert asked.xrays.max() < dense.xrays.max()
     assert np.array_equal(asked.cube.array, dense.cube.array)
@@ -370,7 +371,7 @@ def test_an_unexpected_failure_is_recorded_and_tried_again(
     before = contents(folder)
     (folder / "xrays.mha").unlink()
     with monkeypatch.context() as patch:
-        patch.setitem(ENGINES, "torch", failing(ZeroDivisionError(f"by zero\n in {source}")))
+        patch.setitem(PROJECTORS, "torch", failing(ZeroDivisionError(f"by zero\n in {source}")))
         record = prepare_case(source, folder, SETTINGS)
     assert (record["status"], record["reason"]) == ("failed", f"ZeroDivisionError: by zero in {source.name}")
     assert json.loads((folder / "case.json").read_text()) == record
@@ -422,7 +423,7 @@ def test_a_failure_cancels_what_is_queued(tmp_path: Path, monkeypatch: pytest.Mo
     for k in range(40):
         (tmp_path / f"case-{k:03}.mha").touch()
     with pytest.raises(OSError, match="No space left"):
-        prepare(tmp_path, tmp_path / "out", SETTINGS, engine=Engine(processes=1))
+        prepare(tmp_path, tmp_path / "out", SETTINGS, engine=Executor(processes=1))
     assert 1 <= len(begun) < 20
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from raylift.data.thorax import find_thorax
-from raylift.drr import ENGINES, plastimatch
+from raylift.drr import plastimatch
+from raylift.drr.registry import load_projector
 from raylift.errors import WrongUsage
 from raylift.geometry import IDENTITY, Geometry, View, VolumeGrid
 from raylift.images.volume import Volume
@@ -14,7 +15,9 @@ UNIT = Geometry.preset("chest-stand", 64)
 
 
 def compare(volume: Volume, unit: Geometry, views: list[View], isocentre: tuple[float, float, float]) -> None:
-    pairs = zip(*(ENGINES[name](volume, unit, views, isocentre) for name in ("torch", "plastimatch")), strict=True)
+    pairs = zip(
+        *(load_projector(name)(volume, unit, views, isocentre) for name in ("torch", "plastimatch")), strict=True
+    )
     for view, (ours, theirs) in zip(views, pairs, strict=True):
         assert ours.shape == theirs.shape
         assert theirs.mean() > 0.1
@@ -51,7 +54,7 @@ def test_engines_agree_on_a_turned_anisotropic_grid() -> None:
 
 def test_pa_is_the_mirrored_half_turn(phantom: Volume) -> None:
     isocentre = find_thorax(phantom).centre
-    behind, pa = ENGINES["plastimatch"](phantom, UNIT, [View(180.0), View.parse("pa")], isocentre)
+    behind, pa = load_projector("plastimatch")(phantom, UNIT, [View(180.0), View.parse("pa")], isocentre)
     assert np.abs(pa - behind[:, ::-1]).max() < 1e-3 * behind.max()
 
 

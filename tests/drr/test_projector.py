@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from raylift.drr import ProjectionOperator
+from raylift.drr.operator import ProjectionOperator
 from raylift.drr.projector import project_volume
 from raylift.geometry import IDENTITY, Direction, Geometry, View, VolumeGrid
 from raylift.images.volume import Volume

@@ -13,7 +13,7 @@ from helpers import Known, describe_tiny, known_weights
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput
 from raylift.evaluation.calibration import BINS, calibrate, coverage, draw_reliability, offsets, tally
-from raylift.evaluation.evaluate import evaluate
+from raylift.evaluation.evaluation import evaluate
 from raylift.geometry import VolumeGrid
 from raylift.images.volume import Volume
 from raylift.reconstruction.reconstructor import Reconstructor

@@ -8,7 +8,7 @@ import pytest
 
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput, WrongUsage
-from raylift.evaluation.compare import compare
+from raylift.evaluation.comparison import compare
 from raylift.evaluation.methods import find_method, mean_volume
 from raylift.evaluation.protocols import score
 from raylift.geometry import View, VolumeGrid

@@ -12,8 +12,8 @@ import pytest
 from helpers import Known, describe_tiny, known_weights
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput, WrongUsage
-from raylift.evaluation import evaluate as module
-from raylift.evaluation.evaluate import BASELINE, evaluate
+from raylift.evaluation import evaluation as module
+from raylift.evaluation.evaluation import BASELINE, evaluate
 from raylift.evaluation.methods import mean_volume, score_case
 from raylift.evaluation.report import CaseResult
 from raylift.geometry import Geometry

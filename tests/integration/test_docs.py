@@ -59,7 +59,7 @@ from raylift.cli import app, main
 from raylift.config import files
 from raylift.config.recipe import Recipe
 from raylift.data import collections
-from raylift.data import prepare as preparing
+from raylift.data import preparation as preparing
 from raylift.data.phantom import thorax_phantom
 from raylift.data.thorax import find_thorax
 from raylift.drr.projector import project_volume
@@ -70,7 +70,7 @@ from raylift.model.weights import build_mapping, save_weights
 from raylift.parallel import executors as engines
 from raylift.radiographs.sets import write_xrays
 from raylift.reconstruction import refinement
-from raylift.storage.paths import place
+from raylift.storage.paths import storage_path
 from raylift.studies import cells
 from raylift.training.run import train
 from repository import ROOT
@@ -298,7 +298,8 @@ class Reader:
             self.server = self.start(shlex.join(words))
             return
         output = next(
-            (place(b) for a, b in zip(words[::-1][1:], words[::-1], strict=False) if a in ("-o", "--output")), None
+            (storage_path(b) for a, b in zip(words[::-1][1:], words[::-1], strict=False) if a in ("-o", "--output")),
+            None,
         )
         if output is not None and words[0] in ("train", "ensemble") and "--resume" not in words:
             if output.is_symlink():
@@ -421,7 +422,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def in_this_process(engine: engines.Engine, work: Callable[[Any], Any], cases: int) -> engines.Workers:
+def in_this_process(engine: engines.Executor, work: Callable[[Any], Any], cases: int) -> engines.Workers:
     """In place of processes, each of which would import PyTorch."""
     return engines._Here(work)
 

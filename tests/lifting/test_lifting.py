@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from raylift.drr import ProjectionOperator
+from raylift.drr.operator import ProjectionOperator
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.lifting.coordinates import depth_axis
 from raylift.lifting.registry import build_lift

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from raylift.config.recipe import Recipe
-from raylift.drr import ProjectionOperator
+from raylift.drr.operator import ProjectionOperator
 from raylift.geometry import Geometry, View
 from raylift.images.hounsfield import WATER_MU
 from raylift.lifting.registry import build_lift

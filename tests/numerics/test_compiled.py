@@ -42,7 +42,7 @@ def test_filling_puts_the_part_between_what_is_given_and_what_is_filled() -> Non
 
 PROJECTION = """
 import hashlib, torch
-from raylift.drr import ProjectionOperator
+from raylift.drr.operator import ProjectionOperator
 from raylift.geometry import Geometry, View, VolumeGrid
 
 torch.manual_seed(0)

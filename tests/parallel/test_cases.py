@@ -11,8 +11,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from raylift.errors import BadInput
 from raylift.parallel.cases import RECORD, run_tasks
-from raylift.parallel.executors import HERE, Engine, GivenUp
-from raylift.storage.paths import Unreachable, place
+from raylift.parallel.executors import HERE, Executor, GivenUp
+from raylift.storage.paths import Unreachable, storage_path
 
 COMPUTED: list[str] = []
 
@@ -162,7 +162,7 @@ def test_a_record_that_cannot_be_counts_for_nothing(sources: dict[str, Path], tm
 
 
 def test_a_store_that_takes_nothing_costs_a_try(sources: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    output, cases = place("memory://results"), {"a": sources["a"], "c": sources["c"]}
+    output, cases = storage_path("memory://results"), {"a": sources["a"], "c": sources["c"]}
 
     def down(*_: object) -> None:
         raise StoreError("down")
@@ -194,7 +194,7 @@ def test_a_case_that_kills_its_workers_is_recorded(
         return ((name, GivenUp("its worker died 3 times")) for name in reversed(cases))
 
     monkeypatch.setattr("raylift.parallel.cases.run_cases", lose)
-    records = run_tasks(Doubling(), {"a": sources["a"], "c": sources["c"]}, tmp_path / "out", Engine())
+    records = run_tasks(Doubling(), {"a": sources["a"], "c": sources["c"]}, tmp_path / "out", Executor())
     assert list(records) == ["a", "c"]
     expected = {"source": "a", "status": "failed", "reason": "its worker died 3 times"}
     assert records["a"] == json.loads((tmp_path / "out" / "a" / RECORD).read_text()) == expected

@@ -8,7 +8,7 @@ import pytest
 
 import bulk_work
 from raylift.errors import WrongUsage
-from raylift.parallel.executors import ATTEMPTS, HERE, Engine, GivenUp, run_cases
+from raylift.parallel.executors import ATTEMPTS, HERE, Executor, GivenUp, run_cases
 
 ray = pytest.importorskip("ray")
 
@@ -23,20 +23,20 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.fixture(params=["local", "ray"])
-def engine(request: pytest.FixtureRequest) -> Engine:
+def executor(request: pytest.FixtureRequest) -> Executor:
     if request.param == "ray":
         request.getfixturevalue("cluster")
-        return Engine("ray")
-    return Engine("local", 2)
+        return Executor("ray")
+    return Executor("local", 2)
 
 
 def numbers(count: int) -> dict[str, int]:
     return {f"case {k}": k for k in range(count)}
 
 
-def test_every_case_once(engine: Engine) -> None:
+def test_every_case_once(executor: Executor) -> None:
     seen: list[tuple[str, int, int]] = []
-    found = list(run_cases(bulk_work.double, numbers(9), engine, lambda *step: seen.append(step)))
+    found = list(run_cases(bulk_work.double, numbers(9), executor, lambda *step: seen.append(step)))
     assert dict(found) == {f"case {k}": 2 * k for k in range(9)}
     assert len(found) == 9
     assert [(done, total) for _, done, total in seen] == [(k, 9) for k in range(1, 10)]
@@ -49,37 +49,37 @@ def test_here_is_this_process() -> None:
         list(run_cases(bulk_work.fail_at_three, numbers(8), HERE))
 
 
-def test_nothing_to_do(engine: Engine) -> None:
-    assert list(run_cases(bulk_work.double, {}, engine)) == []
+def test_nothing_to_do(executor: Executor) -> None:
+    assert list(run_cases(bulk_work.double, {}, executor)) == []
 
 
-def test_a_case_whose_worker_dies_is_tried_again(engine: Engine, tmp_path) -> None:
+def test_a_case_whose_worker_dies_is_tried_again(executor: Executor, tmp_path) -> None:
     cases = {str(k): tmp_path / str(k) for k in range(3)}
-    assert dict(run_cases(bulk_work.die_once, cases, engine)) == dict.fromkeys(cases, "done")
+    assert dict(run_cases(bulk_work.die_once, cases, executor)) == dict.fromkeys(cases, "done")
 
 
-def test_a_case_that_kills_is_given_up_and_the_others_go_on(engine: Engine) -> None:
-    found = dict(run_cases(bulk_work.die_at_three, numbers(8), engine))
+def test_a_case_that_kills_is_given_up_and_the_others_go_on(executor: Executor) -> None:
+    found = dict(run_cases(bulk_work.die_at_three, numbers(8), executor))
     lost = found.pop("case 3")
     assert isinstance(lost, GivenUp)
     assert f"died {ATTEMPTS} times" in lost.reason
     assert found == {name: k for name, k in numbers(8).items() if k != 3}
 
 
-def test_a_case_without_end_is_given_up_and_the_others_go_on(engine: Engine) -> None:
-    found = dict(run_cases(bulk_work.hang_at_three, numbers(8), replace(engine, seconds=0.5)))
+def test_a_case_without_end_is_given_up_and_the_others_go_on(executor: Executor) -> None:
+    found = dict(run_cases(bulk_work.hang_at_three, numbers(8), replace(executor, seconds=0.5)))
     lost = found.pop("case 3")
     assert isinstance(lost, GivenUp)
     assert f"died {ATTEMPTS} times" in lost.reason
     assert found == {name: k for name, k in numbers(8).items() if k != 3}
 
 
-def test_what_the_work_raises_ends_it(engine: Engine) -> None:
+def test_what_the_work_raises_ends_it(executor: Executor) -> None:
     with pytest.raises(OSError, match="No space left on device"):
-        list(run_cases(bulk_work.fail_at_three, numbers(8), engine))
+        list(run_cases(bulk_work.fail_at_three, numbers(8), executor))
 
 
 def test_no_cluster_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(WrongUsage, match="no Ray cluster answers"):
-        list(run_cases(bulk_work.double, numbers(1), Engine("ray", address="127.0.0.1:1")))
+        list(run_cases(bulk_work.double, numbers(1), Executor("ray", address="127.0.0.1:1")))

@@ -8,7 +8,7 @@ from PIL import Image
 
 from raylift.data.phantom import thorax_phantom
 from raylift.data.thorax import find_thorax
-from raylift.drr import ENGINES
+from raylift.drr.registry import load_projector
 from raylift.errors import BadInput
 from raylift.geometry import Geometry, View
 from raylift.model.weights import load_weights
@@ -33,7 +33,7 @@ def pictures() -> dict[str, np.ndarray]:
     """Grey levels (rows, columns) of a phantom's radiographs, oriented for reading, bone bright."""
     phantom = thorax_phantom(1)
     views = [View.parse(kind).oriented for kind in KINDS]
-    images = ENGINES["torch"](phantom, UNIT, views, find_thorax(phantom).centre)
+    images = load_projector("torch")(phantom, UNIT, views, find_thorax(phantom).centre)
     return {
         kind: np.rint(255 * (image / image.max()) ** 0.8).astype(np.float32)
         for kind, image in zip(KINDS, images, strict=True)

@@ -15,7 +15,7 @@ from raylift.images.volume import Volume
 from raylift.io.volumes import read_volume, write_volume
 from raylift.storage.atomic import atomic_write, atomic_write_folder
 from raylift.storage.copies import cached_copy, local_copy
-from raylift.storage.paths import StoragePath, Unreachable, case_name, place, remove, stamps, walk
+from raylift.storage.paths import StoragePath, Unreachable, case_name, remove, stamps, storage_path, walk
 from raylift.storage.scratch import SCRATCH
 
 
@@ -25,7 +25,7 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoragePath
     MemoryFileSystem.store.clear()
     MemoryFileSystem.pseudo_dirs[:] = [""]
     (tmp_path / "root").mkdir()
-    yield tmp_path / "root" if request.param == "disk" else place("memory://bucket/root")
+    yield tmp_path / "root" if request.param == "disk" else storage_path("memory://bucket/root")
     MemoryFileSystem.store.clear()
 
 
@@ -47,17 +47,17 @@ def names(folder: StoragePath) -> set[str]:
 
 
 def test_paths_and_urls(tmp_path: Path) -> None:
-    assert place("scans/a.nii.gz") == Path("scans/a.nii.gz")
-    assert place(f"file://{tmp_path}") == tmp_path
-    assert str(place("s3://bucket/folder") / "a b.mha") == "s3://bucket/folder/a b.mha"
+    assert storage_path("scans/a.nii.gz") == Path("scans/a.nii.gz")
+    assert storage_path(f"file://{tmp_path}") == tmp_path
+    assert str(storage_path("s3://bucket/folder") / "a b.mha") == "s3://bucket/folder/a b.mha"
     with pytest.raises(WrongUsage, match=r"foo://bucket: .*foo"):
-        place("foo://bucket")
+        storage_path("foo://bucket")
 
 
 def test_a_store_whose_reader_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(WrongUsage, match=r"gs://bucket: needs pip install 'raylift\[gcs\]'"):
-        place("gs://bucket")
+        storage_path("gs://bucket")
 
 
 def test_walk_goes_down_and_can_be_kept_out(root: StoragePath) -> None:
@@ -71,7 +71,7 @@ def test_walk_goes_down_and_can_be_kept_out(root: StoragePath) -> None:
 
 
 def test_what_is_not_there() -> None:
-    nowhere = place("memory://nowhere/at/all")
+    nowhere = storage_path("memory://nowhere/at/all")
     with pytest.raises(Unreachable, match=r"memory://nowhere/at/all: cannot be read \(FileNotFoundError"):
         list(walk(nowhere))
     with pytest.raises(Unreachable), local_copy(nowhere / "x.mha"):
@@ -106,7 +106,7 @@ def test_what_stands_beside_a_file_belongs_to_it(root: StoragePath, name: str, b
 
 def test_what_killed_processes_left_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    source = put(place("memory://bucket/x.mha"))
+    source = put(storage_path("memory://bucket/x.mha"))
     killed = put(tmp_path / f"{SCRATCH}1" / ".lock").parent
     put(killed / "files" / "scan.mha")
     with local_copy(source) as first, local_copy(source) as second:
@@ -136,15 +136,15 @@ def test_volumes_go_and_come_back(root: StoragePath, name: str) -> None:
 
 
 def test_what_is_wrong_with_a_copy_is_said_of_the_source() -> None:
-    put(place("memory://bucket/x.mha"))
+    put(storage_path("memory://bucket/x.mha"))
     with pytest.raises(BadInput, match=r"^memory:.*bucket/x.mha: cannot be read"):  # noqa: SIM117
-        with local_copy(place("memory://bucket/x.mha")) as path:
+        with local_copy(storage_path("memory://bucket/x.mha")) as path:
             read_volume(path)
 
 
 def test_a_kept_copy_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAYLIFT_CACHE", str(tmp_path / "cache"))
-    source = put(place("memory://bucket/context.npy"))
+    source = put(storage_path("memory://bucket/context.npy"))
     copy = cached_copy(source)
     assert (copy.name, copy.read_bytes()) == ("context.npy", b"content")
     monkeypatch.setattr(MemoryFileSystem, "get", None)  # would fail

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from raylift.cli import app
-from raylift.cli.bulk import Address, OnRequest, Processes, Where, parse_executor, report_failures
+from raylift.cli.cases import Address, OnRequest, Processes, Where, parse_executor, report_failures
 from raylift.cli.console import print_json, progress_bar, say
 from raylift.errors import BadInput, WrongUsage
 
@@ -83,22 +83,22 @@ def drr(
     Example: raylift drr chest.nii.gz --views 0,90 -o xrays
     """
     from raylift.cli.parsing import check_choice, check_output, parse_geometry, parse_views
-    from raylift.data.prepare import find_scans, is_scan
+    from raylift.data.preparation import find_scans, is_scan
     from raylift.data.projection import Projection
-    from raylift.drr import ENGINES
     from raylift.drr.plastimatch import program_for
+    from raylift.drr.registry import PROJECTORS
     from raylift.parallel.cases import run_tasks
     from raylift.radiographs.sets import write_xrays
-    from raylift.storage.paths import place
+    from raylift.storage.paths import storage_path
 
-    if engine in ENGINES:  # what --engine meant before there were clusters
+    if engine in PROJECTORS:  # what --engine meant before there were clusters
         drr_engine, engine = engine, "local"
-    check_choice("--drr-engine", drr_engine, ENGINES)
+    check_choice("--drr-engine", drr_engine, PROJECTORS)
     chosen, unit = parse_views(views), parse_geometry(geometry, pixels)
     if drr_engine == "plastimatch":
         program_for(unit)
     work = Projection(chosen, unit, drr_engine, dicom, _parse_point(isocentre) if isocentre else None)
-    where, source, target = parse_executor(engine, processes, address), place(ct), place(output)
+    where, source, target = parse_executor(engine, processes, address), storage_path(ct), storage_path(output)
     check_output(target, folder=True)
     if (isinstance(source, Path) and not source.exists()) or is_scan(source):
         with progress_bar("projecting") as bar:
@@ -166,10 +166,10 @@ def reconstruct(
     from raylift.reconstruction.outputs import FILES, Names, write_results
     from raylift.reconstruction.reconstructor import Reconstructor
     from raylift.storage.copies import local_copy
-    from raylift.storage.paths import is_file, place
+    from raylift.storage.paths import is_file, storage_path
 
     check_choice("--format", format_, ENDINGS)
-    places, target = [place(one) for one in xrays], place(output)
+    places, target = [storage_path(one) for one in xrays], storage_path(output)
     where = parse_executor(engine, processes, address, here=True)
     one = places[0] if len(places) == 1 else None
     as_set = one is not None and (one.name == SIDECAR or is_file(one / SIDECAR))
@@ -296,14 +296,14 @@ def evaluate(
     """
     from raylift.cli.parsing import check_output, parse_views
     from raylift.data.dataset import PreparedDataset
-    from raylift.evaluation.evaluate import evaluate as run
+    from raylift.evaluation.evaluation import evaluate as run
     from raylift.evaluation.protocols import find_protocol
     from raylift.evaluation.report import summarise
     from raylift.reconstruction.reconstructor import Reconstructor
-    from raylift.storage.paths import place
+    from raylift.storage.paths import storage_path
 
     find_protocol(protocol)
-    where, target = parse_executor(engine, processes, address, here=True), place(output)
+    where, target = parse_executor(engine, processes, address, here=True), storage_path(output)
     check_output(target, folder=True)
     dataset = PreparedDataset(data)
     reconstructor = Reconstructor.from_pretrained(weights, device)

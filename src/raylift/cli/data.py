@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raylift.cli import data_app
-from raylift.cli.bulk import Address, Processes, Where, parse_executor, report_failures
+from raylift.cli.cases import Address, Processes, Where, parse_executor, report_failures
 from raylift.cli.console import print_json, print_table, progress_bar, say
 from raylift.errors import WrongUsage
 
@@ -51,16 +51,16 @@ def prepare(
     """
     from raylift.cli.parsing import check_choice, check_output, parse_geometry, parse_views
     from raylift.data.overview import write_contact_sheet
-    from raylift.data.prepare import Settings
-    from raylift.data.prepare import prepare as run
-    from raylift.drr import ENGINES
-    from raylift.storage.paths import place
+    from raylift.data.preparation import Settings
+    from raylift.data.preparation import prepare as run
+    from raylift.drr.registry import PROJECTORS
+    from raylift.storage.paths import storage_path
 
     check_choice("--voxels", voxels, (32, 64, 128))
-    check_choice("--drr-engine", drr_engine, ENGINES)
+    check_choice("--drr-engine", drr_engine, PROJECTORS)
     settings = Settings(voxels, parse_views(views), parse_geometry(geometry, pixels), drr_engine, most_hu)
     where = parse_executor(engine, processes, address)
-    source, target = place(scans), place(output)
+    source, target = storage_path(scans), storage_path(output)
     check_output(target, folder=True)
     patterns = [pattern.strip() for given in validation or () for pattern in given.split(",") if pattern.strip()]
     with progress_bar("preparing") as bar:
@@ -71,7 +71,7 @@ def prepare(
             validation=patterns,
             patients=patients,
             licence=licence,
-            engine=where,
+            executor=where,
             progress=bar,
         )
     sheets = write_contact_sheet(target, records)
@@ -145,7 +145,7 @@ def fetch(
     from raylift.data.collections import data_version, judge, of_patients, read_index
     from raylift.data.fetch import ENDPOINT, check_space, scans_of, those_here
     from raylift.data.fetch import fetch as run
-    from raylift.storage.paths import place
+    from raylift.storage.paths import storage_path
 
     if patients and patient:
         raise WrongUsage("--patients and --patient: give one of them")
@@ -155,7 +155,7 @@ def fetch(
         if name not in set(selected.PatientID):
             why = f"raylift data list {collection} --patient {name}"
             raise WrongUsage(f"--patient {name}: none of the series serves as a chest CT; {why} says why")
-    where, target = parse_executor(engine, processes, address, here=True), place(output)
+    where, target = parse_executor(engine, processes, address, here=True), storage_path(output)
     check_output(target, folder=True)
     scans = scans_of(selected[:patients], data_version())
     here = those_here(scans, target)
@@ -171,7 +171,7 @@ def fetch(
             raise WrongUsage("no terminal to ask on: give --yes to download, or --dry-run to look only")
         typer.confirm("Download?", abort=True, err=True)
     with progress_bar("fetching, in MB") as bar:
-        failed = run(scans, target, endpoint=endpoint or ENDPOINT, engine=where, progress=bar)
+        failed = run(scans, target, endpoint=endpoint or ENDPOINT, executor=where, progress=bar)
     for name, reason in failed.items():
         say(f"{name}: failed: {reason}")
     say(f"{len(scans) - len(failed)} of {len(scans)} scans are in {output}")

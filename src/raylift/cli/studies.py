@@ -93,8 +93,8 @@ def compare(
     """
     from raylift.cli.parsing import check_output, parse_views
     from raylift.data.dataset import PreparedDataset
-    from raylift.evaluation.compare import TRUTH
-    from raylift.evaluation.compare import compare as run
+    from raylift.evaluation.comparison import TRUTH
+    from raylift.evaluation.comparison import compare as run
     from raylift.evaluation.methods import find_method
     from raylift.evaluation.protocols import find_protocol
     from raylift.evaluation.report import summarise

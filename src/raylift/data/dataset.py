@@ -22,7 +22,7 @@ from raylift.images.volume import Volume
 from raylift.io.image_headers import image_reader
 from raylift.io.volumes import read_volume
 from raylift.storage.copies import cached_copy
-from raylift.storage.paths import StoragePath, Unreachable, checksum, place, size_of
+from raylift.storage.paths import StoragePath, Unreachable, checksum, size_of, storage_path
 from raylift.storage.records import parse_record, read_json, read_record
 
 AGAIN = "run raylift data prepare again"
@@ -132,7 +132,7 @@ class PreparedDataset:
     """
 
     def __init__(self, folder: str | StoragePath) -> None:
-        self.folder = place(folder)
+        self.folder = storage_path(folder)
         try:
             self.info = read_record(self.folder / "dataset.json", DatasetInfo, MOST_BYTES).model_dump(mode="json")
             splits = read_json(self.folder / "splits.json", MOST_BYTES)

@@ -22,7 +22,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 from raylift.errors import BadInput
-from raylift.parallel.executors import HERE, Engine, GivenUp, run_cases
+from raylift.parallel.executors import HERE, Executor, GivenUp, run_cases
 from raylift.storage.atomic import atomic_write_folder, write_json
 from raylift.storage.paths import LISTINGS, StoragePath, Unreachable, files_below, remove, safe_name, stamps, stamps_of
 from raylift.storage.records import read_json
@@ -117,7 +117,7 @@ def fetch(
     output: StoragePath,
     *,
     endpoint: str = ENDPOINT,
-    engine: Engine = HERE,
+    executor: Executor = HERE,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> dict[str, str]:
     """Download scans to `output/NAME/`, each as a whole or not at all; those that are there stay as they are.
@@ -130,7 +130,7 @@ def fetch(
         scans: what to download.
         output: folder of scans, for `raylift data prepare`.
         endpoint: URL of the object store.
-        engine: where.
+        executor: where scans are fetched.
         progress: called with the case's name, and the megabytes done and in total, after each scan.
 
     Returns:
@@ -154,7 +154,7 @@ def fetch(
         missing = {name: (scan, sources.holds(name)) for name, (scan, _) in missing.items()}
     total, done, in_a_row = sum(scan.bytes for scan in scans), sum(s.bytes for s in scans if s.name in here), 0
     tried: dict[str, str] = {}
-    for name, reason in run_cases(partial(_fetch, output, endpoint), missing, engine):
+    for name, reason in run_cases(partial(_fetch, output, endpoint), missing, executor):
         scan, ours = missing[name]
         tried[name] = reason.reason if isinstance(reason, GivenUp) else reason
         if not tried[name]:

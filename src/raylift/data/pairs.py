@@ -15,7 +15,7 @@ from raylift.config.recipe import DataConfig, XrayAugmentationConfig
 from raylift.data.dataset import Case, PreparedDataset
 from raylift.data.tissue import Tissue
 from raylift.data.warp import Warp, covered
-from raylift.drr import ProjectionOperator
+from raylift.drr.operator import ProjectionOperator
 from raylift.geometry import PRESETS, Geometry, View, VolumeGrid
 from raylift.images.hounsfield import WATER_MU, hu_to_normalised
 from raylift.lifting.scaling import as_pictures

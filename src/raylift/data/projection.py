@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raylift.data.prepare import check_scan
+from raylift.data.preparation import check_scan
 from raylift.data.thorax import find_thorax
-from raylift.drr import ENGINES
+from raylift.drr.registry import load_projector
 from raylift.errors import named
 from raylift.geometry import Geometry, Point, View
 from raylift.images.xray_set import XraySet
@@ -26,7 +26,7 @@ class Projection:
     Args:
         views: directions.
         geometry: X-ray unit with its detector pixels.
-        engine: key of `raylift.drr.ENGINES`.
+        engine: key of `raylift.drr.PROJECTORS`.
         dicom: digital radiographs (DICOM DX) instead of .mha.
         isocentre: world point (x, y, z) in mm; the thorax's centre by default.
     """
@@ -53,7 +53,7 @@ class Projection:
             with named(path):
                 check_scan(volume)
                 centre = self.isocentre or find_thorax(volume).centre
-        images = ENGINES[self.engine](volume, self.geometry, self.views, centre, progress or (lambda done: None))
+        images = load_projector(self.engine)(volume, self.geometry, self.views, centre, progress or (lambda done: None))
         return XraySet(images, self.views, self.geometry, centre)
 
     def write(self, made: XraySet, folder: Path) -> tuple[dict[str, Any], list[str]]:

@@ -1,30 +1,5 @@
-"""Digitally reconstructed radiographs: two engines behind one interface."""
+"""Digitally reconstructed radiographs: the projection operator, and two projectors of whole scans."""
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+import lazy_loader
 
-import numpy as np
-
-from raylift.drr import plastimatch, projector
-from raylift.drr.operator import ProjectionOperator
-from raylift.geometry import Geometry, View
-from raylift.images.volume import Volume
-
-
-class Engine(Protocol):
-    """Makes X-rays of a CT scan; see `drr.projector.project_volume`."""
-
-    def __call__(
-        self,
-        volume: Volume,
-        geometry: Geometry,
-        views: Sequence[View],
-        isocentre: Sequence[float],
-        progress: Callable[[int], None] = ...,
-    ) -> np.ndarray:
-        """The whole scan in HU → line integrals (V, rows, columns)."""
-
-
-ENGINES: dict[str, Engine] = {"torch": projector.project_volume, "plastimatch": plastimatch.project_volume}
-
-__all__ = ["ENGINES", "Engine", "ProjectionOperator"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

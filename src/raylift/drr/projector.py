@@ -22,7 +22,7 @@ def project_volume(
     isocentre: Sequence[float],
     progress: Callable[[int], None] = lambda done: None,
 ) -> np.ndarray:
-    """Project a CT scan: Raylift's own engine of `raylift.drr.ENGINES`.
+    """Project a CT scan: Raylift's own engine of `raylift.drr.PROJECTORS`.
 
     Args:
         volume: the whole scan in Hounsfield units.

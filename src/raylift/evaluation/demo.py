@@ -8,7 +8,7 @@ from pathlib import Path
 
 from raylift.data.phantom import thorax_phantom
 from raylift.data.thorax import find_thorax
-from raylift.drr import ENGINES
+from raylift.drr.registry import load_projector
 from raylift.evaluation.protocols import score
 from raylift.evaluation.report import CaseResult, write_report
 from raylift.images.hounsfield import hu_to_normalised
@@ -38,7 +38,7 @@ def demo(folder: Path, seed: int = 0, say: Callable[[str], None] = lambda line: 
     reconstructor = Reconstructor.from_pretrained()
     views, isocentre = reconstructor.mapping.views, find_thorax(phantom).centre
     geometry = reconstructor.geometry.with_pixels(256)
-    images = ENGINES["torch"](phantom, geometry, views, isocentre)
+    images = load_projector("torch")(phantom, geometry, views, isocentre)
     xrays = XraySet(images, views, geometry, isocentre)
     write_xrays(xrays, folder / "xrays", "torch")
     say(f"X-rays of {', '.join(view.name for view in views)}: {folder / 'xrays'}")

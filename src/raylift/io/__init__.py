@@ -1,0 +1,5 @@
+"""Volumes in the formats of others, and DICOM."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -17,7 +17,7 @@ from raylift.geometry import MOST_VOXELS, VolumeGrid
 from raylift.images.volume import Volume
 from raylift.io.image_headers import image_reader
 from raylift.storage.atomic import atomic_write, write_json
-from raylift.storage.paths import StoragePath, place, suffix_of
+from raylift.storage.paths import StoragePath, storage_path, suffix_of
 from raylift.storage.records import read_json
 
 READABLE = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".npy")
@@ -177,7 +177,7 @@ def check_writable(path: str | StoragePath) -> StoragePath:
     Raises:
         BadInput: it is not; the message lists those that are.
     """
-    path = place(path)
+    path = storage_path(path)
     if suffix_of(path) not in WRITABLE:
         raise BadInput(path, "not a volume format Raylift writes", f"end the name in one of {', '.join(WRITABLE)}")
     return path

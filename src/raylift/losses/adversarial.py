@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from raylift.config.recipe import WassersteinObjectiveConfig, X2CTObjectiveConfig
-from raylift.drr import ProjectionOperator
+from raylift.drr.operator import ProjectionOperator
 from raylift.geometry import View
 from raylift.images.hounsfield import normalised_to_hu
 from raylift.lifting.coordinates import depth_axis

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from raylift.config.recipe import PairedObjectiveConfig
-from raylift.drr import ProjectionOperator
+from raylift.drr.operator import ProjectionOperator
 from raylift.geometry import Geometry, View
 from raylift.images.hounsfield import WATER_MU, normalised_to_mu
 from raylift.losses.objective import GeneratorOutput, Objective, Setting

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raylift.drr import ProjectionOperator
+from raylift.drr.operator import ProjectionOperator
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.hounsfield import normalised_to_mu
 from raylift.lifting.coordinates import depth_axis

@@ -1,5 +1,5 @@
-"""Mapping networks behind a registry, the potential and the feature extractor."""
+"""Mapping networks by name, the potential and the feature extractor."""
 
-from raylift.networks.registry import available, build
+import lazy_loader
 
-__all__ = ["available", "build"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

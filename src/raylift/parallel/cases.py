@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import AfterValidator, Field
 
 from raylift.errors import BadInput
-from raylift.parallel.executors import Engine, GivenUp, run_cases
+from raylift.parallel.executors import Executor, GivenUp, run_cases
 from raylift.storage import records
 from raylift.storage.atomic import atomic_write_folder, write_json
 from raylift.storage.paths import StoragePath, Unreachable, checksum, files_below, remove
@@ -70,7 +70,7 @@ def run_tasks(
     work: CaseTask,
     sources: Mapping[str, Any],
     output: StoragePath,
-    engine: Engine,
+    executor: Executor,
     progress: Progress = lambda name, done, total: None,
 ) -> dict[str, dict[str, Any]]:
     """Work on every case, into `output/NAME/`.
@@ -95,7 +95,7 @@ def run_tasks(
     places = {name: source.absolute() if isinstance(source, Path) else source for name, source in sources.items()}
     cases = {name: (source, output / name) for name, source in places.items()}
     found = dict[str, dict[str, Any]]()
-    for name, record in run_cases(partial(run_case, work), cases, engine, progress):
+    for name, record in run_cases(partial(run_case, work), cases, executor, progress):
         if isinstance(record, GivenUp):
             record = _failed(sources[name], record.reason)
             _write(record, output / name)

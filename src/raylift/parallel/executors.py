@@ -25,13 +25,13 @@ from raylift.errors import WrongUsage
 Case = TypeVar("Case")
 Result = TypeVar("Result")
 
-ENGINES = ("local", "ray")
+EXECUTORS = ("local", "ray")
 ATTEMPTS = 3
 QUEUED = 64  # cases that a cluster has at hand, at least; what waits tells an autoscaler of the need
 
 
 @dataclass(frozen=True)
-class Engine:
+class Executor:
     """Where to compute.
 
     Args:
@@ -48,8 +48,8 @@ class Engine:
     seconds: float = 3600.0
 
 
-LOCAL = Engine()
-HERE = Engine("here")  # one case after another in this process, with all its threads or GPU
+LOCAL = Executor()
+HERE = Executor("here")  # one case after another in this process, with all its threads or GPU
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Workers(Protocol):
 def run_cases(
     work: Callable[[Case], Result],
     cases: Mapping[str, Case],
-    engine: Engine,
+    executor: Executor,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> Iterator[tuple[str, Result | GivenUp]]:
     """Work on every case.
@@ -104,7 +104,7 @@ def run_cases(
     """
     if not cases:
         return
-    workers = _begin(engine, work, len(cases))
+    workers = _begin(executor, work, len(cases))
     waiting, done = deque((name, 1) for name in cases), 0
     running: dict[Any, tuple[str, int]] = {}
     try:
@@ -138,12 +138,12 @@ def one_thread() -> None:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
 
-def _begin(engine: Engine, work: Callable[[Any], Any], cases: int) -> Workers:
-    if engine.name == "here":
+def _begin(executor: Executor, work: Callable[[Any], Any], cases: int) -> Workers:
+    if executor.name == "here":
         return _Here(work)
-    if engine.name == "local":
-        return _Local(work, min(engine.processes or os.cpu_count() or 1, cases), engine.seconds)
-    return _Ray(work, engine.address, engine.seconds)
+    if executor.name == "local":
+        return _Local(work, min(executor.processes or os.cpu_count() or 1, cases), executor.seconds)
+    return _Ray(work, executor.address, executor.seconds)
 
 
 class _Here:

@@ -1,0 +1,5 @@
+"""Pictures of volumes and X-rays, always upright and with the sides marked."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

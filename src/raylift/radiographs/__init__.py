@@ -1,7 +1,5 @@
-"""X-ray images in, as line integrals of attenuation, oriented for reading."""
+"""X-ray images of any kind in, as line integrals of attenuation, oriented for reading."""
 
-from raylift.radiographs.decode import decode, read_radiograph
-from raylift.radiographs.radiograph import Radiograph
-from raylift.radiographs.tone import Grey, Orientation
+import lazy_loader
 
-__all__ = ["Grey", "Orientation", "Radiograph", "decode", "read_radiograph"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,10 +13,11 @@ import SimpleITK as sitk
 from raylift.errors import BadInput
 from raylift.geometry import Geometry, View
 from raylift.images.xray_set import XraySet, describe_unit
-from raylift.radiographs import Grey, Orientation, Radiograph, decode
+from raylift.radiographs import Grey, Orientation, Radiograph
 from raylift.radiographs.checks import MAX_PIXELS, MIN_EDGE
 from raylift.radiographs.orientation import guess
 from raylift.radiographs.out_of_distribution import OODDetector
+from raylift.radiographs.read import decode
 
 SAY_VIEW = "say it with --views, like pa,lateral-left"
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import least_squares
 
-from raylift.drr import ProjectionOperator
+from raylift.drr.operator import ProjectionOperator
 from raylift.geometry import View, VolumeGrid
 from raylift.images.hounsfield import normalised_to_mu
 from raylift.images.volume import Volume

@@ -35,7 +35,9 @@ def write_page(
     """
     views = [view.name for view in made.xrays.views]
     # Autoescape: names of files, and notes that hold them, are a stranger's.
-    environment = Environment(loader=PackageLoader("raylift.reconstruction"), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(
+        loader=PackageLoader("raylift.reconstruction"), autoescape=True, undefined=StrictUndefined
+    )
     text = environment.get_template("page.html").render(
         report=report,
         weights=weights,

@@ -14,7 +14,7 @@ from scipy.sparse.linalg import LinearOperator, lsqr
 from skimage.restoration import denoise_tv_chambolle
 
 from raylift.data.pairs import PROJECTED_MM
-from raylift.drr import ProjectionOperator
+from raylift.drr.operator import ProjectionOperator
 from raylift.geometry import VolumeGrid
 from raylift.images.hounsfield import WATER_MU
 from raylift.images.volume import Volume

@@ -115,7 +115,7 @@ def understand(request: ReadRequest, reconstructor: Reconstructor) -> dict[str, 
     Returns:
         Under "xrays", how each is understood, with a picture of it; or one sentence under "error".
     """
-    from raylift.radiographs import decode
+    from raylift.radiographs.read import decode
 
     try:
         for path in request.paths:

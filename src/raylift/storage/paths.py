@@ -31,7 +31,7 @@ class Unreachable(BadInput):
     """A store cannot be read or written; it may another time."""
 
 
-def place(text: str | Path | UPath) -> StoragePath:
+def storage_path(text: str | Path | UPath) -> StoragePath:
     """A path, or a URL like s3://bucket/folder or gs://bucket/folder, with the credentials of the environment.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from raylift.evaluation.compare import TRUTH
+from raylift.evaluation.comparison import TRUTH
 from raylift.evaluation.methods import from_weights
 from raylift.evaluation.report import HEADINGS
 from raylift.evaluation.saliency_figure import draw_dependence

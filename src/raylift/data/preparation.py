@@ -20,13 +20,14 @@ from pydicom.errors import InvalidDicomError
 from raylift.about import __version__
 from raylift.data.fetch import provenance
 from raylift.data.thorax import Thorax, find_thorax
-from raylift.drr import ENGINES, plastimatch
+from raylift.drr import plastimatch
+from raylift.drr.registry import load_projector
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import AIR, Volume
 from raylift.io.volumes import READABLE, read_volume, write_volume
 from raylift.parallel.cases import run_case, run_tasks
-from raylift.parallel.executors import LOCAL, Engine
+from raylift.parallel.executors import LOCAL, Executor
 from raylift.storage.atomic import write_json
 from raylift.storage.copies import local_copy
 from raylift.storage.paths import StoragePath, add_case, case_name, is_file, stamps, stem_of, suffix_of, walk
@@ -46,7 +47,7 @@ class Settings:
         voxels: edge of the target cube in voxels, 64 (5 mm) or 128 (2.5 mm).
         views: directions of the stored X-rays.
         geometry: X-ray unit with its detector pixels.
-        engine: key of `raylift.drr.ENGINES`.
+        engine: key of `raylift.drr.PROJECTORS`.
         most_hu: what is denser counts as this in the X-rays, not in the cube; the published program takes 1000.
     """
 
@@ -170,7 +171,7 @@ class Preparation:
             target, context, patient = volume.resample(cube), _context(volume), patient_of(path)
             if self.settings.most_hu is not None:
                 np.minimum(volume.array, np.asarray(self.settings.most_hu, volume.array.dtype), out=volume.array)
-            project = ENGINES[self.settings.engine]
+            project = load_projector(self.settings.engine)
             xrays = project(volume, self.settings.geometry, self.settings.views, thorax.centre)
         return Prepared(volume.grid, thorax, target, context, xrays, patient)
 
@@ -244,7 +245,7 @@ def prepare(
     validation: Sequence[str] = (),
     patients: str = "",
     licence: str = "",
-    engine: Engine = LOCAL,
+    executor: Executor = LOCAL,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> dict[str, dict[str, Any]]:
     """Prepare every scan below `source` into the dataset folder `output`; finished cases are not done again.
@@ -258,7 +259,7 @@ def prepare(
         patients: whose the scans are, see `patients_named`; by default DICOM files' PatientID says it, and any other
             scan is of a patient of its own.
         licence: the scans' licence, recorded in `dataset.json`; by default that of `raylift data fetch`.
-        engine: where the cases are computed.
+        executor: where the cases are computed.
         progress: called with the case's name, the number done and the total after each case.
 
     Returns:
@@ -275,7 +276,7 @@ def prepare(
     if unmatched := [p for p in validation if not any(fnmatch.fnmatch(name, p) for name in scans)]:
         raise BadInput(", ".join(unmatched), "matches no case", f"cases are named like {next(iter(scans))}")
     named = patients_named(patients, list(scans)) if patients else {}
-    records = run_tasks(Preparation(settings), scans, output / "cases", engine, progress)
+    records = run_tasks(Preparation(settings), scans, output / "cases", executor, progress)
     usable = [name for name, record in records.items() if record["status"] == "ok"]
     if not usable:
         name, record = next(iter(records.items()))

@@ -10,7 +10,7 @@ import typer
 from raylift.cli.console import say
 from raylift.cli.parsing import check_choice
 from raylift.errors import BadInput, WrongUsage
-from raylift.parallel.executors import ENGINES, HERE, Engine
+from raylift.parallel.executors import EXECUTORS, HERE, Executor
 
 Where = Annotated[str, typer.Option(help="Where cases are computed: local, or ray.")]
 Processes = Annotated[int | None, typer.Option(min=1, help="Cases at a time; one per core by default.")]
@@ -23,18 +23,18 @@ Address = Annotated[
 ]
 
 
-def parse_executor(name: str, processes: int | None, address: str | None, *, here: bool = False) -> Engine:
+def parse_executor(name: str, processes: int | None, address: str | None, *, here: bool = False) -> Executor:
     """The engine that options say; by default, or without a number of processes `here`, on this machine.
 
     Raises:
         WrongUsage: options contradict each other.
     """
-    check_choice("--engine", name, ENGINES)
+    check_choice("--engine", name, EXECUTORS)
     if name == "local" and address is not None:
         raise WrongUsage("--address is a Ray cluster's: give --engine ray too")
     if name == "ray" and processes is not None:
         raise WrongUsage("--processes is for --engine local: a Ray cluster has a case for each core")
-    return HERE if here and name == "local" and processes is None else Engine(name, processes, address)
+    return HERE if here and name == "local" and processes is None else Executor(name, processes, address)
 
 
 def report_failures(records: Mapping[str, Mapping[str, Any]], done: str, output: object) -> None:

@@ -30,7 +30,7 @@ from raylift.images.hounsfield import normalised_to_hu
 from raylift.images.volume import Volume
 from raylift.model.weights import identity, seen_cases
 from raylift.parallel.cases import run_tasks
-from raylift.parallel.executors import HERE, Engine
+from raylift.parallel.executors import HERE, Executor
 from raylift.plots.montage import montage
 from raylift.reconstruction.reconstructor import Reconstructor
 from raylift.storage.atomic import atomic_write_folder
@@ -127,7 +127,7 @@ def evaluate(
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
     views: Sequence[View] | None = None,
     refine: bool = False,
-    engine: Engine = HERE,
+    executor: Executor = HERE,
 ) -> list[CaseResult]:
     """Reconstruct every case of a split from its stored X-rays, score it, and write the report with montages.
 
@@ -158,8 +158,8 @@ def evaluate(
     chosen = tuple(views or reconstructor.mapping.views)
     dataset.view_indices(chosen)
     baseline = mean_volume(dataset) if len(dataset.splits.get("train", [])) > 1 else None
-    here = engine.name == "here"
-    device = None if engine.name == "ray" else str(reconstructor.device)  # what a worker of a cluster is given
+    here = executor.name == "here"
+    device = None if executor.name == "ray" else str(reconstructor.device)  # what a worker of a cluster is given
     work = Evaluation(
         reconstructor if here else (str(reconstructor.weights.path.absolute()), device),
         dataset if here else dataset.folder.absolute(),
@@ -168,7 +168,7 @@ def evaluate(
         refine,
         baseline,
     )
-    records = run_tasks(work, {name: name for name in names}, folder / "cases", engine, progress)
+    records = run_tasks(work, {name: name for name in names}, folder / "cases", executor, progress)
     scored = [name for name in names if records[name]["status"] == "ok"]
     reasons = {name: record["reason"] for name, record in records.items() if record["status"] != "ok"}
     if not scored:

@@ -1,0 +1,19 @@
+from .iterative import cgls as cgls
+from .iterative import sart_tv as sart_tv
+from .outputs import write_results as write_results
+from .reconstructor import Reconstruction as Reconstruction
+from .reconstructor import Reconstructor as Reconstructor
+from .reconstructor import reproject as reproject
+from .refinement import Refined as Refined
+from .refinement import refine as refine
+
+__all__ = [
+    "Reconstruction",
+    "Reconstructor",
+    "Refined",
+    "cgls",
+    "refine",
+    "reproject",
+    "sart_tv",
+    "write_results",
+]
