@@ -126,7 +126,7 @@ def test_an_array_and_its_grid_are_written_together(tmp_path: Path, monkeypatch:
     def full(*args: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("raylift.io.volumes.write_json", full)
+    monkeypatch.setattr("raylift.io.npy_files.write_json", full)
     other = Volume(np.zeros((3, 3, 3), np.int16), VolumeGrid.cube((0, 0, 0), 3, 3))
     with pytest.raises(OSError, match="no space"):
         write_volume(other, path)

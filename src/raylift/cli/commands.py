@@ -160,15 +160,16 @@ def reconstruct(
     """
     from raylift.cli.parsing import check_choice, check_output, parse_views
     from raylift.io.dicom import Study
+    from raylift.io.formats import writable
     from raylift.parallel.cases import run_tasks
     from raylift.radiographs.sets import SIDECAR, find_sets
-    from raylift.reconstruction.batch import ENDINGS, Lifting
+    from raylift.reconstruction.batch import Lifting
     from raylift.reconstruction.outputs import FILES, Names, write_results
     from raylift.reconstruction.reconstructor import Reconstructor
     from raylift.storage.copies import local_copy
     from raylift.storage.paths import is_file, storage_path
 
-    check_choice("--format", format_, ENDINGS)
+    check_choice("--format", format_, [*(ending[1:] for ending in writable()), "dicom"])
     places, target = [storage_path(one) for one in xrays], storage_path(output)
     where = parse_executor(engine, processes, address, here=True)
     one = places[0] if len(places) == 1 else None

@@ -25,7 +25,8 @@ from raylift.drr.registry import load_projector
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import AIR, Volume
-from raylift.io.volumes import READABLE, read_volume, write_volume
+from raylift.io.formats import readable
+from raylift.io.volumes import read_volume, write_volume
 from raylift.parallel.cases import run_case, run_tasks
 from raylift.parallel.executors import LOCAL, Executor
 from raylift.storage.atomic import write_json
@@ -86,17 +87,17 @@ def find_scans(folder: StoragePath, skip: StoragePath | None = None) -> dict[str
     if is_file(folder):
         return {stem_of(folder): folder}
     scans: dict[str, StoragePath] = {}
-
+    endings = readable()
     for here, folders, names in walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         folders[:] = [name for name in folders if skip is None or (here / name).resolve() != skip.resolve()]
         for name in names:
-            if suffix_of(Path(name)) in READABLE:
+            if suffix_of(Path(name)) in endings:
                 add_case(scans, case_name(here / stem_of(Path(name)), folder), here / name)
         if _holds_dicom(here, names):
             add_case(scans, case_name(here, folder), here)
     if not scans:
-        raise BadInput(folder, "no CT scans in it", f"put DICOM folders or {', '.join(READABLE)} files there")
+        raise BadInput(folder, "no CT scans in it", f"put DICOM folders or {', '.join(endings)} files there")
     return dict(sorted(scans.items()))
 
 

@@ -16,7 +16,8 @@ from raylift.geometry import View
 from raylift.images.hounsfield import hu_to_normalised, normalised_to_hu
 from raylift.images.volume import Volume
 from raylift.images.xray_set import XraySet
-from raylift.io.volumes import READABLE, read_volume
+from raylift.io.formats import readable
+from raylift.io.volumes import read_volume
 from raylift.reconstruction.iterative import ITERATIVE
 from raylift.reconstruction.reconstructor import Reconstructor
 from raylift.storage.paths import StoragePath, Unreachable, stem_of, suffix_of
@@ -113,7 +114,7 @@ def not_learned(name: str, training: PreparedDataset, views: Sequence[View]) -> 
 
 def from_folder(folder: Path) -> CaseMethod:
     """Volumes that another program made: files with the cases' names, resampled onto the cubes."""
-    files = {stem_of(path): path for path in sorted(folder.iterdir()) if suffix_of(path) in READABLE}
+    files = {stem_of(path): path for path in sorted(folder.iterdir()) if suffix_of(path) in readable()}
 
     def method(dataset: PreparedDataset, case: Case) -> Volume:
         if case.name not in files:
@@ -137,7 +138,7 @@ def find_method(text: str, training: PreparedDataset, views: Sequence[View], dev
         raise WrongUsage(f"{text}: neither a file, nor a folder, nor one of {', '.join(NAMES)}")
     if place.is_file() or (place / "weights.safetensors").exists():
         return from_weights(Reconstructor.from_pretrained(place, device))
-    if not any(suffix_of(path) in READABLE for path in place.iterdir()):
+    if not any(suffix_of(path) in readable() for path in place.iterdir()):
         raise BadInput(place, "neither weights nor volumes", "give a run, or a folder with a volume per case")
     return from_folder(place)
 

@@ -49,6 +49,7 @@ class Registry(Mapping[str, Entry]):
 
 
 def load(path: str) -> Any:
-    """Import what "module:attribute" names."""
+    """Import what "module:attribute", or "module" alone, names."""
     module, _, attribute = path.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    found = importlib.import_module(module)
+    return getattr(found, attribute) if attribute else found

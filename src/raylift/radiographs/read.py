@@ -11,14 +11,14 @@ from PIL import Image, ImageOps
 from pydicom.misc import is_dicom
 
 from raylift.errors import BadInput
-from raylift.io.image_headers import image_reader
-from raylift.io.volumes import READABLE as LINE_INTEGRALS
+from raylift.io.image_headers import READERS, image_reader
 from raylift.radiographs.checks import MAX_PIXELS, check_line_integrals, check_size, damaged, square_pixel
 from raylift.radiographs.dicom import read_dicom
 from raylift.radiographs.radiograph import Radiograph, square
 from raylift.radiographs.tone import Grey
 from raylift.storage.paths import suffix_of
 
+LINE_INTEGRALS = (*READERS, ".npy")
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 

@@ -13,8 +13,6 @@ from raylift.reconstruction.reconstructor import Reconstruction, Reconstructor
 from raylift.storage.copies import local_copy
 from raylift.storage.paths import StoragePath, stamps
 
-ENDINGS = {"mha": ".mha", "nii.gz": ".nii.gz", "nrrd": ".nrrd", "npy": ".npy", "dicom": ""}
-
 
 @dataclass(frozen=True)
 class Lifting:
@@ -26,7 +24,7 @@ class Lifting:
         refine: bring the volume into agreement with the X-rays.
         seconds: time limit of the refinement.
         align: find small displacements of the views first.
-        format: key of `ENDINGS`.
+        format: an ending of `raylift.io.formats.writable()` without its dot, or "dicom" for a folder with a series.
     """
 
     weights: str | None = None
@@ -48,7 +46,7 @@ class Lifting:
 
     def write(self, made: Reconstruction, folder: Path) -> tuple[dict[str, Any], list[str]]:
         """Write `volume.mha` or the like, and what belongs beside it; the record says how it went."""
-        names = Names(folder / f"volume{ENDINGS[self.format]}")
+        names = Names(folder / ("volume" if self.format == "dicom" else f"volume.{self.format}"))
         write_results(made, names, self._reconstructor.weights.info, aligned=self.align)
         files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         return {"reprojection_error": made.reprojection_error, "notes": list(made.notes)}, files

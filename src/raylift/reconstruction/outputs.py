@@ -7,7 +7,8 @@ from typing import Any
 
 from raylift.errors import BadInput
 from raylift.io.dicom import Study, write_ct
-from raylift.io.volumes import WRITABLE, write_volume
+from raylift.io.formats import writable
+from raylift.io.volumes import write_volume
 from raylift.plots.montage import montage
 from raylift.reconstruction.html_report import write_page
 from raylift.reconstruction.reconstructor import Reconstruction
@@ -32,8 +33,8 @@ class Names:
 
     def __init__(self, volume: StoragePath) -> None:
         ending = suffix_of(volume)
-        if ending not in ("", *WRITABLE):
-            known = f"one of {', '.join(WRITABLE)}, or in nothing for a folder of DICOM files"
+        if ending not in ("", *writable()):
+            known = f"one of {', '.join(writable())}, or in nothing for a folder of DICOM files"
             raise BadInput(volume, "not a volume format Raylift writes", f"end the name in {known}")
         stem = stem_of(volume)
         self.dicom, self.stem = not ending, stem

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from safetensors import SafetensorError
 
 from raylift.errors import BadInput, WrongUsage
+from raylift.io.formats import media_type_of
 from raylift.server.intake import NICE, end_with_parent
 from raylift.server.jobs import Job, Jobs
 from raylift.server.kept import NAME, kept
@@ -34,13 +35,9 @@ LOG = logging.getLogger("raylift.server")
 Result = TypeVar("Result")
 # What a job leaves to be fetched: its name there, and the kind of what it holds.
 RESULTS = {
-    "volume.nii.gz": "application/gzip",
-    "volume.mha": "application/octet-stream",
-    "volume.nrrd": "application/octet-stream",
+    **{name: media_type_of(name) for name in ("volume.nii.gz", "volume.mha", "volume.nrrd")},
     "volume-dicom.zip": "application/zip",
-    "uncertainty.nii.gz": "application/gzip",
-    "uncertainty.mha": "application/octet-stream",
-    "uncertainty.nrrd": "application/octet-stream",
+    **{name: media_type_of(name) for name in ("uncertainty.nii.gz", "uncertainty.mha", "uncertainty.nrrd")},
     "preview.png": "image/png",
     "agreement.png": "image/png",
     "report.html": "text/html; charset=utf-8",
