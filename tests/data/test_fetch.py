@@ -150,7 +150,7 @@ def test_another_series_takes_the_place_of_the_former(store: Store, tmp_path: Pa
 def test_scans_at_a_time(store: Store, tmp_path: Path) -> None:
     scans = put(store, "P-1", "P-2", "P-3")
     store.delete(object_of(scans[1]))
-    assert list(fetch(scans, tmp_path, endpoint=store.url, engine=Executor("local", 2))) == ["P-2"]
+    assert list(fetch(scans, tmp_path, endpoint=store.url, executor=Executor("local", 2))) == ["P-2"]
     assert {name: case["state"] for name, case in sources(tmp_path).items()} == {
         "P-1": "done", "P-2": "failed", "P-3": "done",
     }  # fmt: skip

@@ -7,7 +7,7 @@ import SimpleITK as sitk
 
 from raylift.data import overview
 from raylift.data.overview import write_contact_sheet
-from raylift.plots.contact_sheet import SheetEntry
+from raylift.plots.sheets import SheetEntry
 
 
 def records(prepared: Path) -> dict[str, dict[str, object]]:

@@ -21,7 +21,7 @@ from object_store import dicom_series
 from raylift.data import preparation as module
 from raylift.data.preparation import Preparation, Settings, check_scan, find_scans, prepare, prepare_case
 from raylift.drr import plastimatch
-from raylift.drr.registry import PROJECTORS, load_projector
+from raylift.drr.registry import load_projector
 from raylift.errors import BadInput, DiskFull, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import Volume
@@ -29,7 +29,6 @@ from raylift.io.volumes import read_volume, write_volume
 from raylift.parallel import cases as bulk
 from raylift.parallel import executors as engines
 from raylift.parallel.executors import HERE, Executor
-from raylift.storage import paths as places
 
 SETTINGS = Settings(64, (View(0.0), View(90.0)), Geometry.preset("chest-stand", 32))
 FILES = ("ct.nii.gz", "context.npy", "xrays.mha", "case.json")
@@ -136,7 +135,7 @@ def test_a_folder_with_bad_scans(phantom_scans: Path, tmp_path: Path) -> None:
     write_volume(water(), scans / "site b" / "no lungs.mha")
     (scans / "site b" / "notes.nii.gz").write_text("not a scan")
     seen: list[tuple[str, int, int]] = []
-    records = prepare(scans, out, SETTINGS, engine=Executor(processes=1), progress=lambda *step: seen.append(step))
+    records = prepare(scans, out, SETTINGS, executor=Executor(processes=1), progress=lambda *step: seen.append(step))
     assert [(done, total) for _, done, total in seen] == [(1, 3), (2, 3), (3, 3)]
     assert {name for name, _, _ in seen} == set(records)
     assert {name: record["status"] for name, record in records.items()} == {
@@ -371,7 +370,7 @@ def test_an_unexpected_failure_is_recorded_and_tried_again(
     before = contents(folder)
     (folder / "xrays.mha").unlink()
     with monkeypatch.context() as patch:
-        patch.setitem(PROJECTORS, "torch", failing(ZeroDivisionError(f"by zero\n in {source}")))
+        patch.setattr("raylift.drr.projector.project_volume", failing(ZeroDivisionError(f"by zero\n in {source}")))
         record = prepare_case(source, folder, SETTINGS)
     assert (record["status"], record["reason"]) == ("failed", f"ZeroDivisionError: by zero in {source.name}")
     assert json.loads((folder / "case.json").read_text()) == record
@@ -390,7 +389,7 @@ def test_a_full_disk_is_no_fault_of_the_scan(
     source, folder = case
     (folder / "xrays.mha").unlink()
     monkeypatch.setattr(module, "write_volume", failing(error))
-    monkeypatch.setattr(places, "try_writing", failing(OSError(28, "No space left on device")))
+    monkeypatch.setattr("raylift.storage.atomic.try_writing", failing(OSError(28, "No space left on device")))
     with pytest.raises(DiskFull, match="the disk is full; make room"):
         prepare_case(source, folder, SETTINGS)
     assert not (folder / "case.json").exists()
@@ -423,7 +422,7 @@ def test_a_failure_cancels_what_is_queued(tmp_path: Path, monkeypatch: pytest.Mo
     for k in range(40):
         (tmp_path / f"case-{k:03}.mha").touch()
     with pytest.raises(OSError, match="No space left"):
-        prepare(tmp_path, tmp_path / "out", SETTINGS, engine=Executor(processes=1))
+        prepare(tmp_path, tmp_path / "out", SETTINGS, executor=Executor(processes=1))
     assert 1 <= len(begun) < 20
 
 

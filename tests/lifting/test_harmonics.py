@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from raylift.geometry import View
-from raylift.lifting.harmonics import CHANNELS, angular_weights, harmonic_channels, harmonics
+from raylift.lifting.view_harmonics import CHANNELS, angular_weights, harmonic_channels, harmonics
 
 
 def lifted(count: int, seed: int = 0) -> Tensor:

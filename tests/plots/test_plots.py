@@ -2,12 +2,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raylift.geometry import Geometry, VolumeGrid
+from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import Volume
-from raylift.plots import pictures as figures
-from raylift.plots.contact_sheet import SheetEntry, contact_sheet
-from raylift.plots.montage import montage
+from raylift.plots.montages import montage
 from raylift.plots.pictures import planes, projections, xray_picture
+from raylift.plots.sheets import SheetEntry, contact_sheet
 
 # Spacing (x, y, z) of (2, 3, 4) mm.
 GRID = VolumeGrid((8, 10, 12), (2.0, 3.0, 4.0), (0.0, 0.0, 0.0))
@@ -87,7 +86,7 @@ def test_sides_agree_with_the_geometry():
     left, anterior = np.array([50.0, 0, 0]), np.array([0, -50.0, 0])
     geometry = Geometry.preset("chest-stand")
     for name, point, letter in (("pa", left, "L"), ("180", left, "L"), ("lateral-left", anterior, "A")):
-        view = figures.View.parse(name)
+        view = View.parse(name)
         column = geometry.project(point, view, (0, 0, 0))[1]
         assert xray_picture(np.zeros((4, 4)), name).sides[int(column > 127.5)] == letter
 
@@ -147,7 +146,7 @@ def test_contact_sheet_with_accepted_and_rejected_cases(tmp_path, head):
 
 def test_contact_sheet_names_and_marks_each_xray_by_its_view(tmp_path, head, monkeypatch):
     shown = []
-    monkeypatch.setattr(figures, "save_figure", lambda figure, path: shown.append(figure))
+    monkeypatch.setattr("raylift.plots.sheets.save_figure", lambda figure, path: shown.append(figure))
     image = np.eye(8)
     entries = [
         SheetEntry("no X-rays", rejected=True),

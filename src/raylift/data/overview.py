@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from raylift.data.dataset import PreparedDataset
-from raylift.plots.contact_sheet import SheetEntry, contact_sheet
+from raylift.plots.sheets import SheetEntry, contact_sheet
 from raylift.storage.atomic import atomic_write_folder
 from raylift.storage.paths import StoragePath
 

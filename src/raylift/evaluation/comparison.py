@@ -8,7 +8,7 @@ from pathlib import Path
 from raylift.data.dataset import PreparedDataset
 from raylift.evaluation.methods import CaseMethod, clinical_case, score_case
 from raylift.evaluation.report import CaseResult, write_report
-from raylift.plots.montage import gallery
+from raylift.plots.montages import gallery
 
 TRUTH = "truth"
 

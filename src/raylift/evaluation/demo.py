@@ -14,7 +14,7 @@ from raylift.evaluation.report import CaseResult, write_report
 from raylift.images.hounsfield import hu_to_normalised
 from raylift.images.xray_set import XraySet
 from raylift.io.volumes import write_volume
-from raylift.plots.montage import montage
+from raylift.plots.montages import montage
 from raylift.radiographs.sets import write_xrays
 from raylift.reconstruction.reconstructor import Reconstructor, reproject
 

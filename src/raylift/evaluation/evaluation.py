@@ -31,7 +31,7 @@ from raylift.images.volume import Volume
 from raylift.model.weights import identity, seen_cases
 from raylift.parallel.cases import run_tasks
 from raylift.parallel.executors import HERE, Executor
-from raylift.plots.montage import montage
+from raylift.plots.montages import montage
 from raylift.reconstruction.reconstructor import Reconstructor
 from raylift.storage.atomic import atomic_write_folder
 from raylift.storage.paths import StoragePath, read_bytes

@@ -13,10 +13,10 @@ from raylift.drr.operator import ProjectionOperator
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.hounsfield import normalised_to_mu
 from raylift.lifting.coordinates import depth_axis
-from raylift.lifting.harmonics import CHANNELS, harmonic_channels, harmonics
 from raylift.lifting.lift import Lift
 from raylift.lifting.registry import build_lift
 from raylift.lifting.scaling import XRAY_SCALE, as_pictures
+from raylift.lifting.view_harmonics import CHANNELS, harmonic_channels, harmonics
 from raylift.model.ensemble import Ensemble
 from raylift.networks.registry import build
 

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from raylift.about import NOT_MEDICAL, __version__
-from raylift.plots.montage import agreement, uncertainty_planes
+from raylift.plots.montages import agreement, uncertainty_planes
 from raylift.radiographs.out_of_distribution import OOD_THRESHOLD
 from raylift.reconstruction.reconstructor import Reconstruction
 from raylift.storage.atomic import atomic_write

@@ -9,7 +9,7 @@ from raylift.errors import BadInput
 from raylift.io.dicom import Study, write_ct
 from raylift.io.formats import writable
 from raylift.io.volumes import write_volume
-from raylift.plots.montage import montage
+from raylift.plots.montages import montage
 from raylift.reconstruction.html_report import write_page
 from raylift.reconstruction.reconstructor import Reconstruction
 from raylift.storage.atomic import atomic_write_folder, write_json

@@ -134,7 +134,7 @@ def _end(job: Job, jobs: Jobs, folder: Path, error: str | None) -> None:
 def _reconstruct(job: Job, jobs: Jobs, settings: Settings, reconstructor: Reconstructor, folder: Path) -> None:
     from raylift.io.dicom import Study, write_ct
     from raylift.io.volumes import write_volume
-    from raylift.plots.montage import agreement
+    from raylift.plots.montages import agreement
     from raylift.reconstruction.outputs import CT_WINDOWS, UNCERTAINTY_WINDOWS, Names, write_results
     from raylift.storage.atomic import write_json
 

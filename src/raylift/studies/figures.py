@@ -14,7 +14,7 @@ from raylift.evaluation.methods import from_weights
 from raylift.evaluation.report import HEADINGS
 from raylift.evaluation.saliency_figure import draw_dependence
 from raylift.plots.drawing import save_figure
-from raylift.plots.montage import gallery
+from raylift.plots.montages import gallery
 from raylift.reconstruction.reconstructor import Reconstructor
 from raylift.studies.cells import CaseSet, Cell
 from raylift.studies.tables import aggregate

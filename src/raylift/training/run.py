@@ -36,7 +36,7 @@ from raylift.losses import GeneratorOutput, build_objective
 from raylift.model.lifted_network import LiftedNetwork
 from raylift.model.weights import Weights, describe, save_weights, seen_cases
 from raylift.networks.layers.per_sample import PerSampleParallel
-from raylift.plots.montage import montage
+from raylift.plots.montages import montage
 from raylift.storage.atomic import atomic_write, write_json
 from raylift.storage.paths import StoragePath
 from raylift.storage.records import read_json
