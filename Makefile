@@ -26,9 +26,8 @@ audit: $(VENV)/.installed-dev  ## ask PyPI's advisories about what constraints.t
 	$(PIP) pip-audit
 	$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip
 
-# Typer executes the module anew: raylift.cli would be a second one, whose app has no commands.
 docs: $(VENV)/.installed-docs  ## render the documentation, into site/
-	$(BIN)/python -m typer raylift.cli.commands utils docs --name raylift --output docs/commands.md >/dev/null
+	$(BIN)/python -m typer raylift.cli.registered utils docs --name raylift --output docs/commands.md >/dev/null
 	$(BIN)/sphinx-build --fail-on-warning --quiet docs site
 
 web: src/raylift/server/static/app.js  ## build the web page of raylift serve (needs Node.js 20)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import subprocess
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,6 +13,9 @@ NOT_MEDICAL = "Raylift is research software, not a medical device; its volumes a
 @lru_cache(1)
 def code_version() -> str:
     """The version, in a checkout with its commit, like 0.1.0+g7b668db53c3f, and a digest of what differs from that."""
+    import hashlib  # slow to import, as is what runs Git
+    import subprocess
+
     try:
         _git("ls-files", "--error-unmatch", __file__)
         commit, changes = _git("rev-parse", "--short=12", "HEAD"), _git("diff", "HEAD", "--", ".")
@@ -25,6 +26,8 @@ def code_version() -> str:
 
 
 def _git(*arguments: str) -> bytes:
+    import subprocess
+
     here = str(Path(__file__).parent)
     command = ["git", "-C", here, *arguments]
     return subprocess.run(command, capture_output=True, check=True).stdout  # noqa: S603 - no shell; words of ours

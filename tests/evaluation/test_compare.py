@@ -10,7 +10,7 @@ from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.comparison import compare
 from raylift.evaluation.methods import find_method, mean_volume
-from raylift.evaluation.protocols import score
+from raylift.evaluation.scores import score
 from raylift.geometry import View, VolumeGrid
 from raylift.images.hounsfield import hu_to_normalised
 from raylift.images.volume import Volume

@@ -8,7 +8,8 @@ import pytest
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio
 
 from raylift.errors import WrongUsage
-from raylift.evaluation.protocols import PROTOCOLS, find_protocol, score
+from raylift.evaluation.protocols import PROTOCOLS, find_protocol
+from raylift.evaluation.scores import score
 from raylift.geometry import VolumeGrid
 from raylift.images.hounsfield import hu_to_normalised, normalised_to_hu
 from raylift.images.volume import Volume

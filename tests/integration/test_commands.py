@@ -19,7 +19,7 @@ from PIL import Image
 from helpers import random_weights
 from raylift.cli import main
 from raylift.data.thorax import find_thorax
-from raylift.evaluation.protocols import score
+from raylift.evaluation.scores import score
 from raylift.geometry import VolumeGrid
 from raylift.images.hounsfield import hu_to_normalised
 from raylift.images.volume import Volume

@@ -55,7 +55,8 @@ from PIL import Image
 from helpers import describe_tiny, torch_threads
 from live_server import Server
 from object_store import BUCKET, Store, index_of
-from raylift.cli import app, main
+from raylift.cli import main
+from raylift.cli.registered import app
 from raylift.config import files
 from raylift.config.recipe import Recipe
 from raylift.data import collections

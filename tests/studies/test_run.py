@@ -16,7 +16,7 @@ from raylift.config.files import load_recipe
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.methods import mean_volume
-from raylift.evaluation.protocols import score
+from raylift.evaluation.scores import score
 from raylift.images.hounsfield import hu_to_normalised
 from raylift.storage.atomic import write_json
 from raylift.studies import cells, figures, run

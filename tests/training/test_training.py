@@ -31,7 +31,7 @@ from raylift.config.recipe import TrainConfig
 from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import Batch
 from raylift.errors import BadInput, WrongUsage
-from raylift.evaluation.protocols import score
+from raylift.evaluation.scores import score
 from raylift.images.hounsfield import hu_to_normalised
 from raylift.losses import GeneratorOutput
 from raylift.model.weights import load_weights, seen_cases, store_calibration

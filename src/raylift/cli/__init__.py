@@ -7,28 +7,15 @@ import os
 import sys
 import tempfile
 
-import typer
-
 from raylift.errors import BadInput, DiskFull, Failed, WrongUsage
 
-app = typer.Typer(
-    name="raylift",
-    help="Lift a few X-rays into a CT-like 3D volume. Research software, not a medical device.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
-data_app = typer.Typer(help="Fetch public CT scans and prepare them for training.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
-
-from raylift.cli import commands, data, studies  # noqa: E402  (they register themselves with the apps above)
-
-__all__ = ["app", "commands", "data", "main", "studies"]
+__all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line; exit codes: 0 done, 1 failed, 2 wrong usage, 3 bad input."""
+    from raylift.cli.registered import app
+
     try:
         app()
     except BadInput as error:

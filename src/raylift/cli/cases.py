@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -11,16 +11,6 @@ from raylift.cli.console import say
 from raylift.cli.parsing import check_choice
 from raylift.errors import BadInput, WrongUsage
 from raylift.parallel.executors import EXECUTORS, HERE, Executor
-
-Where = Annotated[str, typer.Option(help="Where cases are computed: local, or ray.")]
-Processes = Annotated[int | None, typer.Option(min=1, help="Cases at a time; one per core by default.")]
-OnRequest = Annotated[
-    int | None, typer.Option(min=1, help="Cases at a time, with a core each; by default one after another with all.")
-]
-Address = Annotated[
-    str | None,
-    typer.Option(help="Ray cluster, like ray://head:10001; by default RAY_ADDRESS, or one of this machine alone."),
-]
 
 
 def parse_executor(name: str, processes: int | None, address: str | None, *, here: bool = False) -> Executor:

@@ -10,20 +10,27 @@ from typing import Annotated
 
 import typer
 
-from raylift.cli import app
-from raylift.cli.cases import Address, OnRequest, Processes, Where, parse_executor, report_failures
+from raylift.cli.app import app
+from raylift.cli.cases import parse_executor, report_failures
 from raylift.cli.console import print_json, progress_bar, say
+from raylift.cli.options import (
+    Address,
+    Data,
+    Json,
+    OnRequest,
+    Processes,
+    Projector,
+    Protocol,
+    Trained,
+    Unit,
+    VolumeFormat,
+    VolumeOutput,
+    Weights,
+    Where,
+)
 from raylift.errors import BadInput, WrongUsage
 
-Weights = Annotated[
-    Path | None,
-    typer.Option(help="weights.safetensors, a folder or run with one, an exported model, or embedded weights by name."),
-]
-Data = Annotated[
-    str, typer.Option(metavar="PATH", help="Dataset that raylift data prepare wrote: its folder, or its URL.")
-]
 SHOWN = ("loss", "d_loss", "validation/ssim", "validation/psnr")  # while a training goes on
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @app.command()
@@ -64,11 +71,9 @@ def drr(
                      "in it for each; or its URL."),
     ],
     views: Annotated[str, typer.Option(help="Angles in degrees or names, comma-separated.")] = "0,90",
-    geometry: Annotated[
-        str, typer.Option(help="chest-stand, x2ct, parallel, or SAD/SDD/detector in mm.")
-    ] = "chest-stand",
+    geometry: Unit = "chest-stand",
     pixels: Annotated[int, typer.Option(min=32, max=4096, help="Edge of the detector in pixels.")] = 256,
-    drr_engine: Annotated[str, typer.Option(help="Projector: torch or plastimatch.")] = "torch",
+    drr_engine: Projector = "torch",
     dicom: Annotated[bool, typer.Option("--dicom", help="Write digital radiographs (DICOM DX), not .mha.")] = False,
     isocentre: Annotated[str, typer.Option(help="World point x,y,z in mm (LPS); the thorax is found by default.")] = "",
     engine: Where = "local",
@@ -123,11 +128,7 @@ def reconstruct(
         typer.Argument(metavar="XRAYS...", help="A folder of raylift drr, or X-ray images with --views; or a folder "
                        "of many such folders; or URLs."),
     ],
-    output: Annotated[
-        str,
-        typer.Option("-o", "--output", metavar="PATH", help="Volume: .mha, .nii.gz, .nrrd, .npy, or a folder for a "
-                     "DICOM series; of many, a folder with one for each. Or its URL."),
-    ],
+    output: VolumeOutput,
     views: Annotated[
         str,
         typer.Option(
@@ -142,9 +143,7 @@ def reconstruct(
         bool, typer.Option("--keep-identity", help="Carry patient and study of DICOM X-rays into a DICOM series.")
     ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default.")] = None,
-    format_: Annotated[
-        str, typer.Option("--format", help="Of many volumes: mha, nii.gz, nrrd, npy or dicom.")
-    ] = "mha",
+    format_: VolumeFormat = "mha",
     engine: Where = "local",
     address: Address = None,
     processes: OnRequest = None,
@@ -275,12 +274,12 @@ def train(
 
 @app.command()
 def evaluate(
-    weights: Annotated[Path, typer.Argument(help="weights.safetensors, or a folder or run with one.")],
+    weights: Trained,
     data: Data,
     output: Annotated[str, typer.Option("-o", "--output", metavar="PATH", help="Report folder, or its URL; cases that "
                                         "were scored alike are kept.")],
     split: Annotated[str, typer.Option(help="train, validation or all.")] = "validation",
-    protocol: Annotated[str, typer.Option(help="hu, paper, paper-minmax or x2ct.")] = "hu",
+    protocol: Protocol = "hu",
     views: Annotated[str, typer.Option(help="Of the stored X-rays, for weights of any views; theirs by default.")] = "",
     refine: Annotated[bool, typer.Option("--refine", help="Refine the volumes, as reconstruct --refine does.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default.")] = None,
@@ -322,7 +321,7 @@ def evaluate(
 
 @app.command()
 def calibrate(
-    weights: Annotated[Path, typer.Argument(help="weights.safetensors, or a folder or run with one.")],
+    weights: Trained,
     data: Data,
     split: Annotated[str, typer.Option(help="Patients that the weights have not seen.")] = "validation",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default.")] = None,

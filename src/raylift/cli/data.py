@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raylift.cli import data_app
-from raylift.cli.cases import Address, Processes, Where, parse_executor, report_failures
+from raylift.cli.app import data_app
+from raylift.cli.cases import parse_executor, report_failures
 from raylift.cli.console import print_json, print_table, progress_bar, say
+from raylift.cli.options import Address, Processes, Projector, Unit, Where
 from raylift.errors import WrongUsage
 
 if TYPE_CHECKING:
@@ -24,10 +25,9 @@ def prepare(
                                         "cases are kept.")],
     voxels: Annotated[int, typer.Option(help="Edge of the 320 mm cube: 64 or 128 voxels; 32 for trials.")] = 64,
     views: Annotated[str, typer.Option(help="Views of the stored X-rays: angles or names.")] = "0,90",
-    geometry: Annotated[str, typer.Option(help="X-ray unit: chest-stand, x2ct, parallel, or SAD/SDD/detector in "
-                                               "mm.")] = "chest-stand",
+    geometry: Unit = "chest-stand",
     pixels: Annotated[int, typer.Option(help="Edge of the stored X-rays in pixels.")] = 256,
-    drr_engine: Annotated[str, typer.Option(help="Projector: torch or plastimatch.")] = "torch",
+    drr_engine: Projector = "torch",
     most_hu: Annotated[float | None, typer.Option(min=-500, help="Project what is denser as if it were this dense, in "
                                                   "HU; the published program takes 1000.")] = None,
     validation: Annotated[list[str] | None, typer.Option(help="Names or patterns of the validation cases, "

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from raylift.errors import BadInput, DiskFull, WrongUsage
-from raylift.geometry import Geometry, View
-from raylift.storage.atomic import FULL, try_writing
-from raylift.storage.paths import StoragePath
+
+if TYPE_CHECKING:
+    from raylift.geometry import Geometry, View
+    from raylift.storage.paths import StoragePath
 
 
 def parse_views(text: str) -> tuple[View, ...]:
     """ "0,90" or "pa,lateral-left". Raises WrongUsage."""
+    from raylift.geometry import View
+
     try:
         views = tuple(View.parse(part) for part in text.split(",") if part.strip())
     except ValueError as error:
@@ -25,6 +29,8 @@ def parse_views(text: str) -> tuple[View, ...]:
 
 def parse_geometry(name: str, pixels: int) -> Geometry:
     """A preset's name, or SAD/SDD/detector in mm like "1000/1500/400". Raises WrongUsage."""
+    from raylift.geometry import Geometry
+
     try:
         if "/" in name:
             sad, sdd, detector = (float(part) for part in name.split("/"))
@@ -41,6 +47,8 @@ def check_output(path: StoragePath, *, folder: bool = False) -> None:
         BadInput: nothing can be written there.
         DiskFull: there is no room.
     """
+    from raylift.storage.atomic import FULL, try_writing
+
     remedy = "choose another output with -o"
     if not isinstance(path, Path):
         trial = (path if folder else path.parent) / ".raylift-trial"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raylift.cli import app
+from raylift.cli.app import app
 from raylift.cli.console import print_json, progress_bar, say
+from raylift.cli.options import Data, Json, Protocol, Trained
 from raylift.errors import WrongUsage, known
 from raylift.studies.definitions import STUDIES, study_of
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from raylift.data.dataset import PreparedDataset
     from raylift.studies.cells import CaseSet
 
-Data = Annotated[Path, typer.Option(help="Dataset that raylift data prepare wrote.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 SETS_HELP = (
     "Cases to score on, repeatable: NAME=SPLIT of --data, or NAME=FOLDER:SPLIT of another prepared dataset; "
     "by default its training patients and its validation patients."
@@ -35,7 +34,7 @@ def study(
     samples: Annotated[int | None, typer.Option(min=1, help="Training pairs of g per row and seed, instead.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many trainings per row.")] = 5,
     set_: Annotated[list[str] | None, typer.Option("--set", help=SETS_HELP)] = None,
-    protocol: Annotated[str, typer.Option(help="hu, paper, paper-minmax or x2ct.")] = "hu",
+    protocol: Protocol = "hu",
     only: Annotated[list[str] | None, typer.Option(help="Label of a row to train now, repeatable.")] = None,
     recipe: Annotated[str | None, typer.Option(help="Of views, alignment and gradients: a recipe, by name or file, to "
                                                "ask instead of the paper's and ours.")] = None,
@@ -82,7 +81,7 @@ def compare(
     data: Data,
     output: Annotated[Path, typer.Option("-o", "--output", help="Report folder.")],
     split: Annotated[str, typer.Option(help="train, validation or all.")] = "validation",
-    protocol: Annotated[str, typer.Option(help="hu, paper, paper-minmax or x2ct.")] = "hu",
+    protocol: Protocol = "hu",
     views: Annotated[str, typer.Option(help="Views for cgls and sart-tv.")] = "0,90",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default.")] = None,
     as_json: Json = False,
@@ -118,7 +117,7 @@ def compare(
 
 @app.command()
 def explain(
-    weights: Annotated[Path, typer.Argument(help="weights.safetensors, or a folder or run with one.")],
+    weights: Trained,
     data: Data,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for gradients.png, .svg and .csv.")],
     split: Annotated[str, typer.Option(help="train, validation or all.")] = "validation",

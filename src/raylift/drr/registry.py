@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
-from raylift.geometry import Geometry, View
 from raylift.plugins import Registry, load
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from raylift.geometry import Geometry, View
     from raylift.images.volume import Volume
 
 

@@ -9,10 +9,10 @@ from .metrics import mse as mse
 from .metrics import psnr as psnr
 from .metrics import ssim as ssim
 from .protocols import PROTOCOLS as PROTOCOLS
-from .protocols import score as score
 from .report import CaseResult as CaseResult
 from .report import write_report as write_report
 from .saliency import explain as explain
+from .scores import score as score
 
 __all__ = [
     "PROTOCOLS",

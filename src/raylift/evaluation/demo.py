@@ -9,8 +9,8 @@ from pathlib import Path
 from raylift.data.phantom import thorax_phantom
 from raylift.data.thorax import find_thorax
 from raylift.drr.registry import load_projector
-from raylift.evaluation.protocols import score
 from raylift.evaluation.report import CaseResult, write_report
+from raylift.evaluation.scores import score
 from raylift.images.hounsfield import hu_to_normalised
 from raylift.images.xray_set import XraySet
 from raylift.io.volumes import write_volume

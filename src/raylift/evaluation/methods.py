@@ -11,7 +11,7 @@ import numpy as np
 from raylift.data.dataset import Case, PreparedDataset
 from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.clinical import clinical_measures
-from raylift.evaluation.protocols import score
+from raylift.evaluation.scores import score
 from raylift.geometry import View
 from raylift.images.hounsfield import hu_to_normalised, normalised_to_hu
 from raylift.images.volume import Volume

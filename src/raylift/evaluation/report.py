@@ -56,7 +56,7 @@ class CaseResult:
 
     Args:
         name: of the case.
-        metrics: what `raylift.evaluation.protocols.score` returned.
+        metrics: what `raylift.evaluation.scores.score` returned.
         method: what made the volume, such as "model" or "mean volume"; each has its row in the summary.
         extra: more numbers beside the protocol's, such as "reprojection_error"; a method may lack some.
     """

@@ -6,19 +6,6 @@ World coordinates are DICOM patient coordinates (LPS) in millimetres: +x is the 
 superior and an AP image shows the patient's left on its right.
 """
 
-from raylift.geometry.camera import PRESETS, Geometry
-from raylift.geometry.grid import IDENTITY, MOST_VOXELS, Direction, VolumeGrid
-from raylift.geometry.plausible import Point
-from raylift.geometry.view import NAMED_VIEWS, View
+import lazy_loader
 
-__all__ = [
-    "IDENTITY",
-    "MOST_VOXELS",
-    "NAMED_VIEWS",
-    "PRESETS",
-    "Direction",
-    "Geometry",
-    "Point",
-    "View",
-    "VolumeGrid",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

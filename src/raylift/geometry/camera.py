@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from raylift.geometry.plausible import FARTHEST, plain_boolean, plain_integer, plain_number
+from raylift.geometry.presets import UNITS
 from raylift.geometry.view import View
 
 MOST_PIXELS = 2**14  # along a detector's edge, of a unit that a file describes
@@ -110,8 +111,4 @@ class Geometry:
         )
 
 
-PRESETS: dict[str, Geometry] = {
-    "chest-stand": Geometry(sad=1600.0, sdd=1800.0, detector_mm=430.0),
-    "x2ct": Geometry(sad=541.0, sdd=949.0, detector_mm=500.0),
-    "parallel": Geometry(sad=1600.0, sdd=1800.0, detector_mm=400.0, parallel=True),
-}
+PRESETS: dict[str, Geometry] = {name: Geometry(**unit) for name, unit in UNITS.items()}

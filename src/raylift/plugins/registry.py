@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 Entry = TypeVar("Entry")
@@ -33,6 +32,8 @@ class Registry(Mapping[str, Entry]):
     @cached_property
     def others(self) -> dict[str, Entry]:
         """The entries of installed packages, by name."""
+        from importlib.metadata import entry_points  # slow to import
+
         found = {point.name: self._entry_of(point.value) for point in entry_points(group=self.group)}
         return {name: entry for name, entry in sorted(found.items()) if name not in self.own}
 

@@ -29,7 +29,7 @@ from raylift.config.recipe import Recipe, TrainConfig
 from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import Batch, OfflinePairs, OnlinePairs
 from raylift.errors import BadInput, Failed, WrongUsage
-from raylift.evaluation.protocols import score
+from raylift.evaluation.scores import score
 from raylift.images.hounsfield import hu_to_normalised, normalised_to_hu
 from raylift.images.volume import Volume
 from raylift.losses import GeneratorOutput, build_objective

@@ -1,0 +1,21 @@
+from .camera import PRESETS as PRESETS
+from .camera import Geometry as Geometry
+from .grid import IDENTITY as IDENTITY
+from .grid import MOST_VOXELS as MOST_VOXELS
+from .grid import Direction as Direction
+from .grid import VolumeGrid as VolumeGrid
+from .plausible import Point as Point
+from .view import NAMED_VIEWS as NAMED_VIEWS
+from .view import View as View
+
+__all__ = [
+    "IDENTITY",
+    "MOST_VOXELS",
+    "NAMED_VIEWS",
+    "PRESETS",
+    "Direction",
+    "Geometry",
+    "Point",
+    "View",
+    "VolumeGrid",
+]
