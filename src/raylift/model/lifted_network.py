@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raylift.config.recipe import Recipe
 from raylift.drr.operator import ProjectionOperator
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.hounsfield import normalised_to_mu
@@ -92,6 +93,45 @@ class LiftedNetwork(nn.Module):
             self.network = built[0] if members == 1 else Ensemble(built)
         # Outside of the module tree: nothing here is learned.
         self._lift = lru_cache(KEPT)(lambda view, unit: build_lift(lift, self.grid, unit, [view], ISOCENTRE))
+
+    @classmethod
+    def from_recipe(
+        cls,
+        recipe: Recipe,
+        geometry: Geometry,
+        voxels: int,
+        cube_mm: float,
+        *,
+        members: int = 1,
+        network: nn.Module | None = None,
+    ) -> LiftedNetwork:
+        """Make the lifted network that a recipe describes, with random weights or the given network.
+
+        Args:
+            recipe: of the training.
+            geometry: X-ray unit, with the pixels that the lift samples.
+            voxels: edge of the cube in voxels.
+            cube_mm: edge of the cube in mm.
+            members: how many networks answer together.
+            network: in place of the one that the recipe names.
+        """
+        described = recipe.network
+        return cls(
+            network=network or described.name,
+            feature_size=described.feature_size,
+            window_size=described.window_size,
+            checkpointing=described.checkpointing,
+            lift=recipe.lift,
+            geometry=geometry,
+            views=recipe.view_list,
+            voxels=voxels,
+            cube_mm=cube_mm,
+            aggregation=recipe.aggregation,
+            iterations=described.iterations,
+            uncertainty=described.uncertainty,
+            members=members,
+            pictures=recipe.data.pictures,
+        )
 
     def lift(
         self,

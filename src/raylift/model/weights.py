@@ -18,7 +18,7 @@ from raylift.about import __version__
 from raylift.config.earlier_names import existing_file
 from raylift.config.recipe import Recipe
 from raylift.errors import BadInput, WrongUsage
-from raylift.geometry import Geometry, View
+from raylift.geometry import Geometry
 from raylift.images.hounsfield import WATER_MU, WINDOW
 from raylift.lifting.scaling import XRAY_SCALE
 from raylift.model.ensemble import Ensemble
@@ -58,22 +58,10 @@ class Weights:
 
 def build_mapping(info: dict[str, Any], network: nn.Module | None = None) -> LiftedNetwork:
     """The map that `weights.json` describes, with random weights or the given network."""
-    recipe = info["recipe"]
-    described = recipe["network"]
-    return LiftedNetwork(
-        network=network or described["name"],
-        feature_size=described["feature_size"],
-        window_size=described["window_size"],
-        lift=recipe["lift"],
-        geometry=Geometry.from_dict(info["geometry"]),
-        views=[View.parse(view) for view in recipe["views"]],
-        voxels=info["voxels"],
-        cube_mm=info["cube_mm"],
-        aggregation=recipe.get("aggregation", "concatenate"),
-        iterations=described.get("iterations", 1),
-        uncertainty=described.get("uncertainty", False),
-        members=info.get("members", 1),
-        pictures=recipe.get("data", {}).get("pictures", False),
+    recipe, geometry = Recipe.model_validate(info["recipe"]), Geometry.from_dict(info["geometry"])
+    members = info.get("members", 1)
+    return LiftedNetwork.from_recipe(
+        recipe, geometry, info["voxels"], info["cube_mm"], members=members, network=network
     )
 
 

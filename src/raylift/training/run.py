@@ -131,21 +131,7 @@ class Run:
         self.fabric.launch()
         torch.manual_seed(train.seed)
         geometry = dataset.geometry.with_pixels(recipe.data.xray_pixels)
-        self.mapping = LiftedNetwork(
-            network=recipe.network.name,
-            feature_size=recipe.network.feature_size,
-            window_size=recipe.network.window_size,
-            checkpointing=recipe.network.checkpointing,
-            lift=recipe.lift,
-            geometry=geometry,
-            views=recipe.view_list,
-            voxels=dataset.voxels,
-            cube_mm=dataset.cube_mm,
-            aggregation=recipe.aggregation,
-            iterations=recipe.network.iterations,
-            uncertainty=recipe.network.uncertainty,
-            pictures=recipe.data.pictures,
-        )
+        self.mapping = LiftedNetwork.from_recipe(recipe, geometry, dataset.voxels, dataset.cube_mm)
         self.init_info = self._begin(init_from)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.mapping.network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(train.ema_decay)
