@@ -29,8 +29,8 @@ def modern_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
 def modern_weights_info(info: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of `weights.json` under the names of today; its recipe is another matter."""
     renamed = _renamed(info, WEIGHTS)
-    if isinstance(renamed.get("training"), dict):
-        renamed["training"] = _renamed(renamed["training"], TRAINING)
+    if "training" in renamed:
+        renamed["training"] = _renamed_throughout(renamed["training"], TRAINING)
     return renamed
 
 
@@ -50,3 +50,10 @@ def _modern_paper(objective: dict[str, Any], early: bool) -> dict[str, Any]:
 
 def _renamed(block: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     return {names.get(key, key) if names.get(key) not in block else key: value for key, value in block.items()}
+
+
+def _renamed_throughout(value: Any, names: Mapping[str, str]) -> Any:
+    """The members of an ensemble have trainings of their own."""
+    if isinstance(value, dict):
+        return {key: _renamed_throughout(part, names) for key, part in _renamed(value, names).items()}
+    return [_renamed_throughout(part, names) for part in value] if isinstance(value, list) else value
