@@ -17,10 +17,11 @@ demo: $(VENV)/.installed-run  ## install Raylift and run its main job, into demo
 test: $(VENV)/.installed-dev  ## run the tests
 	$(BIN)/pytest
 
-lint: $(VENV)/.installed-dev  ## check rules, format and types
+lint: $(VENV)/.installed-dev  ## check rules, format, types and who imports whom
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 audit: $(VENV)/.installed-dev  ## ask PyPI's advisories about what constraints.txt pins (needs a network)
 	$(PIP) pip-audit

@@ -2,7 +2,7 @@
 
 project = "Raylift"
 author = "The Raylift authors"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib.mermaid"]
 myst_heading_anchors = 3
 html_theme = "furo"
 autodoc_member_order = "bysource"

@@ -36,7 +36,7 @@ def feature_divergence(
         layers: of f, from 1.
         debias: False for OT_ε(α, β) alone.
         pairing: sample k of fake goes to sample k of real, and the divergence is the mean of those of single samples,
-            S = ½ |f(fake) − f(real)|².
+            `S = ½ |f(fake) − f(real)|²`.
 
     Returns:
         A scalar.
