@@ -33,7 +33,7 @@ from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import Volume
 from raylift.io.dicom import Study, write_ct
 from raylift.parallel.cases import CaseTask, run_case
-from raylift.parallel.executors import HERE, Engine, one_thread, run_cases
+from raylift.parallel.executors import HERE, Executor, one_thread, run_cases
 from raylift.reconstruction.batch import Lifting
 from raylift.reconstruction.reconstructor import Reconstructor
 from raylift.storage.paths import LISTINGS
@@ -116,7 +116,7 @@ def measured(folder: Path) -> dict[str, Cost]:
     return costs
 
 
-def overhead(engine: Engine) -> float:
+def overhead(engine: Executor) -> float:
     """Seconds that the engine takes for a case that does nothing, its start left out."""
     times = [time.perf_counter() for _ in run_cases(abs, dict.fromkeys(map(str, range(NOTHING)), 0), engine)]
     return (times[-1] - times[len(times) // 4]) / (0.75 * NOTHING)
@@ -174,7 +174,7 @@ def main() -> None:
         handed = {}
         for done, name in enumerate(("local", "ray"), 2):
             with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-                handed[name] = pool.submit(overhead, Engine(name)).result()
+                handed[name] = pool.submit(overhead, Executor(name)).result()
             bar(name, done, 3)
     print_table(
         [

@@ -31,7 +31,7 @@ import torch
 
 from raylift.data.phantom import thorax_phantom
 from raylift.data.thorax import find_thorax
-from raylift.drr.operator import ProjectionOperator, plastimatch, projector
+from raylift.drr import ProjectionOperator, plastimatch, projector
 from raylift.errors import BadInput
 from raylift.geometry import PRESETS, Geometry, View, VolumeGrid
 from raylift.images.hounsfield import hu_to_mu

@@ -182,7 +182,7 @@ def pieces(page: Path) -> Iterator[Piece]:
 
 def block(language: str, content: str) -> Iterator[Piece]:
     """A fenced block's commands, or its code."""
-    if language in ("{eval-rst}", "{toctree}"):
+    if language in ("{eval-rst}", "{toctree}", "{mermaid}"):
         return
     if language == "python":
         yield Piece("python", content)

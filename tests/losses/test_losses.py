@@ -83,14 +83,6 @@ class TestPaper:
         assert isinstance(objective.d, PaperPotential)
         assert isinstance(self.objective().d, CompactPotential)
 
-    def test_names_of_before(self) -> None:
-        """Recipes from when f had no bias and λ_c and λ_d were called by what they weigh."""
-        given = {"name": "paper", "sinkhorn": 0.3, "potential": 0.2, "blur": 0.1}
-        read = PaperObjectiveConfig.model_validate(given)
-        assert (read.lambda_c, read.lambda_d, read.blur, read.potential) == (0.3, 0.2, 0.1, "compact")
-        assert not read.features_bias
-        assert PaperObjectiveConfig(name="paper", potential="paper").features_bias
-
     def test_parts_of_the_divergence(self) -> None:
         """Layer by layer they add up; without de-biasing, far volumes are as far but for ε."""
         fake, real = volumes(3, 1, 16), volumes(3, 2, 16)

@@ -265,7 +265,7 @@ OBJECTIVES: Registry[ObjectiveEntry] = Registry(
 def _tag(objective: Any) -> str:
     """Return which of the configurations an objective's block has, by its name."""
     name = objective.get("name") if isinstance(objective, dict) else getattr(objective, "name", None)
-    return name if name in OBJECTIVES.own else "other"
+    return name if isinstance(name, str) and name in OBJECTIVES.own else "other"
 
 
 class TrainConfig(StrictConfig):
