@@ -103,7 +103,7 @@ class ProjectionOperator:
         """
         if tuple(mu.shape[1:]) != self.domain_shape:
             raise ValueError(f"volume {tuple(mu.shape[1:])} does not fit the operator's grid {self.domain_shape}")
-        projected: Tensor = _Project.apply(mu.float(), self)
+        projected: Tensor = _Linear.apply(mu.float(), self.project_now, self.back_project_now)
         return projected
 
     @property
@@ -115,11 +115,11 @@ class ProjectionOperator:
         """Aᵀ y. Raises ValueError for X-rays of another shape."""
         if tuple(y.shape[1:]) != self.range_shape:
             raise ValueError(f"X-rays {tuple(y.shape[1:])} are not {self.range_shape} (views, rows, columns)")
-        volumes: Tensor = _BackProject.apply(y.float(), self)
+        volumes: Tensor = _Linear.apply(y.float(), self.back_project_now, self.project_now)
         return volumes
 
     def sample(self, mu: Tensor) -> Tensor:
-        """A μ in PyTorch on any device, as `__call__`."""
+        """Return A μ (B, V, rows, columns) of μ (B, D, H, W) in mm⁻¹, in PyTorch on any device."""
         size = torch.tensor(self.grid.shape[::-1], device=mu.device)
         # The volumes of the batch ride as channels: the rays are the same for all, so one set of weights serves.
         volume, projected = mu.float()[None], []
@@ -145,11 +145,11 @@ class ProjectionOperator:
         return projected
 
     def project_now(self, mu: Tensor) -> Tensor:
-        """A μ, without a gradient."""
+        """Return A μ (B, V, rows, columns) of μ (B, D, H, W) in mm⁻¹, float32, without a gradient."""
         return self.project_padded(F.pad(mu, EDGES)) if mu.device.type == "cpu" else self.sample(mu)
 
     def back_project_now(self, y: Tensor) -> Tensor:
-        """Aᵀ y, without a gradient."""
+        """Return Aᵀ y (B, D, H, W) of line integrals y (B, V, rows, columns), float32, without a gradient."""
         if y.device.type != "cpu":
             mu = torch.zeros(len(y), *self.domain_shape, device=y.device, requires_grad=True)
             with torch.enable_grad():
@@ -167,32 +167,18 @@ class ProjectionOperator:
         return F.pad(volumes, [-edge for edge in EDGES])
 
 
-class _Project(torch.autograd.Function):
-    """A μ, whose gradient is Aᵀ."""
+class _Linear(torch.autograd.Function):
+    """A linear map `ahead`, whose gradient is its adjoint `back`."""
 
     @staticmethod
-    def forward(ctx: Any, mu: Tensor, operator: ProjectionOperator) -> Tensor:
-        ctx.operator = operator
-        return operator.project_now(mu.detach())
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None]:
-        return ctx.operator.back_project_now(slopes[0]), None
-
-
-class _BackProject(torch.autograd.Function):
-    """Aᵀ y, whose gradient is A."""
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, operator: ProjectionOperator) -> Tensor:
-        ctx.operator = operator
-        return operator.back_project_now(y.detach())
+    def forward(ctx: Any, x: Tensor, ahead: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.back = back
+        return ahead(x.detach())
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None]:
-        return ctx.operator.project_now(slopes[0]), None
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.back(slopes[0]), None, None
 
 
 @lru_cache(KEPT)
