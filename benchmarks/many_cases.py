@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch  # noqa: F401  (which every user of a dataset has in memory)
 
 from raylift.cli.console import print_table, progress_bar
 from raylift.data.dataset import PreparedDataset
@@ -27,7 +28,6 @@ from raylift.data.phantom import thorax_phantom
 from raylift.data.preparation import Settings, held_out, prepare_case
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.io.volumes import write_volume
-from raylift.training.run import peak_memory  # noqa: F401  (torch, which every user of a dataset has in memory)
 
 SMALL, USUAL = (16, 16, 16), (160, 140, 180)  # voxels of contexts; 8 MB at 2.5 mm is a patient's
 DRAWN = 2000

@@ -62,7 +62,7 @@ def parts(data: Path, recipe: str, steps: int) -> dict[str, list[float]]:
         for _ in range(steps + WARM):
             batch = timed("pairs: warp, projection", run._next_batch)
             given = (batch.xrays, batch.views, batch.geometry, None, batch.patients)
-            lifted = timed("lift", lambda given=given: run.mapping.inputs(*given))
+            lifted = timed("lift", lambda given=given: run.model.inputs(*given))
             fake = timed("network, forward", lambda lifted=lifted: run.g(lifted).float())
             leaf = fake.detach().requires_grad_()
             made = GeneratorOutput(leaf, batch.truth, lifted, batch.views, batch.geometry)
@@ -73,7 +73,7 @@ def parts(data: Path, recipe: str, steps: int) -> dict[str, list[float]]:
             timed("objective, backward", loss.backward)
             timed("network, backward", lambda fake=fake, leaf=leaf: run.fabric.backward(fake, gradient=leaf.grad))
             timed("optimizer", lambda: run._apply(run.g, run.g_optimizer))
-            timed("average", lambda: run.average.update_parameters(run.mapping.network))
+            timed("average", lambda: run.average.update_parameters(run.model.network))
     return {name: seconds[WARM:] for name, seconds in taken.items()}
 
 

@@ -17,7 +17,8 @@ from tiny_recipes import KINDS, content, recipe
 from raylift.config.files import load_recipe
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import WrongUsage
-from raylift.training.run import Run, processes, train
+from raylift.training.hardware import processes
+from raylift.training.run import Run, train
 
 RUNNER = Path(__file__).with_name("tiny_run.py")
 STEPS = 20

@@ -27,7 +27,6 @@ from tiny_recipes import KINDS, PAIRED, PAPER, content, recipe
 from helpers import Known, known_weights
 from raylift.cli import main
 from raylift.config.files import load_recipe, parse_recipe
-from raylift.config.recipe import TrainConfig
 from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import Batch
 from raylift.errors import BadInput, WrongUsage
@@ -36,7 +35,7 @@ from raylift.images.hounsfield import hu_to_normalised
 from raylift.losses import GeneratorOutput
 from raylift.model.weights import load_weights, seen_cases, store_calibration
 from raylift.training.checkpoint import Checkpoints
-from raylift.training.run import Diverged, Run, learning_rate, supported, train
+from raylift.training.run import Diverged, Run, train
 
 HERE = Path(__file__).parent
 
@@ -68,42 +67,6 @@ def copies(module: torch.nn.Module) -> list[torch.Tensor]:
 
 def same(module: torch.nn.Module, before: list[torch.Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(module.parameters(), before, strict=True))
-
-
-class TestLearningRate:
-    def test_warm_up_is_never_0(self) -> None:
-        part = TrainConfig(steps=100, warmup=4, decay_from=50)
-        assert [learning_rate(step, part) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-
-    def test_linear_as_in_the_paper(self) -> None:
-        # 5,000 steps, falling from step 1,500.
-        part = TrainConfig(steps=5000, decay_from=1500)
-        expected = {0: 1, 1499: 1, 1500: 1, 3250: 0.5, 4650: 0.1, 4999: 1 / 3500}
-        assert {step: learning_rate(step, part) for step in expected} == pytest.approx(expected)
-
-    def test_cosine(self) -> None:
-        part = TrainConfig(steps=100, decay="cosine")
-        expected = {
-            0: 1,
-            25: 0.5 + math.sqrt(0.125),
-            50: 0.5,
-            75: 0.5 - math.sqrt(0.125),
-            99: math.sin(math.pi / 200) ** 2,
-        }
-        assert {step: learning_rate(step, part) for step in expected} == pytest.approx(expected)
-
-    @pytest.mark.parametrize("decay", ["linear", "cosine"])
-    def test_always_positive(self, decay: str) -> None:
-        part = TrainConfig(steps=30, warmup=5, decay_from=10, decay=decay)
-        assert min(learning_rate(step, part) for step in range(30)) > 0
-
-    def test_is_what_the_optimizers_get(self, tiny: Path, tmp_path: Path) -> None:
-        run = Run(recipe(PAPER, d_lr=0.5, steps=3), PreparedDataset(tiny), tmp_path / "run")
-        seen: list[tuple[float, ...]] = []
-        run.train(lambda *_: seen.append(tuple(o.param_groups[0]["lr"] for o in (run.g_optimizer, run.d_optimizer))))
-        # Two steps of warm-up, then step 2 of 3 on the straight line from 1 at 0 to 0 at 3.
-        factors = [1 / 3, 2 / 3, 1 / 3]
-        assert seen == [pytest.approx((0.01 * f, 0.5 * f)) for f in factors]
 
 
 def test_a_run_folder(tiny: Path, tmp_path: Path) -> None:
@@ -160,14 +123,14 @@ def test_validation_is_the_protocol_on_the_held_out_case(tiny: Path, tmp_path: P
 def test_cases_trained_on_and_g_itself_are_scored_too(tiny: Path, tmp_path: Path) -> None:
     run = Run(recipe(), PreparedDataset(tiny), tmp_path / "run")
     run.train()
-    assert run.mapping.network.training
+    assert run.model.network.training
     last, dataset = rows(tmp_path / "run")[-1], PreparedDataset(tiny)
     averaged = load_weights(tmp_path / "run").mapping.network  # g itself now holds its average: the weights are written
     checkpoint = Run(recipe(), dataset, tmp_path / "run", resume=True)
-    for name, ending, network in (("phantom-0", "", averaged), ("phantom-0", "_of_g", checkpoint.mapping.network),
-                                  ("phantom-2", "_of_g", checkpoint.mapping.network)):  # fmt: skip
+    for name, ending, network in (("phantom-0", "", averaged), ("phantom-0", "_of_g", checkpoint.model.network),
+                                  ("phantom-2", "_of_g", checkpoint.model.network)):  # fmt: skip
         case = dataset.case(name)
-        volume = run.predict(torch.from_numpy(case.xrays)[None], network)[0]
+        volume = run.validator.predict(torch.from_numpy(case.xrays)[None], network)[0]
         expected = score(volume, hu_to_normalised(case.truth.array.astype(np.float32)), "hu")
         of = "seen" if name == "phantom-0" else "validation"
         assert {n: float(last[f"{of}/{n}{ending}"]) for n in expected} == pytest.approx(expected, rel=1e-4)
@@ -184,7 +147,7 @@ def test_rows_are_means_over_the_steps_since_the_last(tiny: Path, tmp_path: Path
 def test_the_weights_are_the_running_average(tiny: Path, tmp_path: Path) -> None:
     run = Run(recipe(ema_decay=0.7, ema_every=2), PreparedDataset(tiny), tmp_path / "run")
     history: list[torch.Tensor] = []
-    run.train(lambda *_: history.append(run.mapping.network.layers[0].weight.detach().clone()))
+    run.train(lambda *_: history.append(run.model.network.layers[0].weight.detach().clone()))
     # Taken after steps 1, 3 and 5; the first is the start of the average.
     expected = history[0]
     for weight in (history[2], history[4]):
@@ -204,24 +167,6 @@ def test_learns_a_single_pair(tiny: Path, tmp_path: Path) -> None:
     assert "validation/ssim" not in rows(tmp_path / "run")[-1]
     # No validation: every score in the index is empty.
     assert {e.score for e in Checkpoints(tmp_path / "run" / "checkpoints", 2).entries()} == {None}
-
-
-@pytest.mark.parametrize(
-    ("processor", "expected"),
-    [
-        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False}, "32-true"),
-        ({"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}, "bf16-mixed"),
-        ({"architecture": "x86_64", "amx_bf16": True}, "bf16-mixed"),
-        ({"architecture": "aarch64"}, "bf16-mixed"),
-    ],
-)
-def test_bfloat16_is_used_where_it_is_not_emulated(
-    monkeypatch: pytest.MonkeyPatch, processor: dict[str, Any], expected: str
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert supported("bf16-mixed") == expected
-    assert supported("32-true") == "32-true"
 
 
 def test_swin_unetr_learns_from_warped_scans(prepared: Path, tmp_path: Path) -> None:
@@ -244,7 +189,7 @@ def test_swin_unetr_learns_from_warped_scans(prepared: Path, tmp_path: Path) -> 
 
 def test_updates_of_g_leave_d_alone_and_the_other_way_round(tiny: Path, tmp_path: Path) -> None:
     run = Run(recipe(PAPER), PreparedDataset(tiny), tmp_path / "run")
-    g, d, f = run.mapping.network, run.objective.d, run.objective.f
+    g, d, f = run.model.network, run.objective.d, run.objective.f
     before = {name: copies(module) for name, module in (("g", g), ("d", d), ("f", f))}
     run._update_g()
     assert not same(g, before["g"])
@@ -285,7 +230,7 @@ def test_d_may_learn_from_what_g_made_in_its_last_update(
     for by_g, by_d in zip(seen["generator_terms"], seen["discriminator_loss"], strict=True):
         assert torch.equal(by_g.fake, by_d.fake)
         assert not by_d.fake.requires_grad
-    assert all(p.grad is None for p in run.mapping.network.parameters())
+    assert all(p.grad is None for p in run.model.network.parameters())
 
 
 def test_accumulating_halves_is_one_whole(tiny: Path, tmp_path: Path) -> None:
@@ -301,7 +246,7 @@ def test_accumulating_halves_is_one_whole(tiny: Path, tmp_path: Path) -> None:
 
         run.pairs.batch = part
         run._update_g()
-        weights.append(copies(run.mapping.network))
+        weights.append(copies(run.model.network))
     for whole, halves in zip(*weights, strict=True):
         torch.testing.assert_close(whole, halves)
 
@@ -478,7 +423,7 @@ class TestBeginWith:
         plain = Run(narrower, PreparedDataset(tiny), tmp_path / "third")
         (first, last), (untouched, _), (_, taken) = (
             (network.layers[0].weight, network.layers[2].weight)
-            for network in (run.mapping.network, plain.mapping.network, given.mapping.network)
+            for network in (run.model.network, plain.model.network, given.mapping.network)
         )
         assert torch.equal(first, untouched)
         assert torch.equal(last, taken)
@@ -560,7 +505,7 @@ class TestDiverged:
     def test_weights_that_are_not_finite_are_not_written(self, tiny: Path, tmp_path: Path) -> None:
         def spoil(step: int, steps: int, numbers: dict[str, float]) -> None:
             if step == 5:
-                next(run.mapping.network.parameters()).data.fill_(math.inf)
+                next(run.model.network.parameters()).data.fill_(math.inf)
 
         run = Run(recipe(steps=6, ema_every=1), PreparedDataset(tiny), tmp_path / "run")
         with pytest.raises(Diverged):

@@ -14,7 +14,7 @@ from raylift.parallel.executors import EXECUTORS, HERE, Executor
 
 
 def parse_executor(name: str, processes: int | None, address: str | None, *, here: bool = False) -> Executor:
-    """The engine that options say; by default, or without a number of processes `here`, on this machine.
+    """Return the executor that options name: with `here` and no number of processes, this process itself.
 
     Raises:
         WrongUsage: options contradict each other.

@@ -32,9 +32,10 @@ console = Console(stderr=True, highlight=False)
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar with the time left; yields a function that takes what was finished, how many are, and the total.
+    """Show a bar with the time left; where standard error is no terminal, as in a log, a line now and then instead.
 
-    Where standard error is no terminal, as in a log, there is a line now and then instead.
+    Yields:
+        A function that takes a note on what was finished, how many are, and the total.
     """
     if not console.is_terminal:
         yield _log_lines(label)
@@ -71,20 +72,20 @@ def _log_lines(label: str) -> Callable[[str, int, int], None]:
         before = done
         if done == total or (done > first and now - printed > LOG_SECONDS):
             pace = 60 * (done - first) / max(1e-9, now - begun)
-            told = f"{pace:.3g} a minute, {(total - done) / pace:.0f} minutes left" if pace else "0 minutes left"
-            say(f"{label}: {done} of {total}, {told}  {note}")
+            left = f"{pace:.3g} a minute, {(total - done) / pace:.0f} minutes left" if pace else "0 minutes left"
+            say(f"{label}: {done} of {total}, {left}  {note}")
             printed = now
 
     return advance
 
 
 def say(line: str) -> None:
-    """One line on standard error, never wrapped: paths stay whole."""
+    """Print a line on standard error, never wrapped: paths stay whole."""
     console.print(line, markup=False, soft_wrap=True)
 
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows with the same keys as a table on standard output; numbers to the right, nothing cut short."""
+    """Print rows of the same keys as a table on standard output, numbers to the right, nothing cut short."""
     table = Table(box=None, pad_edge=False)
     for key, value in rows[0].items():
         table.add_column(key.replace("_", " "), justify="left" if isinstance(value, str) else "right", overflow="fold")
@@ -94,5 +95,5 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def print_json(data: Any) -> None:
-    """JSON on standard output."""
+    """Print JSON on standard output."""
     print(json.dumps(data, indent=2))

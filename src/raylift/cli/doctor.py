@@ -14,12 +14,12 @@ from raylift.drr import plastimatch
 from raylift.errors import BadInput
 from raylift.model.weights import EMBEDDED, embedded_weights, load_weights
 
-PACKAGES = ("torch", "monai", "geomloss", "kornia", "lightning-fabric", "SimpleITK", "pydicom", "numba", "numpy")
-OPTIONAL = ("openvino", "onnx", "onnxscript", "idc-index-data")
+PACKAGES = ("torch", "monai", "geomloss", "lightning-fabric", "SimpleITK", "pydicom", "numba", "numpy")
+OPTIONAL = ("kornia", "tensorboard", "openvino", "onnx", "onnxscript", "idc-index-data")
 
 
 def examine() -> dict[str, Any]:
-    """Everything `raylift doctor` prints, JSON-ready."""
+    """Return everything that `raylift doctor` prints, JSON-ready."""
     engine = plastimatch.program()
     return {
         "raylift": __version__,

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 def parse_views(text: str) -> tuple[View, ...]:
-    """ "0,90" or "pa,lateral-left". Raises WrongUsage."""
+    """Return the views that --views names, like "0,90" or "pa,lateral-left".
+
+    Raises:
+        WrongUsage: one is not a view, or stands there twice.
+    """
     from raylift.geometry import View
 
     try:
@@ -28,7 +32,11 @@ def parse_views(text: str) -> tuple[View, ...]:
 
 
 def parse_geometry(name: str, pixels: int) -> Geometry:
-    """A preset's name, or SAD/SDD/detector in mm like "1000/1500/400". Raises WrongUsage."""
+    """Return the geometry of a preset's name, or of SAD/SDD/detector in mm like "1000/1500/400".
+
+    Raises:
+        WrongUsage: it is neither.
+    """
     from raylift.geometry import Geometry
 
     try:
@@ -41,7 +49,7 @@ def parse_geometry(name: str, pixels: int) -> Geometry:
 
 
 def check_output(path: StoragePath, *, folder: bool = False) -> None:
-    """Find out before the work whether its result can be written: a file, or files into a folder.
+    """Check before the work that its result can be written: a file, or files into a folder.
 
     Raises:
         BadInput: nothing can be written there.
@@ -63,25 +71,29 @@ def check_output(path: StoragePath, *, folder: bool = False) -> None:
         raise BadInput(path, "a file, where a folder is to be written", remedy)
     if not folder and os.path.isdir(path):
         raise BadInput(path, "a folder, where a file is to be written", remedy)
-    place = path if folder else path.parent
-    while not os.path.exists(place) and place != place.parent:
-        place = place.parent
+    nearest = path if folder else path.parent
+    while not os.path.exists(nearest) and nearest != nearest.parent:
+        nearest = nearest.parent
     try:
-        try_writing(Path(place))
+        try_writing(Path(nearest))
     except OSError as error:
         if error.errno in FULL:
             raise DiskFull(path) from None
-        raise BadInput(path, f"nothing can be written in {place} ({error.strerror})", remedy) from None
+        raise BadInput(path, f"nothing can be written in {nearest} ({error.strerror})", remedy) from None
 
 
 def check_choice(option: str, value: object, choices: Collection[object]) -> None:
-    """Raise WrongUsage unless the value is one of the choices."""
+    """Check that an option's value is one of its choices.
+
+    Raises:
+        WrongUsage: it is not.
+    """
     if value not in choices:
         raise WrongUsage(f"{option} {value}: choose one of {', '.join(map(str, choices))}")
 
 
 def read_token(file: Path | None) -> str | None:
-    """Read a server's token: of a file, or else of RAYLIFT_TOKEN, so that no list of processes shows it.
+    """Return a server's token: from a file, or else from RAYLIFT_TOKEN, so that no list of processes shows it.
 
     Raises:
         BadInput: the file cannot be read.

@@ -1,4 +1,4 @@
-"""The commands that compare: studies of the paper's form, methods side by side, and what a volume depends on."""
+"""`raylift study`: the paper's comparisons."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from raylift.cli.app import app
 from raylift.cli.console import print_json, progress_bar, say
-from raylift.cli.options import Data, Json, Protocol, Trained
+from raylift.cli.options import Data, Json, Protocol
 from raylift.errors import WrongUsage, known
 from raylift.studies.definitions import STUDIES, study_of
 
@@ -74,80 +74,12 @@ def study(
         raise typer.Exit(1)
 
 
-@app.command()
-def compare(
-    methods: Annotated[list[str], typer.Argument(help="NAME=WHAT: weights, a run, a folder of volumes named after "
-                                                      "the cases, or mean, cgls, sart-tv.")],
-    data: Data,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Report folder.")],
-    split: Annotated[str, typer.Option(help="train, validation or all.")] = "validation",
-    protocol: Protocol = "hu",
-    views: Annotated[str, typer.Option(help="Views for cgls and sart-tv.")] = "0,90",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default.")] = None,
-    as_json: Json = False,
-) -> None:  # fmt: skip
-    """Put any weights and volumes side by side on the same cases: a table, and a gallery per case.
-
-    Example: raylift compare ours=runs/cpu theirs=their-volumes mean=mean --data prepared -o comparison
-    """
-    from raylift.cli.parsing import check_output, parse_views
-    from raylift.data.dataset import PreparedDataset
-    from raylift.evaluation.comparison import TRUTH
-    from raylift.evaluation.comparison import compare as run
-    from raylift.evaluation.methods import find_method
-    from raylift.evaluation.protocols import find_protocol
-    from raylift.evaluation.report import summarise
-
-    find_protocol(protocol)
-    check_output(output, folder=True)
-    dataset, chosen = PreparedDataset(data), parse_views(views)
-    found = {}
-    for text in methods:
-        name, equals, what = text.partition("=")
-        if not equals or not name or name in found or name == TRUTH:
-            raise WrongUsage(f"{text}: give each method as NAME=WHAT under a name of its own")
-        found[name] = find_method(what, dataset, chosen, device)
-    with progress_bar("comparing") as bar:
-        results = run(found, dataset, split, protocol, output, bar)
-    if as_json:
-        print_json({"protocol": protocol, "split": split, "summary": summarise(results)})
-        return
-    print((output / "report.md").read_text())
-
-
-@app.command()
-def explain(
-    weights: Trained,
-    data: Data,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for gradients.png, .svg and .csv.")],
-    split: Annotated[str, typer.Option(help="train, validation or all.")] = "validation",
-    as_json: Json = False,
-) -> None:
-    """Show how much volumes depend on each view: gradient magnitudes within and across patients.
-
-    Example: raylift explain runs/cpu --data prepared -o gradients
-    """
-    from raylift.cli.parsing import check_output
-    from raylift.data.dataset import PreparedDataset
-    from raylift.evaluation.saliency_figure import draw_dependence
-    from raylift.reconstruction.reconstructor import Reconstructor
-
-    check_output(output, folder=True)
-    dataset = PreparedDataset(data)
-    reconstructor = Reconstructor.from_pretrained(weights)
-    with progress_bar("explaining") as bar:
-        shares = draw_dependence(reconstructor, dataset, dataset.cases(split), output, weights.stem, bar)
-    names = [view.name for view in reconstructor.mapping.views]
-    if as_json:
-        print_json({"views": names, "shares": shares})
-        return
-    for case, values in shares.items():
-        print(f"{case}: " + ", ".join(f"{name} {value:.0%}" for name, value in zip(names, values, strict=True)))
-    say(f"{output / 'gradients.png'}")
-
-
 def _parse_sets(texts: list[str], dataset: PreparedDataset) -> list[CaseSet]:
-    """ "seen=train" or "covid=prepared-covid:all". Raises WrongUsage and BadInput."""
+    """Return the sets of cases that --set names, like "seen=train" or "covid=prepared-covid:all".
+
+    Raises:
+        WrongUsage: one is not NAME=SPLIT or NAME=FOLDER:SPLIT, or a name stands there twice.
+    """
     from raylift.data.dataset import PreparedDataset
     from raylift.studies.cells import CaseSet
 

@@ -19,6 +19,7 @@ from raylift.drr.operator import ProjectionOperator
 from raylift.geometry import PRESETS, Geometry, View, VolumeGrid
 from raylift.images.hounsfield import WATER_MU, hu_to_normalised
 from raylift.lifting.scaling import as_pictures
+from raylift.plugins.extras import import_extra
 
 # What is projected of a warped scan, in mm along (z, y, x): all that a chest stand's detector sees.
 PROJECTED_MM = (440.0, 400.0, 480.0)
@@ -81,13 +82,20 @@ class Pairs:
 
 @dataclass
 class OnlinePairs(Pairs):
-    """Scans warped anew for each batch and projected again."""
+    """Scans warped anew for each batch and projected again.
+
+    Args:
+        voxels: edge of the truth in voxels; the dataset's by default.
+    """
+
+    voxels: int | None = None
 
     def __post_init__(self) -> None:
         self.geometry = self.dataset.geometry.with_pixels(self.settings.xray_pixels)
         # The target is sampled twice as finely and averaged: voxels are means, as in a scan.
         self.grid, self.fine_grid = (
-            VolumeGrid.cube((0, 0, 0), self.dataset.cube_mm, edge * self.dataset.voxels) for edge in (1, 2)
+            VolumeGrid.cube((0, 0, 0), self.dataset.cube_mm, edge * (self.voxels or self.dataset.voxels))
+            for edge in (1, 2)
         )
         spacing = self.settings.projection_spacing
         z, y, x = (round(extent / spacing) for extent in PROJECTED_MM)
@@ -184,8 +192,7 @@ def augment_xrays(xrays: Tensor, settings: XrayAugmentationConfig, seed: int) ->
 
     As in the published program all views of a patient share one draw, so that they still show the same patient.
     """
-    from kornia.augmentation import RandomAffine, RandomHorizontalFlip
-
+    kornia = import_extra("kornia.augmentation", "paper", "data.xray_augmentation")
     low, high = settings.contrast
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -193,8 +200,8 @@ def augment_xrays(xrays: Tensor, settings: XrayAugmentationConfig, seed: int) ->
         mean = xrays.mean((2, 3), keepdim=True)
         xrays = (xrays - mean) * factor + mean
         # Kornia draws once for all channels of a sample, here the views.
-        xrays = RandomAffine(settings.rotation, p=settings.rotation_probability)(xrays)
-        flipped: Tensor = RandomHorizontalFlip(p=settings.flip_probability)(xrays)
+        xrays = kornia.RandomAffine(settings.rotation, p=settings.rotation_probability)(xrays)
+        flipped: Tensor = kornia.RandomHorizontalFlip(p=settings.flip_probability)(xrays)
     return flipped
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.lifting.coordinates import frontal_angle
 from raylift.lifting.lift import Repeat
+from raylift.plugins.extras import import_extra
 
 
 class CoarseLift(Repeat):
@@ -27,7 +28,7 @@ class CoarseLift(Repeat):
 
     def forward(self, xrays: Tensor, patients: Sequence[int] | None = None) -> Tensor:
         """As `Lift.forward`."""
-        from kornia.geometry.transform import rotate3d
+        rotate3d = import_extra("kornia.geometry.transform", "paper", "the coarse lift").rotate3d
 
         lifted = super().forward(xrays)
         zero = torch.zeros(len(lifted), device=lifted.device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,12 +18,20 @@ from raylift.images.xray_set import XraySet
 from raylift.io.dicom import Study, digital_xray, new_uid
 from raylift.radiographs import read_radiograph
 from raylift.storage.atomic import atomic_write, write_json
-from raylift.storage.paths import StoragePath, add_case, case_name, walk
+from raylift.storage.paths import StoragePath, add_case, case_name, is_file, walk
 from raylift.storage.records import Millimetres, PlainName, Typed, inside, read_record
 
 SIDECAR = "xrays.json"
 MOST_XRAYS = 1000  # of a set
 MOST_VALUES = 2**29  # pixels of a set: 2 GB
+
+
+class XrayInput(Enum):
+    """What a user names as X-rays."""
+
+    IMAGES = "image files of one patient"
+    SET = "an `xrays.json`, or the folder that holds one"
+    SETS = "a folder of sets"
 
 
 class SidecarXray(Typed):
@@ -106,6 +116,16 @@ def read_xrays(folder: str | Path) -> XraySet:
             problem = f"{image.shape[0]}×{image.shape[1]} pixels, but {SIDECAR} says {geometry.pixels}"
             raise BadInput(file, problem, "make the X-rays again with raylift drr")
     return XraySet(np.stack(images), views, geometry, isocentre)
+
+
+def kind_of(paths: Sequence[StoragePath]) -> XrayInput:
+    """Return what paths name: a single one may be a set, or a folder of sets; all else are images."""
+    path = paths[0]
+    if len(paths) > 1:
+        return XrayInput.IMAGES
+    if path.name == SIDECAR or is_file(path / SIDECAR):
+        return XrayInput.SET
+    return XrayInput.SETS if not is_file(path) and path.exists() else XrayInput.IMAGES
 
 
 def find_sets(folder: StoragePath) -> dict[str, StoragePath]:

@@ -36,24 +36,24 @@ class Lifting:
 
     def depends_on(self, source: StoragePath) -> Any:
         """The X-rays' files, the weights and the settings."""
-        weights = identity(self._reconstructor.weights.info)
+        weights = identity(self.reconstructor().weights.info)
         return [1, stamps(source), weights, self.refine, self.seconds, self.align, self.format]
 
     def compute(self, source: StoragePath) -> Reconstruction:
         """The volume. Raises BadInput where X-rays and weights do not go together."""
         with local_copy(source) as path:
-            return self._reconstructor(path, refine=self.refine, align=self.align, seconds=self.seconds)
+            return self.reconstructor()(path, refine=self.refine, align=self.align, seconds=self.seconds)
 
     def write(self, made: Reconstruction, folder: Path) -> tuple[dict[str, Any], list[str]]:
         """Write `volume.mha` or the like, and what belongs beside it; the record says how it went."""
         names = Names(folder / ("volume" if self.format == "dicom" else f"volume.{self.format}"))
-        write_results(made, names, self._reconstructor.weights.info, aligned=self.align)
+        write_results(made, names, self.reconstructor().weights.info, aligned=self.align)
         files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         return {"reprojection_error": made.reprojection_error, "notes": list(made.notes)}, files
 
-    @property
-    def _reconstructor(self) -> Reconstructor:
+    def reconstructor(self) -> Reconstructor:
+        """Return the reconstructor, loaded once for each process."""
         return _loaded(self.weights, self.device)
 
 
-_loaded = lru_cache(1)(Reconstructor.from_pretrained)  # once for each process
+_loaded = lru_cache(1)(Reconstructor.from_pretrained)

@@ -22,7 +22,7 @@ from raylift.model.weights import Weights, load_weights
 from raylift.radiographs import Grey, Orientation, Radiograph
 from raylift.radiographs.intake import read_radiographs
 from raylift.radiographs.out_of_distribution import OOD_THRESHOLD
-from raylift.radiographs.sets import SIDECAR, read_xrays
+from raylift.radiographs.sets import XrayInput, kind_of, read_xrays
 
 if TYPE_CHECKING:
     from raylift.reconstruction.refinement import Refined
@@ -199,13 +199,15 @@ class Reconstructor:
         xrays: XraySet | str | Path | Sequence[str | Path] | np.ndarray,
         views: Sequence[str | float | View] | None,
     ) -> XraySet:
-        folder = isinstance(xrays, (str, Path)) and (Path(xrays).is_dir() or Path(xrays).name == SIDECAR)
-        if views is not None and (folder or isinstance(xrays, XraySet)):
-            raise WrongUsage(f"views: {xrays if folder else 'the set'} says its views itself")
+        says_views = isinstance(xrays, XraySet)
+        if isinstance(xrays, (str, Path)):
+            says_views = kind_of([Path(xrays)]) is not XrayInput.IMAGES
+        if views is not None and says_views:
+            raise WrongUsage(f"views: {'the set' if isinstance(xrays, XraySet) else xrays} says its views itself")
         if isinstance(xrays, XraySet):
             return xrays
         if isinstance(xrays, (str, Path)):
-            if folder:
+            if says_views:
                 return read_xrays(xrays)
             xrays = [xrays]
         given = None if views is None else _parse_views(views)

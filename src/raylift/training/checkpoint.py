@@ -85,21 +85,21 @@ class Checkpoints:
             raise BadInput(
                 path, f"cannot be read ({error})", "make it readable, or train into another folder"
             ) from None
-        return listed or self._found()
+        return listed or self._list_good()
 
-    def _found(self) -> list[Entry]:
-        """Return entries for the good checkpoints that there are, by the files themselves."""
-        found = []
+    def _list_good(self) -> list[Entry]:
+        """Return entries for the good checkpoints in the folder, oldest first, from the files alone."""
+        entries = []
         for path in sorted(self.folder.glob("step-*.safetensors")):
             try:
                 _, state = _read(path)
                 entry = Entry(name=path.name, step=state["step"], score=None, sha256=_sha256(path))
             except (OSError, SafetensorError, ValueError, KeyError, TypeError):
                 continue
-            found.append(entry)
-        if found:
-            LOG.warning("%s lists no checkpoint, but there are %d: they are taken", INDEX, len(found))
-        return sorted(found, key=lambda entry: entry.step)
+            entries.append(entry)
+        if entries:
+            LOG.warning("%s lists no checkpoint, but there are %d: they are used", INDEX, len(entries))
+        return sorted(entries, key=lambda entry: entry.step)
 
     def save(self, tensors: Mapping[str, Tensor], state: dict[str, Any], step: int, score: float | None) -> Path:
         """Write a checkpoint, then the index; drop those that are neither among the last `keep` nor the best.
@@ -109,6 +109,9 @@ class Checkpoints:
             state: JSON-ready.
             step: number of finished steps.
             score: of the validation, the higher the better; None if not validated at this step. NaN is none.
+
+        Returns:
+            The path of the checkpoint.
 
         Raises:
             NotFinite: a tensor holds NaN or infinite values; nothing is written.
@@ -144,7 +147,7 @@ class Checkpoints:
         return path
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The newest checkpoint whose checksum holds; None if none was finished.
+        """Return tensors and state of the newest checkpoint whose checksum holds; None if none was finished.
 
         Raises:
             BadInput: there are checkpoints, and none is good.
@@ -178,18 +181,18 @@ class Checkpoints:
 
 
 def module_tensors(prefix: str, module: nn.Module) -> dict[str, Tensor]:
-    """A module's state as named tensors."""
+    """Return a module's state as named tensors."""
     return {f"{prefix}/{name}": tensor for name, tensor in module.state_dict().items()}
 
 
 def load_module(prefix: str, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put named tensors back into a module."""
+    """Load named tensors into a module."""
     start = prefix + "/"
     module.load_state_dict({n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)})
 
 
 def optimizer_tensors(prefix: str, optimizer: Optimizer) -> dict[str, Tensor]:
-    """An optimizer's state as named tensors: its hyper-parameters are the recipe's."""
+    """Return an optimizer's state as named tensors; its hyper-parameters are the recipe's."""
     return {
         f"{prefix}/{index}/{key}": value if isinstance(value, Tensor) else torch.tensor(value)
         for index, values in optimizer.state_dict()["state"].items()
@@ -198,7 +201,7 @@ def optimizer_tensors(prefix: str, optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer(prefix: str, optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put named tensors back into an optimizer, laid out in memory as its parameters are: others make it slow."""
+    """Load named tensors into an optimizer, laid out in memory as its parameters are: others make it slow."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
@@ -211,19 +214,27 @@ def load_optimizer(prefix: str, optimizer: Optimizer, tensors: Mapping[str, Tens
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Raise NotFinite where a tensor holds NaN or infinite values."""
+    """Check that tensors are finite.
+
+    Raises:
+        NotFinite: one holds NaN or infinite values.
+    """
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise NotFinite(f"{name} holds NaN or infinite values")
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a checkpoint's tensors and state. Raises OSError, SafetensorError or ValueError where it is no good one."""
+    """Return a checkpoint's tensors and state.
+
+    Raises:
+        ValueError: it is not a good one; so do OSError and SafetensorError of what reads it.
+    """
     with safe_open(path, "pt") as file:
-        told = (file.metadata() or {}).get("state", "")
-        if len(told) > MOST_STATE:
+        header = (file.metadata() or {}).get("state", "")
+        if len(header) > MOST_STATE:
             raise ValueError("too long a state")
-        state = parse_json(told)
+        state = parse_json(header)
         if not isinstance(state, dict):
             raise ValueError("no state")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping

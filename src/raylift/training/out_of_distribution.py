@@ -1,4 +1,4 @@
-"""What X-rays of a run's patients look like, learned at its end."""
+"""The out-of-distribution detector of a run, fitted to X-rays of its patients at its end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from raylift.config.recipe import AugmentationConfig, Recipe, XrayAugmentationConfig
 from raylift.data.dataset import PreparedDataset
 from raylift.data.pairs import OfflinePairs, OnlinePairs
-from raylift.geometry import View, VolumeGrid
+from raylift.geometry import View
 from raylift.radiographs.out_of_distribution import OODDetector
 
 SETS = 240  # of X-rays
@@ -17,25 +17,28 @@ SHARE = 0.5  # of the recipe's augmentation: what a patient may look like, not a
 
 
 def fit_ood_detector(recipe: Recipe, dataset: PreparedDataset) -> OODDetector | None:
-    """Fit `OODDetector` to X-rays of the recipe's patients, views and units; None where there is one patient only."""
+    """Return an `OODDetector` fitted to X-rays of the recipe's patients; None where there is one patient only.
+
+    Args:
+        recipe: whose views, geometries and augmentation the X-rays show.
+        dataset: that it was trained on.
+    """
     cases = dataset.cases(recipe.data.split)
     if len(cases) < 2:
         return None
-    given = recipe.data.augmentation.model_dump()
-    settings = recipe.data.model_copy(
+    augmentation = recipe.data.augmentation.model_dump()
+    data = recipe.data.model_copy(
         update={
             "xray_pixels": PIXELS,
             "projection_spacing": max(SPACING, recipe.data.projection_spacing),
-            # Swapped sides are what a film oriented the wrong way round shows, and strange.
+            # Swapped sides are what a film oriented the wrong way round shows: out of the distribution.
             "xray_augmentation": XrayAugmentationConfig(),
-            "augmentation": AugmentationConfig(**{name: SHARE * value for name, value in given.items()}),
+            "augmentation": AugmentationConfig(**{name: SHARE * value for name, value in augmentation.items()}),
         }
     )
-    source = OnlinePairs if settings.pairs == "online" else OfflinePairs
-    pairs = source(dataset, cases, recipe.view_list, settings, torch.device("cpu"), recipe.train.seed)
-    if isinstance(pairs, OnlinePairs):
-        # Volumes are not looked at.
-        pairs.grid, pairs.fine_grid = (VolumeGrid.cube((0, 0, 0), dataset.cube_mm, edge) for edge in (1, 2))
+    source = dataset, cases, recipe.view_list, data, torch.device("cpu"), recipe.train.seed
+    # The truth is not looked at, so that one voxel of it is enough.
+    pairs = OnlinePairs(*source, voxels=1) if data.pairs == "online" else OfflinePairs(*source)
     images: list[torch.Tensor] = []
     views: list[View] = []
     patients: list[int] = []

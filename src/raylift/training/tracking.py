@@ -1,4 +1,4 @@
-"""What a run measures, followed from outside: in TensorBoard, and in MLflow where that is asked for."""
+"""The record of a run: what is trained on what, and what is measured, in its folder, TensorBoard and MLflow."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from raylift.about import code_version
 from raylift.config.recipe import Recipe
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import WrongUsage
+from raylift.plugins.extras import import_extra
 from raylift.storage.atomic import write_json
+from raylift.training.metrics import MetricsTable
 
 RUN = "run.json"
 EXPERIMENT = "raylift"
 
 
 def name_run(recipe: Recipe, dataset: PreparedDataset, folder: Path, step: int, processes: int) -> dict[str, Any]:
-    """Say in `run.json` what is trained there on what by which code, each time that it begins or goes on.
+    """Write to `run.json` what is trained on what by which code, each time that a run begins or goes on.
 
     Returns:
         Its content: "recipe" and "data", each with its name and a SHA-256, and "launches", each with the code's
@@ -33,9 +33,9 @@ def name_run(recipe: Recipe, dataset: PreparedDataset, folder: Path, step: int, 
     """
     path = folder / RUN
     settings = json.dumps(recipe.model_dump(mode="json"), sort_keys=True)
-    told: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"launches": []}
-    told["recipe"] = {"name": recipe.name, "sha256": hashlib.sha256(settings.encode()).hexdigest()}
-    told["data"] = {
+    facts: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"launches": []}
+    facts["recipe"] = {"name": recipe.name, "sha256": hashlib.sha256(settings.encode()).hexdigest()}
+    facts["data"] = {
         "name": dataset.folder.name,
         "sha256": dataset.fingerprint,
         "source": dataset.info["source"],
@@ -44,88 +44,108 @@ def name_run(recipe: Recipe, dataset: PreparedDataset, folder: Path, step: int, 
     }
     now = datetime.now(UTC).isoformat(timespec="seconds")
     launch = {"code": code_version(), "from_step": step, "processes": processes, "time": now}
-    told["launches"] = [*told["launches"], launch]
-    write_json(told, path)
-    return told
+    facts["launches"] = [*facts["launches"], launch]
+    write_json(facts, path)
+    return facts
 
 
 def import_mlflow() -> Any:
-    """The package. Raises WrongUsage if it is not installed."""
+    """Return the package MLflow.
+
+    Raises:
+        WrongUsage: it is not installed.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nobody is told that somebody trains
-    try:
-        import mlflow
-    except ImportError:
-        raise WrongUsage("--mlflow: MLflow is not installed: pip install 'raylift[mlflow]'") from None
-    return mlflow
+    return import_extra("mlflow", "mlflow", "--mlflow")
 
 
 class Tracker:
-    """Where numbers go.
+    """Writes what a run measures: to CSV tables, to MLflow where asked, to TensorBoard where it is installed.
 
     Args:
-        folder: of the run, for TensorBoard's events; MLflow's run is noted in its `run.json`.
-        told: its content.
+        folder: of the run, for `metrics.csv`, `timing.csv` and TensorBoard's events; MLflow's run is noted in its
+            `run.json`.
+        facts: the content of `run.json`.
         recipe: of the run.
-        step: steps that are done; what was written of later ones is dropped.
-        mlflow: whether to tell MLflow too, at MLFLOW_TRACKING_URI, in the experiment MLFLOW_EXPERIMENT_NAME or
-            "raylift".
+        step: number of finished steps; what was written of later ones is dropped.
+        mlflow: write to MLflow too, at MLFLOW_TRACKING_URI, in the experiment MLFLOW_EXPERIMENT_NAME or "raylift".
 
     Raises:
         WrongUsage: MLflow is not installed, or does not answer.
     """
 
-    def __init__(self, folder: Path, told: dict[str, Any], recipe: Recipe, step: int, mlflow: bool) -> None:
-        self.board = SummaryWriter(str(folder), purge_step=step + 1)
-        self.board.add_text("run", f"```json\n{json.dumps(told, indent=2)}\n```", step)
-        self.mlflow = _Mlflow(folder, told, recipe) if mlflow else None
+    def __init__(self, folder: Path, facts: dict[str, Any], recipe: Recipe, step: int, mlflow: bool) -> None:
+        self.metrics = MetricsTable(folder / "metrics.csv", step)
+        self.timing = MetricsTable(folder / "timing.csv", step)
+        self.board = _tensorboard(folder, step + 1)
+        if self.board is not None:
+            self.board.add_text("run", f"```json\n{json.dumps(facts, indent=2)}\n```", step)
+        self.mlflow = _Mlflow(folder, facts, recipe) if mlflow else None
 
-    def write(self, numbers: dict[str, float], step: int) -> None:
-        """Numbers of a step."""
-        for name, value in numbers.items():
-            self.board.add_scalar(name, value, step)
+    def write(self, numbers: dict[str, float], step: int, seconds: float) -> None:
+        """Write the numbers of a step, finished after so many seconds of training."""
+        self.metrics.write({"step": step, **numbers})
+        self.timing.write({"step": step, "seconds": round(seconds, 2)})
+        if self.board is not None:
+            for name, value in numbers.items():
+                self.board.add_scalar(name, value, step)
         if self.mlflow is not None:
             self.mlflow.write(numbers, step)
 
-    def close(self, whole: bool) -> None:
-        """All is written, of the whole run or of one that failed."""
-        self.board.close()
+    def close(self, finished: bool) -> None:
+        """End the record of a run that finished, or failed."""
+        if self.board is not None:
+            self.board.close()
         if self.mlflow is not None:
-            self.mlflow.close(whole)
+            self.mlflow.close(finished)
+
+
+def _tensorboard(folder: Path, step: int) -> Any:
+    """Return a writer of TensorBoard's events that drops those from a step on; None where it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=step)
 
 
 class _Mlflow:
     """A run of MLflow, which goes on where the folder's run does."""
 
-    def __init__(self, folder: Path, told: dict[str, Any], recipe: Recipe) -> None:
+    def __init__(self, folder: Path, facts: dict[str, Any], recipe: Recipe) -> None:
         self.mlflow = mlflow = import_mlflow()
         try:
             if not mlflow.environment_variables.MLFLOW_EXPERIMENT_NAME.get():
                 mlflow.set_experiment(EXPERIMENT)
-            run = mlflow.start_run(told.get("mlflow_run"), run_name=folder.name)
+            run = mlflow.start_run(facts.get("mlflow_run"), run_name=folder.name)
             mlflow.set_tags(
                 {
-                    "recipe": f"{told['recipe']['name']} {told['recipe']['sha256'][:12]}",
-                    "data": f"{told['data']['name']} {told['data']['sha256'][:12]}",
-                    "code": told["launches"][-1]["code"],
+                    "recipe": f"{facts['recipe']['name']} {facts['recipe']['sha256'][:12]}",
+                    "data": f"{facts['data']['name']} {facts['data']['sha256'][:12]}",
+                    "code": facts["launches"][-1]["code"],
                 }
             )
-            if "mlflow_run" not in told:
+            if "mlflow_run" not in facts:
                 mlflow.log_params(_flat(recipe.model_dump(mode="json")))
         except Exception as error:  # of a run that is active too
             raise WrongUsage(f"--mlflow: {error}; say in MLFLOW_TRACKING_URI where MLflow is") from None
-        write_json({**told, "mlflow_run": run.info.run_id}, folder / RUN)
+        write_json({**facts, "mlflow_run": run.info.run_id}, folder / RUN)
 
     def write(self, numbers: dict[str, float], step: int) -> None:
         with self._going_on():
             self.mlflow.log_metrics(numbers, step=step)
 
-    def close(self, whole: bool) -> None:
+    def close(self, finished: bool) -> None:
         with self._going_on():
-            self.mlflow.end_run("FINISHED" if whole else "FAILED")
+            self.mlflow.end_run("FINISHED" if finished else "FAILED")
 
     @contextmanager
     def _going_on(self) -> Iterator[None]:
-        """A training does not end because a server did; the folder has all numbers."""
+        """Warn where MLflow fails, and go on: the folder has all numbers.
+
+        Yields:
+            Nothing.
+        """
         try:
             yield
         except Exception as error:
@@ -133,7 +153,7 @@ class _Mlflow:
 
 
 def _flat(settings: dict[str, Any], before: str = "") -> dict[str, Any]:
-    """Settings with their parts' names, as --set takes them: "train.lr"."""
+    """Return settings by their full names, as --set takes them: "train.lr"."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         flat |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
