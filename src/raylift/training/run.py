@@ -313,7 +313,7 @@ class Run:
         volume = None if made is None else made[:, :1].float().clamp(0, 1)
         v_cat = self.mapping.inputs(xrays, views, geometry, volume, batch.patients)
         out, class_maps = out if isinstance(out := self.g(v_cat), tuple) else (out, None)
-        fake, *spread = self.mapping.finish(out).float().split(1, 1)
+        fake, *uncertainty = self.mapping.finish(out).float().split(1, 1)
         return GeneratorOutput(
             fake,
             batch.truth,
@@ -321,7 +321,7 @@ class Run:
             views,
             geometry,
             None if class_maps is None else class_maps.float(),
-            spread[0] if spread else None,
+            uncertainty[0] if uncertainty else None,
         )
 
     def _apply(self, module: nn.Module, optimizer: Optimizer | None) -> None:
