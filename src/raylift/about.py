@@ -1,4 +1,4 @@
-"""What Raylift is: its version, the code that made a result, and what it is not."""
+"""Raylift's version, the state of its code, and the notice that it is not a medical device."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ NOT_MEDICAL = "Raylift is research software, not a medical device; its volumes a
 
 @lru_cache(1)
 def code_version() -> str:
-    """The version, in a checkout with its commit, like 0.1.0+g7b668db53c3f, and a digest of what differs from that."""
-    import hashlib  # slow to import, as is what runs Git
+    """Return the version; in a Git checkout with its commit, like 0.1.0+g7b668db53c3f, and a digest of any changes."""
+    import hashlib  # slow to import, as is subprocess
     import subprocess
 
     try:
@@ -30,4 +30,4 @@ def _git(*arguments: str) -> bytes:
 
     here = str(Path(__file__).parent)
     command = ["git", "-C", here, *arguments]
-    return subprocess.run(command, capture_output=True, check=True).stdout  # noqa: S603 - no shell; words of ours
+    return subprocess.run(command, capture_output=True, check=True).stdout  # noqa: S603 - no shell; constant arguments

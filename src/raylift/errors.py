@@ -1,4 +1,4 @@
-"""The errors a user can cause, each one line that says which file, what is wrong and what to do."""
+"""The errors that a user can cause, each a line that names the file, the problem and the remedy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-FEW = 20  # names that a line can hold
+FEW = 20  # names that an error lists at most
 
 
 class BadInput(ValueError):
@@ -20,7 +20,7 @@ class BadInput(ValueError):
     """
 
     def __init__(self, what: object, problem: str, remedy: str = "") -> None:
-        # The base class calls the class with these again when a worker process sends the error.
+        # Unpickling an error from a worker process calls the class again with these arguments.
         super().__init__(str(what), problem, remedy)
 
     def __str__(self) -> str:
@@ -30,34 +30,38 @@ class BadInput(ValueError):
 
 
 class WrongUsage(ValueError):
-    """A command, option or name that does not exist or does not fit; exit code 2."""
+    """A command, option or name that does not exist or is not valid here; exit code 2."""
 
 
 class Failed(RuntimeError):
-    """Work that failed, for a reason that the one line of its text names; exit code 1."""
+    """Work that failed, for the reason that its one line of text gives; exit code 1."""
 
 
 class DiskFull(OSError):
-    """There is no room for what is to be written; exit code 1.
+    """The disk has no room for a file that is to be written; exit code 1.
 
     Args:
-        place: file or folder that was to be written.
+        path: file or folder that was to be written.
     """
 
-    def __init__(self, place: object) -> None:
-        super().__init__(errno.ENOSPC, "the disk is full", str(place))
+    def __init__(self, path: object) -> None:
+        super().__init__(errno.ENOSPC, "the disk is full", str(path))
 
     def __reduce__(self) -> tuple[type[DiskFull], tuple[object]]:
-        """Return how a worker process sends the error: by its place, not by an OSError's three arguments."""
+        """Return how to pickle the error: with its path, not with an OSError's three arguments."""
         return DiskFull, (self.filename,)
 
     def __str__(self) -> str:
-        return f"{self.filename}: the disk is full; make room, or name another place, and do the same again"
+        return f"{self.filename}: the disk is full; make room or choose another folder, then try again"
 
 
 @contextmanager
 def named(what: object) -> Iterator[None]:
-    """Name the file in the BadInput that a block raises about "scan", as functions on volumes call it."""
+    """Put the name of the file into a BadInput that the block raises about "scan", as functions on volumes do.
+
+    Raises:
+        BadInput: the block raised it.
+    """
     try:
         yield
     except BadInput as error:
@@ -65,12 +69,24 @@ def named(what: object) -> Iterator[None]:
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Which of the names is spelt most like this one; None if there are none."""
+    """Return which of the names is spelt most like this one; None if there are no names."""
     return next(iter(difflib.get_close_matches(name, list(names), 1, 0.0)), None)
 
 
 def known(name: str, names: Iterable[str], kind: str) -> str:
-    """The name, if it is one of `names`; else WrongUsage with the nearest, as "'swim' is no network; ..."."""
+    """Return the name if it is one of `names`.
+
+    Args:
+        name: the name that the user gave.
+        names: the names that exist.
+        kind: what the names stand for, like "network", for the message "'swim' is no network; ...".
+
+    Returns:
+        The same name.
+
+    Raises:
+        WrongUsage: it is not; the message gives the name that is spelt most like it.
+    """
     choices = list(names)
     if name in choices:
         return name

@@ -121,10 +121,10 @@ def test_keys_of_the_other_objective_are_unknown(path: Path) -> None:
         ("train.betas=[0.9, 1]", "train.betas"),
         ("views=[]", "at least one view"),
         ("views=[0, frontal]", "'frontal' is no view"),
-        ("views=[0, 360]", "a view stands there twice"),
+        ("views=[0, 360]", "a view is listed twice"),
         ("lift=repaet", "the nearest is 'repeat'"),
         ("network.name=swin-unet", "the nearest is 'swin_unetr'"),
-        ("network.feature_size=16", "network.feature_size: 16 is no multiple of 12"),
+        ("network.feature_size=16", "network.feature_size: 16 is not a multiple of 12"),
         ("network={name: unet, checkpointing: true}", "checkpointing is for swin_unetr, not unet"),
     ],
 )

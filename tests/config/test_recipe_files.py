@@ -74,10 +74,10 @@ def test_a_recipe_that_does_not_exist(wanted: str, nearest: str) -> None:
         (["network={name: x2ct, feature_size: 8}", "lift=image", "views=[45]"], "views at right angles"),
         (
             ["network={name: x2ct, feature_size: 8}", "lift=image", "objective={name: x2ct, class_maps: 1}"],
-            "ccx_raynet needs the objective x2ct with class_maps, and no other",
+            "ccx_raynet needs the objective x2ct with class_maps; no other",
         ),
         (["network={name: ccx_raynet, feature_size: 8}", "lift=image"], r"small\.yaml: the network ccx_raynet needs"),
-        (["network={name: segresnet, feature_size: 12}"], "no multiple of 8"),
+        (["network={name: segresnet, feature_size: 12}"], "not a multiple of 8"),
         (["objective={name: paired, l1: 0}"], "every weight is 0"),
     ],
 )

@@ -262,7 +262,7 @@ def test_views_survive_json() -> None:
     assert View(90.0, True).to_dict() == {"angle": 90.0, "mirrored": True}
     view = View(270.0, True, turn=(3.0, -4.0, 5.0), shift=(6.0, -7.0, 8.0))
     assert View.from_dict(json.loads(json.dumps(view.to_dict()))) == view
-    with pytest.raises(ValueError, match="'nan' is no number from -360 to 360"):
+    with pytest.raises(ValueError, match="'nan' is not a number from -360 to 360"):
         View.from_dict({"angle": 0.0, "mirrored": False, "turn_xyz_deg": [0, math.nan, 0]})
-    with pytest.raises(ValueError, match="no list of 3"):
+    with pytest.raises(ValueError, match="not a list of 3"):
         View.from_dict({"angle": 0.0, "mirrored": False, "shift_xyz_mm": [0, 0]})

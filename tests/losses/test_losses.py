@@ -151,14 +151,14 @@ class TestPaired:
         assert float(terms["ssim"]) == pytest.approx(0.5 * (1 - similarity), rel=1e-3)
 
     def test_uncertainty_is_least_where_it_is_the_difference(self) -> None:
-        difference, spread = volumes(1, 1), volumes(1, 2).add(0.1).requires_grad_()
+        difference, uncertainty = volumes(1, 1), volumes(1, 2).add(0.1).requires_grad_()
         fake = difference.clone().requires_grad_()
-        translation = replace(made(fake, torch.zeros_like(fake)), spread=spread)
+        translation = replace(made(fake, torch.zeros_like(fake)), uncertainty=uncertainty)
         terms = paired(uncertainty=0.5).generator_terms(translation)
-        expected = 0.5 * (spread.log() + difference / spread).mean()
+        expected = 0.5 * (uncertainty.log() + difference / uncertainty).mean()
         assert float(terms["uncertainty"]) == pytest.approx(float(expected), rel=1e-5)
-        slope, of_fake = torch.autograd.grad(terms["uncertainty"], [spread, fake], allow_unused=True)
-        assert torch.equal(slope > 0, spread > difference)
+        slope, of_fake = torch.autograd.grad(terms["uncertainty"], [uncertainty, fake], allow_unused=True)
+        assert torch.equal(slope > 0, uncertainty > difference)
         assert of_fake is None
         assert "uncertainty" not in paired(uncertainty=0.5).generator_terms(made(fake, fake))
 

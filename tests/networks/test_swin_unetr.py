@@ -61,7 +61,7 @@ def test_equals_monai_in_single_precision(window_size: int) -> None:
 
 
 def test_feature_sizes_that_heads_cannot_share() -> None:
-    with pytest.raises(ValueError, match="16 is no multiple of 12"):
+    with pytest.raises(ValueError, match="16 is not a multiple of 12"):
         SwinUNETR(2, 1, 16, 4)
 
 

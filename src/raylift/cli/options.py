@@ -9,7 +9,7 @@ import typer
 
 from raylift.drr.registry import PROJECTORS
 from raylift.evaluation.protocols import PROTOCOLS
-from raylift.geometry.presets import UNITS
+from raylift.geometry.presets import PRESET_PARAMETERS
 from raylift.io.formats import FORMATS
 from raylift.parallel.executors import EXECUTORS
 
@@ -24,7 +24,7 @@ Data = Annotated[
     str, typer.Option(metavar="PATH", help="Dataset that raylift data prepare wrote: its folder, or its URL.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Unit = Annotated[str, typer.Option(help=f"X-ray unit: {', '.join(UNITS)}, or SAD/SDD/detector in mm.")]
+Unit = Annotated[str, typer.Option(help=f"X-ray unit: {', '.join(PRESET_PARAMETERS)}, or SAD/SDD/detector in mm.")]
 Projector = Annotated[str, typer.Option(help=f"Projector: {' or '.join(PROJECTORS.own)}.")]
 Protocol = Annotated[str, typer.Option(help=f"Of the scores: {', '.join(PROTOCOLS)}.")]
 VolumeFormat = Annotated[

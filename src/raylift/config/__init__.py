@@ -1,4 +1,4 @@
-"""Recipes: everything that decides what a training run does. Imports no PyTorch."""
+"""Recipes, which determine everything that a training run does. Imports no PyTorch."""
 
 import lazy_loader
 

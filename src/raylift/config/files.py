@@ -1,4 +1,4 @@
-"""Recipes in files: by path or by name, on top of one another, with changes from the command line."""
+"""Recipe files: found by path or name, extending one another, and changed from the command line."""
 
 from __future__ import annotations
 
@@ -14,68 +14,90 @@ from raylift.errors import WrongUsage, nearest
 from raylift.storage.records import DEEPEST, parse_yaml, read_yaml
 
 MOST_BYTES = 2**20  # of a recipe
-MOST_EXTENDED = 10
+MOST_EXTENDED = 10  # recipes in a chain of `extends`
 
 # In the installed package, or beside its source.
 FOLDER = next(
     (
-        place
-        for place in (Path(__file__).parents[1] / "recipes", Path(__file__).parents[3] / "recipes")
-        if place.is_dir()
+        folder
+        for folder in (Path(__file__).parents[1] / "recipes", Path(__file__).parents[3] / "recipes")
+        if folder.is_dir()
     ),
     Path("recipes"),
 )
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that come with Raylift: `cpu`, `baselines/unet` and so on."""
+    """Return the names of the recipes that come with Raylift: `cpu`, `baselines/unet` and so on."""
     return sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.yaml"))
 
 
-def find_recipe(place: str | Path) -> Path:
-    """The file of a recipe: a path, or the name of one that comes with Raylift. Raises WrongUsage."""
-    path = Path(place)
-    return path if path.is_file() else find_packaged(place)
+def find_recipe(recipe: str | Path) -> Path:
+    """Return the file of a recipe, given its path or the name of one that comes with Raylift.
+
+    Raises WrongUsage, through `find_packaged`, if there is neither.
+    """
+    path = Path(recipe)
+    return path if path.is_file() else find_packaged(recipe)
 
 
-def find_packaged(place: str | Path) -> Path:
-    """The file of a recipe that comes with Raylift, by name. Raises WrongUsage."""
-    names = recipe_names()
-    if str(place) in names:
-        return FOLDER / f"{place}.yaml"
-    wanted = str(place).removesuffix(".yaml").removeprefix("recipes/")
-    raise WrongUsage(f"{place}: no such recipe; the nearest that comes with Raylift is '{nearest(wanted, names)}'")
-
-
-def load_recipe(place: str | Path, overrides: list[str] | None = None) -> Recipe:
-    """Read a recipe.
-
-    A file may say `extends: other.yaml`, beside it: then it holds what differs, key by key; a block with another
-    `name` replaces the whole block.
-
-    Args:
-        place: a YAML file, or the name of a recipe that comes with Raylift.
-        overrides: "train.lr=1e-4" and the like; values are YAML.
+def find_packaged(name: str | Path) -> Path:
+    """Return the file of a recipe that comes with Raylift, by its name.
 
     Raises:
-        WrongUsage: the file is missing or no recipe, or a key or value is unknown; the message gives the place and
-            the nearest known key.
+        WrongUsage: there is none; the message gives the name that is spelt most like it.
     """
-    path = find_recipe(place)
+    names = recipe_names()
+    if str(name) in names:
+        return FOLDER / f"{name}.yaml"
+    stem = str(name).removesuffix(".yaml").removeprefix("recipes/")
+    raise WrongUsage(f"{name}: no such recipe; the nearest that comes with Raylift is '{nearest(stem, names)}'")
+
+
+def load_recipe(recipe: str | Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe from a file and apply overrides to it.
+
+    A file may contain `extends: other.yaml`, a path relative to its own folder. It then holds only the keys that
+    differ; a block with another `name` replaces the whole block.
+
+    Args:
+        recipe: path of a YAML file, or the name of a recipe that comes with Raylift.
+        overrides: "train.lr=1e-4" and the like; values are YAML.
+
+    Returns:
+        The checked recipe.
+
+    Raises:
+        WrongUsage: the file is missing or is not a recipe, or a key or value is invalid; the message gives the key and,
+            if it is unknown, the nearest known one.
+    """
+    path = find_recipe(recipe)
     data = _read(path)
     for override in overrides or []:
         key, equals, value = override.partition("=")
         if not equals:
             raise WrongUsage(f"--set {override}: give it as key=value, like train.lr=1e-4")
         try:
-            read = parse_yaml(value)
+            parsed = parse_yaml(value)
         except ValueError as error:
             raise WrongUsage(f"--set {override}: its value is not YAML ({error})") from None
-        _set(data, key.strip(), read)
+        _set(data, key.strip(), parsed)
     return parse_recipe(data, str(path))
 
 
 def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a recipe file, and merge it onto the recipe that it extends.
+
+    Args:
+        path: of the file.
+        above: the files that led to it by `extends`.
+
+    Returns:
+        The merged blocks.
+
+    Raises:
+        WrongUsage: a file cannot be read or is not a recipe, or the chain of `extends` is circular or too long.
+    """
     real = Path(os.path.realpath(path))
     if real in above:
         raise WrongUsage(f"{path}: it extends itself")
@@ -84,21 +106,21 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     try:
         data = read_yaml(path, MOST_BYTES)
     except OSError as error:
-        raise WrongUsage(f"{path}: no recipe file ({error.strerror or error})") from None
+        raise WrongUsage(f"{path}: this recipe file cannot be read ({error.strerror or error})") from None
     except ValueError as error:
         raise WrongUsage(f"{path}: not a YAML recipe ({error})") from None
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
-        raise WrongUsage(f"{path}: not a recipe: it holds no keys")
+        raise WrongUsage(f"{path}: not a recipe: it is not a mapping of keys to values")
     below = data.pop("extends", None)
     if below is None:
         return data
     if not isinstance(below, str) or Path(below).suffix not in (".yaml", ".yml"):
-        raise WrongUsage(f"{path}: extends: name a .yaml file, like ../cpu.yaml")
+        raise WrongUsage(f"{path}: extends: give the path of a .yaml file, like ../cpu.yaml")
     return _merged(_read(path.parent / below, (*above, real)), data)
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """`above` laid over `below`, key by key; a block with another name replaces the whole block."""
+    """Return `below` updated by `above`, key by key; a block with another name replaces the whole block."""
     merged = dict(below)
     for key, value in above.items():
         old = below.get(key)
@@ -110,21 +132,34 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_recipe(data: dict[str, Any], origin: str) -> Recipe:
-    """A recipe from plain data; `origin` is named in errors. Raises WrongUsage."""
+    """Return the recipe that plain data describes.
+
+    Args:
+        data: keys and values, as read from YAML or JSON.
+        origin: where the data comes from, named in errors.
+
+    Raises:
+        WrongUsage: a key is unknown or a value invalid.
+    """
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        place = [str(p) for p in first["loc"] if p not in (*OBJECTIVES.own, "other")]
+        keys = [str(part) for part in first["loc"] if part not in (*OBJECTIVES.own, "other")]
         if first["type"] == "extra_forbidden":
-            near = ".".join([*place[:-1], str(nearest(place[-1], _fields(place[:-1], data)))])
-            raise WrongUsage(f"{origin}: unknown key '{'.'.join(place)}'; the nearest known key is '{near}'") from None
+            near = ".".join([*keys[:-1], str(nearest(keys[-1], _fields(keys[:-1], data)))])
+            raise WrongUsage(f"{origin}: unknown key '{'.'.join(keys)}'; the nearest known key is '{near}'") from None
         message = first["msg"].removeprefix("Value error, ")
-        raise WrongUsage(": ".join(filter(None, [origin, ".".join(place), message]))) from None
+        raise WrongUsage(": ".join(filter(None, [origin, ".".join(keys), message]))) from None
 
 
 def _set(data: dict[str, Any], key: str, value: Any) -> None:
-    # YAML 1.1 reads 1e-4 as text; a number is what is meant.
+    """Set the value of a dotted key, like "train.lr", in nested blocks.
+
+    Raises:
+        WrongUsage: the key is nested too deeply, or a part of it holds a value instead of a block.
+    """
+    # YAML 1.1 reads 1e-4 as text, although a number is meant.
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
             value = float(value)
@@ -138,10 +173,10 @@ def _set(data: dict[str, Any], key: str, value: Any) -> None:
     data[last] = value
 
 
-def _fields(place: list[str], data: dict[str, Any]) -> list[str]:
-    """The keys that the model at `place` knows."""
+def _fields(block: list[str], data: dict[str, Any]) -> list[str]:
+    """Return the keys that a block of the recipe may have; `block` is its path of keys."""
     model: Any = Recipe
-    for part in place:
+    for part in block:
         objective = part == "objective"
         model = OBJECTIVES[data[part]["name"]].config if objective else model.model_fields[part].annotation
     return list(model.model_fields)

@@ -1,4 +1,4 @@
-"""The recipe: everything that decides what a training run does, as typed models."""
+"""The recipe, which determines everything that a training run does, as typed models."""
 
 from __future__ import annotations
 
@@ -32,13 +32,18 @@ Step = Annotated[int, Field(ge=0, le=10**9)]
 
 
 class StrictConfig(BaseModel):
-    """A block of a recipe: unknown keys are errors, values do not change."""
+    """A block of a recipe: unknown keys are errors, and values cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, data: Any) -> Any:
+    def _reject_booleans(cls, data: Any) -> Any:
+        """Return the data unchanged, after a check for booleans, which Pydantic would accept as the numbers 1 and 0.
+
+        Raises:
+            ValueError: a field of another type is true or false.
+        """
         for key, value in data.items() if isinstance(data, dict) else ():
             if isinstance(value, bool) and key in cls.model_fields and cls.model_fields[key].annotation is not bool:
                 raise ValueError(f"{key}: {str(value).lower()} is neither a number nor a name")
@@ -46,19 +51,19 @@ class StrictConfig(BaseModel):
 
 
 class AugmentationConfig(StrictConfig):
-    """How far training pairs stray from the scan. Uniform distributions in ±range unless said otherwise.
+    """Random changes of the scan in training pairs, uniform in ± the value unless stated otherwise.
 
     Args:
         rotation: degrees about each of the x, y and z axes.
-        scaling: relative, of the whole body; each axis varies by half of it besides.
+        scaling: relative size of the whole body; each axis also varies by half of it on its own.
         shift: mm along each axis.
         elastic: standard deviation in mm of the displacement along each axis.
-        intensity: relative, of the attenuation (1 + HU/1000).
-        truncation: probability that the scan ends nearer above, and below, than it does.
-        lung: HU, of the density of lungs.
-        soft_tissue: HU, of the density of soft tissue, and half as much of fat.
-        bone: relative, of how much denser than soft tissue bone and contrast medium are.
-        opacities: probability that there are 1 to 3 opacities in the lungs.
+        intensity: relative change of the attenuation (1 + HU/1000).
+        truncation: probability that the scan is cut off earlier at the top, and likewise at the bottom.
+        lung: change of the density of lungs in HU.
+        soft_tissue: change of the density of soft tissue in HU; fat changes by half of it.
+        bone: relative change of how much denser bone and contrast medium are than soft tissue.
+        opacities: probability that 1 to 3 opacities are added to the lungs.
     """
 
     rotation: NotNegative = 0.0
@@ -74,7 +79,7 @@ class AugmentationConfig(StrictConfig):
 
 
 class XrayAugmentationConfig(StrictConfig):
-    """Of the X-rays alone, as the paper has it: the target does not follow."""
+    """Random changes of the X-rays alone, as in the paper: the target volume is not changed with them."""
 
     contrast: tuple[Positive, Positive] = (1.0, 1.0)
     rotation: NotNegative = 0.0
@@ -83,16 +88,16 @@ class XrayAugmentationConfig(StrictConfig):
 
 
 class DataConfig(StrictConfig):
-    """Where pairs of X-rays and volume come from."""
+    """How training pairs of X-rays and volume are made."""
 
-    pairs: Literal["online", "offline"] = "online"  # online: warp the CT, project it again; offline: stored X-rays
+    pairs: Literal["online", "offline"] = "online"  # online: warp the CT and project it; offline: stored X-rays
     split: Literal["train", "all"] = "train"
-    xray_pixels: Annotated[int, Field(ge=1, le=4096)] = 128  # the network's X-rays; finer ones are averaged down to it
-    projection_spacing: Annotated[float, Field(ge=0.5, le=100)] = 4.0  # mm, of the warped scan that is projected
-    opposite_views: bool = True  # each view is taken from its own side or the opposite one, at random
-    any_views: Probability = 0.0  # of a batch to have some of the recipe's views or 1 to 8 at any angles
-    any_geometry: Probability = 0.0  # of a batch to be taken by any unit of `geometry.PRESETS`, else the dataset's
-    pictures: bool = False  # each X-ray as an 8-bit picture, scaled by its own minimum and maximum; offline pairs
+    xray_pixels: Annotated[int, Field(ge=1, le=4096)] = 128  # edge of the network's X-rays; finer ones are averaged
+    projection_spacing: Annotated[float, Field(ge=0.5, le=100)] = 4.0  # voxel size in mm of the scan that is projected
+    opposite_views: bool = True  # take each view from its own side or the opposite one, at random
+    any_views: Probability = 0.0  # that a batch has some of the recipe's views, or 1 to 8 at any angles
+    any_geometry: Probability = 0.0  # that a batch has a random one of `geometry.PRESETS`, not the dataset's geometry
+    pictures: bool = False  # convert each X-ray to an 8-bit picture by its own minimum and maximum; offline pairs only
     augmentation: AugmentationConfig = AugmentationConfig()
     xray_augmentation: XrayAugmentationConfig = XrayAugmentationConfig()
 
@@ -104,10 +109,11 @@ class NetworkConfig(StrictConfig):
         name: in the registry.
         feature_size: width of the first stage.
         window_size: edge of the attention windows in tokens, for networks that have windows.
-        checkpointing: Swin UNETR's transformer computes its activations again for the gradient: less memory, more time.
-        passes: how often it is asked; from the second time on it sees its own volume and what of the X-rays that
-            leaves unexplained.
-        uncertainty: it also says how far each voxel is off.
+        checkpointing: Swin UNETR's transformer recomputes activations for the gradient, which saves memory but takes
+            more time.
+        iterations: how many times the network is applied; from the second time on, its input includes the volume
+            before and the part of the X-rays that this volume does not explain.
+        uncertainty: the network also predicts the uncertainty of each voxel.
     """
 
     name: str = "swin_unetr"
@@ -127,7 +133,7 @@ class NetworkConfig(StrictConfig):
     def _divisible(cls, size: int, info: ValidationInfo) -> int:
         name = info.data.get("name")
         if name is not None and size % NETWORKS[name].multiple:
-            raise ValueError(f"{size} is no multiple of {NETWORKS[name].multiple}, as {name} needs")
+            raise ValueError(f"{size} is not a multiple of {NETWORKS[name].multiple}, as {name} needs")
         return size
 
     @model_validator(mode="after")
@@ -138,13 +144,13 @@ class NetworkConfig(StrictConfig):
 
 
 class ObjectiveConfig(StrictConfig):
-    """The block `objective`: its name, and what the objective of that name knows."""
+    """The block `objective`: its name, and the settings of the objective of that name."""
 
     name: str
 
     @property
     def updates_of_g(self) -> int:
-        """Updates of g in a training step."""
+        """The number of updates of g in a training step."""
         return 1
 
 
@@ -154,15 +160,15 @@ class PaperObjectiveConfig(ObjectiveConfig):
     Args:
         lambda_c: weight of the divergence.
         lambda_d: weight of the potential; 0 leaves out d.
-        potential: which network d is, the published program's or a compact one.
+        potential: architecture of d: "paper", the published program's, or "compact".
         potential_loss: weight of L_d.
-        blur: of the divergence.
-        debias: the de-biased divergence; else its first term alone.
-        features: the divergence of f's features; else of the voxels.
+        blur: of the Sinkhorn divergence, in the units of the features.
+        debias: use the de-biased divergence; else its first term alone.
+        features: compare features of f; else voxels.
         features_bias: f's first convolution has a bias.
-        layers: of f whose features are compared, from 1.
-        pairing: features are compared pair by pair; as published, a batch is compared with a batch.
-        g_updates: updates of g before one of d.
+        layers: layers of f whose features are compared, numbered from 1.
+        pairing: compare features pair by pair; as published, a whole batch is compared with a whole batch.
+        g_updates: updates of g before each update of d.
     """
 
     name: Literal["paper"]
@@ -180,18 +186,18 @@ class PaperObjectiveConfig(ObjectiveConfig):
 
     @property
     def updates_of_g(self) -> int:
-        """Updates of g in a training step."""
+        """The number of updates of g in a training step."""
         return self.g_updates
 
     @model_validator(mode="after")
-    def _of_features(self) -> PaperObjectiveConfig:
+    def _pairing_needs_features(self) -> PaperObjectiveConfig:
         if self.pairing and not self.features:
-            raise ValueError("pairing is of features: leave it out, or features: false")
+            raise ValueError("pairing is for features: leave out pairing, or features: false")
         return self
 
 
 class PairedObjectiveConfig(ObjectiveConfig):
-    """Weights of the paired terms; a term of weight 0 is not computed."""
+    """The weights of the paired terms; a term of weight 0 is not computed."""
 
     name: Literal["paired"]
     l1: NotNegative = 1.0
@@ -201,10 +207,10 @@ class PairedObjectiveConfig(ObjectiveConfig):
     projection: NotNegative = 0.0
     transport: NotNegative = 0.0
     patches: NotNegative = 0.0
-    uncertainty: NotNegative = 0.1  # where the network says its own
+    uncertainty: NotNegative = 0.1  # only used if the network predicts its uncertainty
 
     @model_validator(mode="after")
-    def _something(self) -> PairedObjectiveConfig:
+    def _has_a_term(self) -> PairedObjectiveConfig:
         if not any(value for name, value in self if name not in ("name", "uncertainty")):
             raise ValueError("every weight is 0: nothing would be learned")
         return self
@@ -217,11 +223,11 @@ class WassersteinObjectiveConfig(ObjectiveConfig):
     adversarial: Positive = 1.0
     gradient_penalty: Positive = 10.0
     l1: NotNegative = 0.0
-    d_updates: Count = 5  # updates of d for one of g
+    d_updates: Count = 5  # updates of d for each update of g
 
 
 class X2CTObjectiveConfig(ObjectiveConfig):
-    """X2CT-GAN's loss; X2CT-CNN's without the adversarial term, CCX-rayNet's with class maps."""
+    """X2CT-GAN's loss; without the adversarial term X2CT-CNN's, with class maps CCX-rayNet's."""
 
     name: Literal["x2ct"]
     adversarial: NotNegative = 0.1
@@ -232,7 +238,7 @@ class X2CTObjectiveConfig(ObjectiveConfig):
 
 
 class OtherObjectiveConfig(ObjectiveConfig):
-    """The objective of another package, which checks its keys itself when training begins."""
+    """The objective of another package, which checks its own keys when training begins."""
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
@@ -244,7 +250,12 @@ class OtherObjectiveConfig(ObjectiveConfig):
 
 @dataclass(frozen=True)
 class ObjectiveEntry:
-    """One objective of the registry: module:class of a `raylift.losses.Objective`, and what a recipe may say of it."""
+    """One objective of the registry.
+
+    Args:
+        path: module:class of a `raylift.losses.Objective`.
+        config: the model of its block in a recipe.
+    """
 
     path: str
     config: type[ObjectiveConfig] = OtherObjectiveConfig
@@ -263,24 +274,24 @@ OBJECTIVES: Registry[ObjectiveEntry] = Registry(
 
 
 def _tag(objective: Any) -> str:
-    """Return which of the configurations an objective's block has, by its name."""
+    """Return the tag of the configuration that fits an objective's block, by its name."""
     name = objective.get("name") if isinstance(objective, dict) else getattr(objective, "name", None)
     return name if isinstance(name, str) and name in OBJECTIVES.own else "other"
 
 
 class TrainConfig(StrictConfig):
-    """Optimisation and bookkeeping. A step is the objective's updates of g, then those of d where there is one."""
+    """Optimisation and bookkeeping. A step is the objective's updates of g, then those of d if there is one."""
 
     steps: Count
-    batch_size: Annotated[int, Field(ge=1, le=10**5)] = 2  # of a minibatch, which processes that train together share
+    batch_size: Annotated[int, Field(ge=1, le=10**5)] = 2  # of a minibatch, divided among processes that train together
     accumulate: Count = 1  # minibatches per update
     lr: Positive = 5e-4
-    d_lr: Positive | None = None  # the potential's; lr where it is not given
+    d_lr: Positive | None = None  # learning rate of d; None for lr
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     eps: Positive = 1e-8
     weight_decay: NotNegative = 1e-5
-    warmup: Step = 0  # steps of linear rise
-    decay_from: Step = 0  # step at which the rate begins to fall to 0 at the last step
+    warmup: Step = 0  # steps in which the learning rate rises linearly
+    decay_from: Step = 0  # step from which the learning rate falls, to reach 0 at the last step
     decay: Literal["linear", "cosine"] = "linear"
     clip_norm: Positive | None = None
     ema_decay: Probability = 0.995
@@ -291,11 +302,11 @@ class TrainConfig(StrictConfig):
     validate_every: Count = 250
     checkpoint_minutes: NotNegative = 3.0
     preview_minutes: NotNegative = 5.0
-    keep: Count = 2  # last checkpoints kept, besides the best
+    keep: Count = 2  # number of last checkpoints to keep, besides the best
 
 
 class Recipe(StrictConfig):
-    """What to train."""
+    """Everything that determines a training run."""
 
     name: Annotated[str, Field(max_length=100, pattern=r"^[ -~\w]+$")]
     views: Annotated[tuple[str | float, ...], Field(max_length=360)] = (0.0, 90.0)
@@ -315,7 +326,7 @@ class Recipe(StrictConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _named_earlier(cls, data: Any) -> Any:
+    def _modern_names(cls, data: Any) -> Any:
         return modern_recipe(data) if isinstance(data, dict) else data
 
     @field_validator("views")
@@ -324,7 +335,7 @@ class Recipe(StrictConfig):
         if not views:
             raise ValueError("at least one view is needed")
         if len({View.parse(view) for view in views}) < len(views):
-            raise ValueError("a view stands there twice")
+            raise ValueError("a view is listed twice")
         return views
 
     @field_validator("lift")
@@ -336,18 +347,19 @@ class Recipe(StrictConfig):
     def _fits(self) -> Recipe:
         takes = NETWORKS[self.network.name].takes
         if (takes == "images") != (self.lift == "image"):
-            wanted = "the lift 'image'" if takes == "images" else "a lift other than 'image'"
-            raise ValueError(f"the network {self.network.name} takes {takes}: give it {wanted}")
-        said = self.network.iterations > 1 or self.network.uncertainty or self.aggregation != "concatenate"
-        if takes == "images" and said:
-            raise ValueError(f"passes, uncertainty and aggregation are not for {self.network.name}, which takes images")
+            required = "the lift 'image'" if takes == "images" else "a lift other than 'image'"
+            raise ValueError(f"the network {self.network.name} takes {takes}: give it {required}")
+        for_volumes = self.network.iterations > 1 or self.network.uncertainty or self.aggregation != "concatenate"
+        if takes == "images" and for_volumes:
+            name = self.network.name
+            raise ValueError(f"iterations, uncertainty and aggregation are not for {name}, which takes images")
         paired = self.objective if isinstance(self.objective, PairedObjectiveConfig) else None
         if self.network.uncertainty and not (paired and paired.uncertainty):
-            raise ValueError("network.uncertainty is learned by the objective paired, with a weight of uncertainty")
+            raise ValueError("network.uncertainty needs the objective paired with a weight of uncertainty above 0")
         if (self.data.any_views or self.data.any_geometry) and self.data.pairs == "offline":
-            raise ValueError("any_views and any_geometry need pairs that are made online")
+            raise ValueError("any_views and any_geometry need online pairs")
         if self.data.pictures and (self.data.pairs == "online" or self.network.iterations > 1):
-            raise ValueError("pictures need offline pairs and one pass: they say nothing of line integrals")
+            raise ValueError("pictures need offline pairs and one iteration, since they hold no line integrals")
         if self.data.any_views and self.aggregation == "concatenate":
             raise ValueError("any_views needs the aggregation harmonics: concatenation has a channel for each view")
         if takes == "images" and any(view.angle % 90 for view in self.view_list):
@@ -356,10 +368,10 @@ class Recipe(StrictConfig):
         if x2ct and takes != "images":
             raise ValueError("the objective x2ct is for networks that take images")
         if bool(x2ct and x2ct.class_maps) != (self.network.name == "ccx_raynet"):
-            raise ValueError("the network ccx_raynet needs the objective x2ct with class_maps, and no other has them")
+            raise ValueError("the network ccx_raynet needs the objective x2ct with class_maps; no other allows them")
         return self
 
     @property
     def view_list(self) -> tuple[View, ...]:
-        """The views as geometry."""
+        """The views as `View` objects."""
         return tuple(View.parse(view) for view in self.views)

@@ -1,4 +1,4 @@
-"""Digitally reconstructed radiographs: the projection operator, and two projectors of whole scans."""
+"""Digitally reconstructed radiographs: the projection operator, and two projectors for whole scans."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The projector's inner loops, compiled by Numba: sums along rays, and their adjoint."""
+"""The projector's inner loops, compiled by Numba: sums along rays, and the adjoint."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import numpy as np
 from raylift.numerics.compiled import loop, part
 from raylift.numerics.interpolation import interpolate
 
-# Voxels of 0 around a volume, so that every position where its interpolation is not 0 has eight voxels, however it is
-# rounded in single precision.
+# Voxels of value 0 around a volume. They ensure that every position at which the interpolation is not 0 lies between
+# eight voxels, even after rounding in single precision.
 MARGIN = 2
 
-AT_A_TIME = 256  # positions of a ray: they stay in a core's cache
+AT_A_TIME = 256  # positions of a ray per pass, few enough to stay in a core's cache
 
 
 @part
 def _span(ray: np.ndarray, shape: tuple[int, int, int], count: int) -> tuple[int, int]:
-    """Of the planes 0 ... count − 1 those on which a ray is in the volume, or less than a voxel outside of it."""
+    """Return the range of planes, of 0 ... count − 1, on which a ray is in the volume or less than a voxel outside."""
     begin, end = 0, count
     for axis in range(3):
         start, step, size = ray[axis], ray[3 + axis], shape[2 - axis] - 2 * MARGIN
@@ -35,15 +35,15 @@ def forward_project(volume: np.ndarray, rays: np.ndarray, count: int, sums: np.n
     """Sum the trilinear interpolation of a volume over the planes that each ray crosses.
 
     Args:
-        volume: (D, H, W), float32, in one piece; with a margin of 0.
-        rays: (R, 6), float32: index coordinates (x, y, z) in the volume without its margin on the first plane, and the
-            step to the next.
-        count: of planes.
-        sums: (R,), float32, to fill.
+        volume: (D, H, W), float32, contiguous, including its margin of 0.
+        rays: (R, 6), float32: index coordinates (x, y, z) on the first plane, in the volume without its margin, and the
+            step to the next plane.
+        count: number of planes.
+        sums: (R,), float32, filled with the sums.
     """
     x, y = np.empty(AT_A_TIME, np.float32), np.empty(AT_A_TIME, np.float32)
     z, values = np.empty(AT_A_TIME, np.float32), np.empty(AT_A_TIME, np.float32)
-    place, pairs = np.empty(AT_A_TIME, np.int64), np.empty((4, 2 * AT_A_TIME), np.float32)
+    index, pairs = np.empty(AT_A_TIME, np.int64), np.empty((4, 2 * AT_A_TIME), np.float32)
     edge = np.float32(MARGIN)
     for number in range(len(rays)):
         ray = rays[number]
@@ -55,7 +55,7 @@ def forward_project(volume: np.ndarray, rays: np.ndarray, count: int, sums: np.n
             for k in range(some):
                 t = np.float32(np.int32(first + k))
                 x[k], y[k], z[k] = x0 + t * dx, y0 + t * dy, z0 + t * dz
-            interpolate(volume, x, y, z, some, place, pairs, values)
+            interpolate(volume, x, y, z, some, index, pairs, values)
             for k in range(some):
                 total += values[k]
         sums[number] = total
@@ -63,13 +63,13 @@ def forward_project(volume: np.ndarray, rays: np.ndarray, count: int, sums: np.n
 
 @loop
 def back_project(volume: np.ndarray, rays: np.ndarray, count: int, sums: np.ndarray) -> None:
-    """The adjoint of `forward_project`: add each ray's value to the voxels that it meets.
+    """Add each ray's value to the voxels that it meets, the adjoint of `forward_project`.
 
     Args:
-        volume: (D, H, W), float32, in one piece, with a margin, added to.
+        volume: (D, H, W), float32, contiguous, including its margin; the values are added to it.
         rays: as for `forward_project`.
-        count: of planes.
-        sums: (R,), float32, values of the rays.
+        count: number of planes.
+        sums: (R,), float32, the values of the rays.
     """
     _, height, width = volume.shape
     flat = volume.reshape(-1)

@@ -4,7 +4,7 @@
     y = A(mu)      # (B, D, H, W) → (B, V, rows, columns)
     b = A.T(y)     # (B, V, rows, columns) → (B, D, H, W)
 
-Gradients flow through both, and ⟨A μ, y⟩ = ⟨μ, Aᵀ y⟩ but for rounding.
+Gradients flow through both, and ⟨A μ, y⟩ = ⟨μ, Aᵀ y⟩ up to rounding.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from raylift.drr import kernels
 from raylift.geometry import Geometry, Point, View, VolumeGrid
 from raylift.numerics.compiled import in_parts
 
-# Positions sampled at a time: bounds memory (a position costs 12 bytes and a float per volume of the batch).
+# Positions sampled at a time, to bound memory: each needs 12 bytes, and a float per volume of the batch.
 SAMPLES_AT_A_TIME = 1 << 24
 EDGES = [kernels.MARGIN] * 6
-KEPT = 256  # views whose rays stay in memory, half a MB each at 128² pixels
-MOST_KEPT_PIXELS = 256  # along the edge of a detector whose rays are kept
+KEPT = 256  # views whose rays are cached, half a MB each at 128² pixels
+MOST_KEPT_PIXELS = 256  # along the edge of a detector whose rays are cached
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class ViewRays:
 
     Args:
         rays: (rows, columns, 6): index coordinates (x, y, z) on the first plane, and the step to the next.
-        lengths: (rows, columns): mm between two planes along each ray.
-        planes: their number.
+        lengths: (rows, columns): distance in mm between two planes along each ray.
+        planes: number of planes.
     """
 
     rays: Tensor
@@ -48,21 +48,21 @@ class ViewRays:
 
 
 class ProjectionOperator:
-    """Line integrals ∫μ dl of volumes that share a grid, for views that share an isocentre.
+    """The linear operator A: line integrals ∫μ dl of volumes on one grid, for views around one isocentre.
 
-    The volume is read as the trilinear interpolation of its voxels, falling to 0 within one voxel outside of them.
-    Each ray is sampled where it crosses equidistant planes at right angles to the view's axis (the composite
-    midpoint rule), so all rays of a view use the same number of samples.
+    The volume is the trilinear interpolation of its voxels, falling to 0 within one voxel outside of them.
+    Each ray is sampled where it crosses equidistant planes perpendicular to the view's axis (the composite
+    midpoint rule), so all rays of a view have the same number of samples.
 
-    On a CPU the sums are compiled loops (`drr.kernels`); `sample` is the same in PyTorch, for other devices. The rays
-    of a view are computed once and shared by all operators.
+    On a CPU, compiled loops (`drr.kernels`) compute the sums; `sample` does the same in PyTorch for other devices. The
+    rays of a view are computed once and shared by all operators.
 
     Args:
-        grid: positions of the voxels, any orientation.
-        geometry: X-ray unit.
-        views: directions of looking.
-        isocentre: world point (x, y, z) in mm that the unit turns around.
-        step: distance of the planes in mm; the grid's smallest spacing by default.
+        grid: positions of the voxels, in any orientation.
+        geometry: of the X-ray unit.
+        views: directions of the X-rays.
+        isocentre: world point (x, y, z) in mm that the views turn around.
+        step: greatest distance between planes in mm; the grid's smallest spacing by default.
     """
 
     def __init__(
@@ -81,12 +81,12 @@ class ProjectionOperator:
 
     @property
     def domain_shape(self) -> tuple[int, int, int]:
-        """Shape (z, y, x) of the volumes."""
+        """The shape (z, y, x) of the volumes."""
         return self.grid.shape
 
     @property
     def range_shape(self) -> tuple[int, int, int]:
-        """Shape (views, rows, columns) of their X-rays."""
+        """The shape (views, rows, columns) of their X-rays."""
         return (len(self.views), self.geometry.pixels, self.geometry.pixels)
 
     def __call__(self, mu: Tensor) -> Tensor:
@@ -96,10 +96,10 @@ class ProjectionOperator:
             mu: attenuation (B, D, H, W) = (B, z, y, x) in mm⁻¹ on the operator's grid.
 
         Returns:
-            Line integrals (B, V, rows, columns), float32, no unit.
+            Line integrals (B, V, rows, columns), float32, dimensionless.
 
         Raises:
-            ValueError: the volumes have another shape than the grid.
+            ValueError: the volumes do not have the grid's shape.
         """
         if tuple(mu.shape[1:]) != self.domain_shape:
             raise ValueError(f"volume {tuple(mu.shape[1:])} does not fit the operator's grid {self.domain_shape}")
@@ -107,12 +107,16 @@ class ProjectionOperator:
         return projected
 
     @property
-    def T(self) -> Callable[[Tensor], Tensor]:
+    def T(self) -> Callable[[Tensor], Tensor]:  # noqa: N802 - the usual name of a transpose
         """The adjoint Aᵀ: line integrals (B, V, rows, columns) → volumes (B, D, H, W), the gradient of ⟨A μ, y⟩."""
         return self._back_project
 
     def _back_project(self, y: Tensor) -> Tensor:
-        """Aᵀ y. Raises ValueError for X-rays of another shape."""
+        """Return Aᵀ y (B, D, H, W) of line integrals y (B, V, rows, columns), float32.
+
+        Raises:
+            ValueError: y is not of the operator's `range_shape`.
+        """
         if tuple(y.shape[1:]) != self.range_shape:
             raise ValueError(f"X-rays {tuple(y.shape[1:])} are not {self.range_shape} (views, rows, columns)")
         volumes: Tensor = _Linear.apply(y.float(), self.back_project_now, self.project_now)
@@ -121,21 +125,21 @@ class ProjectionOperator:
     def sample(self, mu: Tensor) -> Tensor:
         """Return A μ (B, V, rows, columns) of μ (B, D, H, W) in mm⁻¹, in PyTorch on any device."""
         size = torch.tensor(self.grid.shape[::-1], device=mu.device)
-        # The volumes of the batch ride as channels: the rays are the same for all, so one set of weights serves.
+        # The volumes of the batch are the channels, since all share the same rays and so the same weights.
         volume, projected = mu.float()[None], []
         for view in self._rays:
             rays, lengths = view.rays.to(mu.device), view.lengths.to(mu.device)
             planes = torch.arange(view.planes, device=mu.device, dtype=torch.float32)
             total = torch.zeros((), device=mu.device)
-            for some in planes.split(max(1, SAMPLES_AT_A_TIME // rays[..., 0].numel())):
-                index = rays[..., :3] + some[:, None, None, None] * rays[..., 3:]
-                positions = (index + 0.5) * (2 / size) - 1  # grid_sample's, align_corners=False
+            for numbers in planes.split(max(1, SAMPLES_AT_A_TIME // rays[..., 0].numel())):
+                index = rays[..., :3] + numbers[:, None, None, None] * rays[..., 3:]
+                positions = (index + 0.5) * (2 / size) - 1  # as grid_sample expects, with align_corners=False
                 total = total + F.grid_sample(volume, positions[None], align_corners=False)[0].sum(1)
             projected.append(total * lengths)
         return torch.stack(projected, 1)
 
     def project_padded(self, padded: Tensor) -> Tensor:
-        """A μ (B, V, rows, columns) of volumes of the CPU that have a margin of `kernels.MARGIN` voxels of 0."""
+        """Return A μ (B, V, rows, columns) of volumes on the CPU that have a margin of `kernels.MARGIN` voxels of 0."""
         projected = torch.empty(len(padded), *self.range_shape)
         for volume, images in zip(padded.numpy(), projected, strict=True):
             for view, image in zip(self._rays, images, strict=True):
@@ -168,31 +172,31 @@ class ProjectionOperator:
 
 
 class _Linear(torch.autograd.Function):
-    """A linear map `ahead`, whose gradient is its adjoint `back`."""
+    """A linear map, whose gradient is its adjoint."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, ahead: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]) -> Tensor:
-        ctx.back = back
-        return ahead(x.detach())
+    def forward(ctx: Any, x: Tensor, apply: Callable[[Tensor], Tensor], adjoint: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.adjoint = adjoint
+        return apply(x.detach())
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.back(slopes[0]), None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.adjoint(gradients[0]), None, None
 
 
 @lru_cache(KEPT)
 def _rays(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Point, step: float) -> ViewRays:
-    """Compute the rays of a view, with planes at most `step` mm apart."""
+    """Return the rays of a view, with planes at most `step` mm apart."""
     to_index = grid.world_to_index
     start, end = geometry.rays(view, isocentre)
-    # Depth of the volume along the view's axis as a fraction of the way from source to detector, with
-    # the voxel around it in which the interpolation falls to 0.
+    # Distances from the source along the view's axis between which the volume lies, with the voxel around it in which
+    # the interpolation falls to 0.
     depth = (geometry.source(view, isocentre) - grid.corners) @ view.towards_source
     margin = max(grid.spacing)
     near, far = max(depth.min() - margin, 0.0), depth.max() + margin
     count = max(1, math.ceil((far - near) / step))
-    part = (far - near) / count / geometry.sdd  # of a ray, between two planes
+    part = (far - near) / count / geometry.sdd  # fraction of a ray between two planes
     along = (end - start) @ to_index[:3, :3].T
     first = start @ to_index[:3, :3].T + to_index[:3, 3] + (near / geometry.sdd + part / 2) * along
     rays = np.concatenate([first, part * along], -1)

@@ -1,6 +1,6 @@
-"""Plastimatch, the projector of the paper, as the second engine and the reference of ours.
+"""Plastimatch, the paper's projector, as an alternative to Raylift's own and a reference for it.
 
-The `plastimatch` package on PyPI carries the program; a `plastimatch` on the PATH serves as well.
+The `plastimatch` package on PyPI contains the program; a `plastimatch` on the PATH is used otherwise.
 """
 
 from __future__ import annotations
@@ -23,14 +23,18 @@ from raylift.images.volume import Volume
 
 
 def program() -> Path | None:
-    """The plastimatch program beside this Python or on the PATH; None where there is none."""
+    """Return the path of the plastimatch program beside this Python or on the PATH; None if there is none."""
     beside = shutil.which("plastimatch", path=str(Path(sys.executable).parent))
-    found = beside or shutil.which("plastimatch")
-    return Path(found) if found else None
+    path = beside or shutil.which("plastimatch")
+    return Path(path) if path else None
 
 
 def program_for(geometry: Geometry) -> Path:
-    """The program. Raises WrongUsage where it is not installed, or the geometry is parallel, which it does not know."""
+    """Return the path of the plastimatch program, if it can project with this geometry.
+
+    Raises:
+        WrongUsage: plastimatch is not installed, or the geometry is parallel, which plastimatch does not support.
+    """
     executable = program()
     if executable is None:
         raise WrongUsage("plastimatch is not installed: pip install plastimatch, or use --drr-engine torch")
@@ -46,14 +50,23 @@ def project_volume(
     isocentre: Sequence[float],
     progress: Callable[[int], None] = lambda done: None,
 ) -> np.ndarray:
-    """X-rays of a CT scan by `plastimatch drr` (Siddon's exact ray tracing); see `drr.projector.project_volume`.
+    """Project a CT scan by `plastimatch drr` (Siddon's exact ray tracing).
 
-    Raises:
-        WrongUsage: plastimatch is not installed, or the geometry is parallel, which it does not know.
-        RuntimeError: plastimatch failed.
+    Raises WrongUsage, through `program_for`, where plastimatch is not installed or the geometry is parallel, and
+    RuntimeError where plastimatch fails.
+
+    Args:
+        volume: the whole scan in Hounsfield units.
+        geometry: of the X-ray unit.
+        views: directions of the X-rays.
+        isocentre: world point (x, y, z) in mm.
+        progress: called after each view with the number of views done.
+
+    Returns:
+        Line integrals (V, rows, columns), dimensionless; row 0 is superior.
     """
     executable = program_for(geometry)
-    # Plastimatch does not know turned grids, so the patient is turned into the grid's axes, and the unit with them.
+    # Plastimatch does not support rotated grids, so patient and X-ray unit are rotated together into the grid's axes.
     volume = volume.axis_aligned()
     turn = np.reshape(volume.grid.direction, (3, 3)).T
     x, y, z = (float(c) for c in turn @ volume.grid.origin)
@@ -82,19 +95,26 @@ def _project_view(
         "--detector-size", f"{geometry.detector_mm} {geometry.detector_mm}",
         "--output", str(output), str(ct),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell; numbers and our paths
-    written = sorted(ct.parent.glob("drr*.pfm"))
-    if done.returncode or not written:
-        raise RuntimeError(f"plastimatch drr failed: {(done.stderr or done.stdout).strip()[-500:]}")
-    # Plastimatch takes attenuation per cm, so it divides the path lengths in mm by 10.
-    image = 10 * _read_pfm(written[0])
-    for file in written:
-        file.unlink()
+    result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell; numbers, paths
+    images = sorted(ct.parent.glob("drr*.pfm"))
+    if result.returncode or not images:
+        raise RuntimeError(f"plastimatch drr failed: {(result.stderr or result.stdout).strip()[-500:]}")
+    # Plastimatch expects attenuation per cm, so it divides the path lengths in mm by 10.
+    image = 10 * _read_pfm(images[0])
+    for path in images:
+        path.unlink()
     return image[:, ::-1] if view.mirrored else image
 
 
 def _read_pfm(path: Path) -> np.ndarray:
-    """A greyscale portable float map as plastimatch writes it: rows from the top, little endian."""
+    """Read a greyscale portable float map as plastimatch writes it: rows from the top, little endian.
+
+    Returns:
+        Values (rows, columns), float32.
+
+    Raises:
+        RuntimeError: the file is of another form.
+    """
     kind, size, scale, pixels = path.read_bytes().split(b"\n", 3)
     columns, rows = (int(n) for n in size.split())
     if kind.strip() != b"Pf" or float(scale) >= 0:

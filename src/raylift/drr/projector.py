@@ -1,4 +1,4 @@
-"""X-rays of CT scans on Raylift's own projector."""
+"""X-rays of CT scans by Raylift's own projector."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def project_volume(
     isocentre: Sequence[float],
     progress: Callable[[int], None] = lambda done: None,
 ) -> np.ndarray:
-    """Project a CT scan: Raylift's own engine of `raylift.drr.PROJECTORS`.
+    """Project a CT scan by Raylift's own projection operator.
 
     Args:
         volume: the whole scan in Hounsfield units.
-        geometry: X-ray unit.
-        views: directions of looking.
+        geometry: of the X-ray unit.
+        views: directions of the X-rays.
         isocentre: world point (x, y, z) in mm.
         progress: called after each view with the number of views done.
 
     Returns:
-        Line integrals (V, rows, columns), float32, no unit; row 0 is superior.
+        Line integrals (V, rows, columns), float32, dimensionless; row 0 is superior.
     """
     padded = torch.zeros(1, *(n + 2 * kernels.MARGIN for n in volume.array.shape))
     hu_to_mu(volume.array, out=padded[(0, *(slice(kernels.MARGIN, -kernels.MARGIN),) * 3)].numpy())

@@ -1,4 +1,4 @@
-"""The projectors of whole scans by name; imports no PyTorch, so that commands know their choices at once."""
+"""The projectors for whole scans by name; imports no PyTorch, so that commands can list their choices at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ScanProjector(Protocol):
-    """Makes X-rays of a CT scan; see `drr.projector.project_volume`."""
+    """A function that computes X-rays of a CT scan, like `drr.projector.project_volume`."""
 
     def __call__(
         self,
@@ -25,7 +25,7 @@ class ScanProjector(Protocol):
         isocentre: Sequence[float],
         progress: Callable[[int], None] = ...,
     ) -> np.ndarray:
-        """Project the whole scan in HU: line integrals (V, rows, columns)."""
+        """Return line integrals (V, rows, columns) of a whole scan in HU."""
 
 
 # module:function of a `ScanProjector`
@@ -40,6 +40,6 @@ PROJECTORS: Registry[str] = Registry(
 
 
 def load_projector(name: str) -> ScanProjector:
-    """Return a projector of scans by its name. Raises KeyError if there is none."""
+    """Return a projector of scans by its name. Raises KeyError, through `PROJECTORS`, if there is none."""
     projector: ScanProjector = load(PROJECTORS[name])
     return projector

@@ -1,4 +1,4 @@
-"""Where source, detector and voxels are.
+"""The positions of the X-ray source, the detector and the voxels.
 
 World coordinates are DICOM patient coordinates (LPS) in millimetres: +x is the patient's left, +y posterior,
 +z superior. A view's angle θ turns the source from the patient's front (θ = 0°, AP) towards the patient's left

@@ -1,4 +1,4 @@
-"""Where an X-ray unit's source and detector are."""
+"""The geometry of an X-ray unit: the positions of its source and detector."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 import numpy as np
 
 from raylift.geometry.plausible import FARTHEST, plain_boolean, plain_integer, plain_number
-from raylift.geometry.presets import UNITS
+from raylift.geometry.presets import PRESET_PARAMETERS
 from raylift.geometry.view import View
 
-MOST_PIXELS = 2**14  # along a detector's edge, of a unit that a file describes
+MOST_PIXELS = 2**14  # along a detector's edge, accepted from a file
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """An X-ray unit: a point source and a flat square detector on opposite sides of the isocentre.
+    """The geometry of an X-ray unit: a point source and a flat square detector on opposite sides of the isocentre.
 
     Args:
         sad: distance from source to axis (isocentre) in mm.
         sdd: distance from source to detector in mm.
         detector_mm: edge of the square detector in mm.
-        pixels: detector rows, and columns.
-        parallel: all rays run along the view's axis; the detector then sees `detector_mm` at the isocentre.
+        pixels: number of detector rows, and of columns.
+        parallel: all rays run along the view's axis, so the detector covers `detector_mm` at the isocentre too.
     """
 
     sad: float
@@ -40,42 +40,49 @@ class Geometry:
 
     @classmethod
     def preset(cls, name: str, pixels: int = 256) -> Geometry:
-        """The named geometry (see `PRESETS`) with the given number of detector pixels per edge."""
+        """Return the named geometry of `PRESETS` with `pixels` × `pixels` detector pixels.
+
+        Raises:
+            ValueError: there is no preset of that name.
+        """
         if name not in PRESETS:
             raise ValueError(f"'{name}' is no geometry: choose one of {', '.join(PRESETS)}")
         return replace(PRESETS[name], pixels=pixels)
 
     @property
     def pitch(self) -> float:
-        """Distance of pixel centres on the detector in mm."""
+        """The distance between pixel centres on the detector in mm."""
         return self.detector_mm / self.pixels
 
     def with_pixels(self, pixels: int) -> Geometry:
-        """The same unit with its detector divided into `pixels` × `pixels`."""
+        """Return the same geometry with its detector divided into `pixels` × `pixels`."""
         return replace(self, pixels=pixels)
 
     def source(self, view: View, isocentre: Sequence[float]) -> np.ndarray:
-        """World position (3,) in mm of the source; of the ray plane's middle for a parallel geometry."""
+        """Return the source's world position (3,) in mm; of a parallel geometry, the middle of the emitting plane."""
         return view.centre(isocentre) + self.sad * view.towards_source
 
     def pixel_positions(self, view: View, isocentre: Sequence[float]) -> np.ndarray:
-        """World positions (rows, columns, 3) in mm of the detector's pixel centres."""
+        """Return the world positions (rows, columns, 3) in mm of the detector's pixel centres."""
         offset = (np.arange(self.pixels) - (self.pixels - 1) / 2) * self.pitch
         middle = view.centre(isocentre) - (self.sdd - self.sad) * view.towards_source
-        return middle + offset[:, None, None] * view.v + offset[None, :, None] * view.u
+        positions: np.ndarray = middle + offset[:, None, None] * view.v + offset[None, :, None] * view.u
+        return positions
 
     def rays(self, view: View, isocentre: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-        """Start and end, each (rows, columns, 3) in mm, of the ray that meets each pixel."""
+        """Return the start and the end, each (rows, columns, 3) in mm, of the ray that meets each pixel."""
         end = self.pixel_positions(view, isocentre)
         if self.parallel:
             return end + self.sdd * view.towards_source, end
         return np.broadcast_to(self.source(view, isocentre), end.shape), end
 
     def project(self, points: np.ndarray, view: View, isocentre: Sequence[float]) -> np.ndarray:
-        """Where the rays through world points meet the detector.
+        """Project world points onto the detector.
 
         Args:
             points: world positions (..., 3) in mm.
+            view: direction of the X-ray.
+            isocentre: world point (x, y, z) in mm.
 
         Returns:
             Continuous pixel coordinates (..., 2) as (row, column); (0, 0) is the centre of the first pixel.
@@ -90,7 +97,7 @@ class Geometry:
         return np.stack([rows, columns], -1)
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready description; `from_dict` reads it back."""
+        """Return a JSON-ready description, which `from_dict` reads back."""
         return {
             "source_axis_mm": self.sad,
             "source_detector_mm": self.sdd,
@@ -101,7 +108,10 @@ class Geometry:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Geometry:
-        """The geometry that `to_dict` described. Raises KeyError or ValueError if it is malformed."""
+        """Return the geometry that `to_dict` described.
+
+        Raises KeyError where an entry is missing, and ValueError where one is malformed.
+        """
         return cls(
             plain_number(data["source_axis_mm"], 1, FARTHEST),
             plain_number(data["source_detector_mm"], 1, FARTHEST),
@@ -111,4 +121,4 @@ class Geometry:
         )
 
 
-PRESETS: dict[str, Geometry] = {name: Geometry(**unit) for name, unit in UNITS.items()}
+PRESETS: dict[str, Geometry] = {name: Geometry(**parameters) for name, parameters in PRESET_PARAMETERS.items()}

@@ -1,4 +1,4 @@
-"""From where an X-ray is taken."""
+"""The direction from which an X-ray is taken."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import numpy as np
 
 from raylift.geometry.plausible import FARTHEST, Point, plain_boolean, plain_list, plain_number
 
-# Names radiographers use. A lateral is named, as in DICOM, for the side at the detector, and PA and left lateral
-# are oriented so that they read like AP and right lateral: the patient's left on the right, the front on the left.
+# Radiographers' names: the angle, and whether the image is mirrored. As in DICOM, a lateral is named after the side at
+# the detector. PA and left lateral are mirrored to read like AP and right lateral: the patient's left is on the right,
+# the front on the left.
 NAMED_VIEWS: dict[str, tuple[float, bool]] = {
     "ap": (0.0, False),
     "lateral-right": (90.0, False),
@@ -23,14 +24,16 @@ NAMED_VIEWS: dict[str, tuple[float, bool]] = {
 
 @dataclass(frozen=True)
 class View:
-    """One direction of looking.
+    """The direction of one X-ray.
 
     Args:
         angle: position of the source in degrees; 0 = in front of the patient, 90 = at the patient's left.
-        mirrored: the image's columns run against u, as when a PA radiograph is oriented for reading.
-        turn: rotation vector (x, y, z) in degrees by which the unit, source and detector, is turned about the isocentre
-            from where the angle says; right-handed about the world's axes.
-        shift: (x, y, z) in mm by which the unit is moved after that. A patient who moves does the inverse.
+        mirrored: the image's columns run against the direction (cos θ, sin θ, 0), as in a PA radiograph that is
+            oriented for reading.
+        turn: rotation vector (x, y, z) in degrees that turns source and detector together about the isocentre, from
+            the position that the angle gives; right-handed about the world's axes.
+        shift: (x, y, z) in mm by which source and detector are moved after that. A patient's own movement is the
+            inverse of this.
     """
 
     angle: float
@@ -40,10 +43,10 @@ class View:
 
     @classmethod
     def parse(cls, text: str | float | View) -> View:
-        """A view from an angle in degrees ("90", 45.0) or a name ("ap", "pa", "lateral-left", "lateral-right").
+        """Return the view of an angle in degrees ("90", 45.0) or a name ("ap", "pa", "lateral-left", "lateral-right").
 
         Raises:
-            ValueError: neither a number from −100,000 to 100,000 nor a known name.
+            ValueError: the text is neither a number from −100,000 to 100,000 nor one of `NAMED_VIEWS`.
         """
         if isinstance(text, View):
             return text
@@ -60,45 +63,45 @@ class View:
 
     @property
     def name(self) -> str:
-        """The radiographer's name where there is one, else the angle in degrees."""
+        """The radiographer's name of the view, or the angle in degrees if it has none."""
         named = {view: name for name, view in NAMED_VIEWS.items()}
         return named.get((self.angle, self.mirrored), f"{self.angle:g}" + ("m" if self.mirrored else ""))
 
     @property
     def lateral(self) -> bool:
-        """Nearer a lateral than a frontal view; 45° are lateral."""
+        """Whether the view is nearer to a lateral than to a frontal one; 45° counts as lateral."""
         return abs(math.sin(math.radians(self.angle))) > 0.7
 
     @property
     def oriented(self) -> View:
-        """The view of this angle whose columns run to the patient's left, or to the back in a lateral."""
+        """The view of this angle whose image columns run to the patient's left, or to the back in a lateral."""
         plain = View(self.angle)
         return plain if plain.u[1 if self.lateral else 0] > 0 else View(self.angle, mirrored=True)
 
     @property
     def opposite(self) -> View:
-        """The view from the other side, oriented to read alike, so that columns keep their direction in the patient."""
+        """The view from the opposite side, with image columns in the same direction of the patient."""
         return replace(self, angle=(self.angle + 180) % 360, mirrored=not self.mirrored)
 
     @property
     def towards_source(self) -> np.ndarray:
-        """Unit vector (3,) from the detector's middle to the source."""
+        """The unit vector (3,) from the detector's middle to the source."""
         theta = math.radians(self.angle)
         return self._turned(math.sin(theta), -math.cos(theta), 0.0)
 
     @property
     def u(self) -> np.ndarray:
-        """Unit vector (3,) along increasing detector columns."""
+        """The unit vector (3,) along increasing detector columns."""
         theta = math.radians(self.angle)
         return self._turned(math.cos(theta), math.sin(theta), 0.0) * (-1.0 if self.mirrored else 1.0)
 
     @property
     def v(self) -> np.ndarray:
-        """Unit vector (3,) along increasing detector rows, towards the feet."""
+        """The unit vector (3,) along increasing detector rows, towards the feet."""
         return self._turned(0.0, 0.0, -1.0)
 
     def _turned(self, x: float, y: float, z: float) -> np.ndarray:
-        """Rotate a vector by `turn`."""
+        """Return the vector (3,) rotated by `turn`."""
         vector = np.array([x, y, z])
         if not any(self.turn):
             return vector
@@ -108,11 +111,11 @@ class View:
         return turned
 
     def centre(self, isocentre: Sequence[float]) -> np.ndarray:
-        """World point (3,) in mm that source and detector's middle lie about: the isocentre, unless shifted."""
+        """Return the world point (3,) in mm on the line from source to detector middle: the isocentre plus `shift`."""
         return np.asarray(isocentre, float) + self.shift
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready description; `from_dict` reads it back."""
+        """Return a JSON-ready description, which `from_dict` reads back."""
         plain: dict[str, Any] = {"angle": self.angle, "mirrored": self.mirrored}
         if not any((*self.turn, *self.shift)):
             return plain
@@ -120,7 +123,10 @@ class View:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> View:
-        """The view that `to_dict` described. Raises KeyError or ValueError if it is malformed."""
+        """Return the view that `to_dict` described.
+
+        Raises KeyError where an entry is missing, and ValueError where one is malformed.
+        """
         angle = plain_number(data["angle"], -FARTHEST, FARTHEST)
         a, b, c = (plain_number(n, -360, 360) for n in plain_list(data.get("turn_xyz_deg", (0, 0, 0)), 3))
         d, e, f = (plain_number(n, -FARTHEST, FARTHEST) for n in plain_list(data.get("shift_xyz_mm", (0, 0, 0)), 3))

@@ -1,4 +1,4 @@
-"""Volumes and sets of X-rays, with the geometry that places them, and what their values mean."""
+"""Volumes and sets of X-rays with their geometry, and conversions of their values."""
 
 import lazy_loader
 

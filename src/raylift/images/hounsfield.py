@@ -1,4 +1,4 @@
-"""Hounsfield units, the network's window and attenuation, each into the other."""
+"""Conversions between Hounsfield units, the network's window [0, 1] and linear attenuation."""
 
 from __future__ import annotations
 
@@ -15,29 +15,35 @@ WATER_MU = 0.02
 
 
 def hu_to_normalised(hu: np.ndarray) -> np.ndarray:
-    """Hounsfield units to the network's window [0, 1], clipped."""
+    """Return Hounsfield units, an array of any shape, as values in the network's window [0, 1], clipped."""
     low, high = WINDOW
     return (np.clip(hu, low, high) - low) / (high - low)
 
 
-def normalised_to_hu(unit: Values) -> Values:
-    """The network's [0, 1] back to Hounsfield units; the inverse of `hu_to_normalised` inside the window."""
+def normalised_to_hu(normalised: Values) -> Values:
+    """Return values of the network's window [0, 1] in Hounsfield units; inverts `hu_to_normalised` in the window."""
     low, high = WINDOW
-    return unit * (high - low) + low
+    hu: Values = normalised * (high - low) + low
+    return hu
 
 
 def normalised_to_mu(normalised: Values) -> Values:
-    """Convert the network's [0, 1], an array or tensor of any shape, to linear attenuation in mm⁻¹, or a difference."""
+    """Return values of the network's window [0, 1], or differences of such, as linear attenuation in mm⁻¹."""
     low, high = WINDOW
-    return normalised * (WATER_MU * (high - low) / 1000)
+    mu: Values = normalised * (WATER_MU * (high - low) / 1000)
+    return mu
 
 
 def hu_to_mu(hu: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Hounsfield units, an array of any shape, to linear attenuation in mm⁻¹: μ = 0.02·(1 + HU/1000), never below 0.
+    """Convert Hounsfield units to linear attenuation in mm⁻¹, μ = 0.02·(1 + HU/1000), at least 0.
 
     Args:
-        hu: values.
-        out: an array of floating point numbers to fill, and to compute in.
+        hu: values, an array of any shape.
+        out: floating-point array of that shape to write the result to, which also sets the precision; None for a new
+            array.
+
+    Returns:
+        The attenuation, of the shape of `hu`.
     """
     mu = np.multiply(hu, WATER_MU / 1000, out=out, dtype=None if out is None else out.dtype)
     mu += WATER_MU

@@ -1,4 +1,4 @@
-"""A CT volume: voxels in Hounsfield units, with the grid that places them in the patient."""
+"""A CT volume: voxels in Hounsfield units, with the grid of their positions in the patient."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import SimpleITK as sitk
 from raylift.geometry import VolumeGrid
 
 AIR = -1000.0  # HU
-PIECE = 2**25  # voxels of a volume that are resampled at a time
-KERNEL = 5  # standard deviations that a Gaussian reaches at most
+PIECE = 2**25  # voxels of the source volume that are resampled at a time
+KERNEL = 5  # greatest reach of the Gaussian, in standard deviations
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Volume:
             raise ValueError(f"array {self.array.shape} and grid {self.grid.shape} differ in shape")
 
     def to_sitk(self) -> sitk.Image:
-        """The same volume as a SimpleITK image."""
+        """Return the volume as a SimpleITK image."""
         image = sitk.GetImageFromArray(self.array)
         image.SetSpacing(self.grid.spacing)
         image.SetOrigin(self.grid.origin)
@@ -36,23 +36,24 @@ class Volume:
 
     @classmethod
     def from_sitk(cls, image: sitk.Image) -> Volume:
-        """A scalar 3D SimpleITK image as a volume."""
+        """Return a scalar 3D SimpleITK image as a volume."""
         array = sitk.GetArrayFromImage(image)
         grid = VolumeGrid(array.shape, image.GetSpacing(), image.GetOrigin(), image.GetDirection())
         return cls(array, grid)
 
     def resample(self, grid: VolumeGrid, *, fill: float = AIR, smooth: bool = True) -> Volume:
-        """The volume on another grid, by trilinear interpolation in world coordinates.
+        """Resample the volume onto another grid by trilinear interpolation in world coordinates.
+
+        Only a few slices are computed at a time, so that a large scan is never converted to floating point as a whole.
 
         Args:
-            grid: the wanted grid.
+            grid: the new grid.
             fill: value outside of this volume.
-            smooth: blur first with a Gaussian of 0.4 of the new voxel along each axis that gets coarser, so that
-                fine structure is averaged rather than skipped.
+            smooth: first blur with a Gaussian along each axis that gets coarser, with a standard deviation of 0.4 new
+                voxels, so that fine structure is averaged rather than skipped.
 
         Returns:
-            A float32 volume on `grid`. It is made slice by slice of what is needed, so that a large scan is never held
-            as floating point numbers.
+            A float32 volume on `grid`.
         """
         _, y, x = grid.shape
         slices = max(1, int(PIECE * grid.shape[0] / self.array.size))
@@ -64,32 +65,32 @@ class Volume:
         return Volume(parts[0] if len(parts) == 1 else np.concatenate(parts), grid)
 
     def _resampled(self, grid: VolumeGrid, fill: float, smooth: bool) -> np.ndarray:
-        """The values (z, y, x) on a part of a grid, from what of this volume it needs."""
+        """Return the values (z, y, x) on a part of a grid, computed from the part of this volume that it needs."""
         sigma = [0.0] * 3
         if smooth:
-            # The new spacing along this volume's own index axes: exact for aligned grids, a mean for turned ones.
+            # The new spacing along this volume's own index axes: exact for aligned grids, a mean for rotated ones.
             turn = np.abs(np.reshape(self.grid.direction, (3, 3)).T @ np.reshape(grid.direction, (3, 3)))
-            wanted = turn @ np.asarray(grid.spacing) / turn.sum(1)
+            spacing = turn @ np.asarray(grid.spacing) / turn.sum(1)
             sigma = [
-                0.4 * new if new > old * 1.0001 else 0.0 for new, old in zip(wanted, self.grid.spacing, strict=True)
+                0.4 * new if new > old * 1.0001 else 0.0 for new, old in zip(spacing, self.grid.spacing, strict=True)
             ]
         corners = grid.corners @ self.grid.world_to_index[:3, :3].T + self.grid.world_to_index[:3, 3]
         margin = np.ceil(KERNEL * np.asarray(sigma) / self.grid.spacing) + 2
         last = np.array(self.grid.shape[::-1]) - 1
         low, high = (np.clip(edge, 0, last).astype(int) for edge in (corners.min(0) - margin, corners.max(0) + margin))
-        cut = tuple(slice(start, stop + 1) for start, stop in zip(low[::-1], high[::-1], strict=True))
-        needed = Volume(self.array[cut], self.grid.part(low, high + 1))
-        image = sitk.Cast(needed.to_sitk(), sitk.sitkFloat32)
+        crop = tuple(slice(start, stop + 1) for start, stop in zip(low[::-1], high[::-1], strict=True))
+        cropped = Volume(self.array[crop], self.grid.part(low, high + 1))
+        image = sitk.Cast(cropped.to_sitk(), sitk.sitkFloat32)
         if any(sigma):
             image = sitk.DiscreteGaussian(image, [max(s, 1e-3) ** 2 for s in sigma])
         reference = sitk.Image([int(n) for n in grid.shape[::-1]], sitk.sitkUInt8)
         reference.SetSpacing(grid.spacing)
         reference.SetOrigin(grid.origin)
         reference.SetDirection(grid.direction)
-        found = sitk.Resample(image, reference, sitk.Transform(), sitk.sitkLinear, fill)
-        values: np.ndarray = sitk.GetArrayFromImage(found)
+        resampled = sitk.Resample(image, reference, sitk.Transform(), sitk.sitkLinear, fill)
+        values: np.ndarray = sitk.GetArrayFromImage(resampled)
         return values
 
     def axis_aligned(self) -> Volume:
-        """The same voxels with array axes turned and flipped to run along +z, +y, +x as nearly as they can."""
+        """Return the same voxels with array axes permuted and flipped to run as nearly as possible along +z, +y, +x."""
         return Volume.from_sitk(sitk.DICOMOrient(self.to_sitk(), "LPS"))

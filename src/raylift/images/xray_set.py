@@ -1,4 +1,4 @@
-"""A set of X-rays with the views, the unit and the isocentre that they were taken with."""
+"""A set of X-rays with the views, the geometry and the isocentre that they were taken with."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class XraySet:
     Args:
         images: line integrals (N, rows, columns), float32; row 0 is superior.
         views: one per image.
-        geometry: X-ray unit; its `pixels` are those of the images.
-        isocentre: world point (x, y, z) in mm; None where it is not known, as for a photographed radiograph.
-        notes: what a user should know of the images, one sentence each.
+        geometry: of the X-ray unit; its `pixels` are those of the images.
+        isocentre: world point (x, y, z) in mm; None if it is unknown, as for a photographed radiograph.
+        notes: remarks for the user about the images, one sentence each.
     """
 
     images: np.ndarray
@@ -33,7 +33,7 @@ class XraySet:
             raise ValueError(f"X-rays {self.images.shape} are not {len(self.views)} views of {pixels}×{pixels} pixels")
 
 
-def describe_unit(geometry: Geometry) -> str:
-    """In words."""
+def describe_geometry(geometry: Geometry) -> str:
+    """Return a geometry in words, like "SAD 1600 and SDD 1800 mm, detector 430 mm"."""
     beam = "a parallel beam" if geometry.parallel else f"SAD {geometry.sad:g} and SDD {geometry.sdd:g} mm"
     return f"{beam}, detector {geometry.detector_mm:g} mm"

@@ -1,4 +1,4 @@
-"""From views to the channels of a volume: the paper's repetition, its variants, and back-projection."""
+"""Lifting views to the channels of a volume: the paper's repetition, its variants, and back-projection."""
 
 import lazy_loader
 

@@ -15,26 +15,26 @@ from raylift.plugins.extras import import_extra
 
 
 class CoarseLift(Repeat):
-    """The paper's coarse alignment: each image is repeated as if frontal, then turned by its view's angle.
+    """The paper's coarse alignment: each image is repeated as if frontal, then rotated by its view's angle.
 
     The rotation about the cranio-caudal axis is Kornia's, trilinear, so corners of the cube are empty in oblique
-    views. Arguments as for `Lift`.
+    views. The arguments are those of `Lift`.
     """
 
     def __init__(self, grid: VolumeGrid, geometry: Geometry, views: Sequence[View], isocentre: Sequence[float]) -> None:
         frontal = [replace(view, angle=frontal_angle(view)) for view in views]
         super().__init__(grid, geometry, frontal, isocentre)
-        self.turns = [view.angle - frontal_angle(view) for view in views]
+        self.rotations = [view.angle - frontal_angle(view) for view in views]
 
     def forward(self, xrays: Tensor, patients: Sequence[int] | None = None) -> Tensor:
-        """As `Lift.forward`."""
+        """Return the lifted volume as `Lift.forward` does."""
         rotate3d = import_extra("kornia.geometry.transform", "paper", "the coarse lift").rotate3d
 
         lifted = super().forward(xrays)
         zero = torch.zeros(len(lifted), device=lifted.device)
-        turned = [
+        rotated = [
             # A rotation vector along Kornia's third axis, here z, turns x towards y, as a view's angle does.
-            rotate3d(channel, zero, zero, torch.full_like(zero, turn), align_corners=True)
-            for channel, turn in zip(lifted.split(1, 1), self.turns, strict=True)
+            rotate3d(channel, zero, zero, torch.full_like(zero, degrees), align_corners=True)
+            for channel, degrees in zip(lifted.split(1, 1), self.rotations, strict=True)
         ]
-        return torch.cat(turned, 1)
+        return torch.cat(rotated, 1)

@@ -1,4 +1,4 @@
-"""Which point of an X-ray belongs to a voxel, for each way to lift: what a lift samples."""
+"""The point of an X-ray that each voxel takes its value from, for each kind of lift."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import numpy as np
 
 from raylift.geometry import Geometry, View, VolumeGrid
 
-RIGHT = 5.0  # degrees from a right angle at which a view still counts as being at it
+RIGHT = 5.0  # greatest difference in degrees at which a view still counts as being at a right angle
 
 
 def repeat(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Sequence[float]) -> np.ndarray:
-    """Equation 1: the X-ray is repeated along the direction in which its view looks.
+    """Return each voxel's point when the X-ray is repeated along its view's direction (equation 1).
 
     A frontal image (z, x) is repeated along y, a lateral image (z, y) along x, an oblique one along its own axis;
-    in all of them the cranio-caudal axis stays z. The image is taken at its size at the isocentre, and the beam
-    as parallel.
+    in all of them the cranio-caudal axis stays z. The image is scaled to its size at the isocentre, and the beam
+    is assumed to be parallel.
 
     Returns:
         Continuous pixel coordinates (z, y, x, 2) as (row, column).
     """
-    seen = geometry.detector_mm if geometry.parallel else geometry.detector_mm * geometry.sad / geometry.sdd
-    return replace(geometry, detector_mm=seen, parallel=True).project(grid.points(), view, isocentre)
+    at_isocentre = geometry.detector_mm if geometry.parallel else geometry.detector_mm * geometry.sad / geometry.sdd
+    return replace(geometry, detector_mm=at_isocentre, parallel=True).project(grid.points(), view, isocentre)
 
 
 def backproject(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Sequence[float]) -> np.ndarray:
-    """The exact form of "repeat": each voxel samples the X-ray where its own ray meets the detector.
+    """Return the point where the ray through each voxel meets the detector.
 
     Returns:
         Continuous pixel coordinates (z, y, x, 2) as (row, column).
@@ -36,9 +36,9 @@ def backproject(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Seq
 
 
 def transpose(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Sequence[float]) -> np.ndarray:
-    """The paper's repetition without alignment: views at right angles are transposed, others lie as frontal ones do.
+    """Return each voxel's point in the paper's repetition without alignment.
 
-    For views at right angles it is `repeat`.
+    Views at right angles are transposed, which equals `repeat`; all others are repeated as if they were frontal.
 
     Returns:
         Continuous pixel coordinates (z, y, x, 2) as (row, column).
@@ -47,16 +47,16 @@ def transpose(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Seque
 
 
 def depth_axis(view: View) -> int:
-    """Axis of (z, y, x) along which `transpose` repeats a view: 2 for a lateral, 1 for any other."""
+    """Return the axis of (z, y, x) along which `transpose` repeats a view: 2 for a lateral, 1 for any other."""
     return 2 if _transposed(view) % 180 else 1
 
 
 def _transposed(view: View) -> float:
-    """The right angle that a view is at, within `RIGHT`; for any other the angle of a frontal view."""
+    """Return the right angle that a view is at, within `RIGHT`; for any other view the angle of a frontal one."""
     nearest = 90.0 * round(view.angle / 90)
     return nearest % 360 if abs(view.angle - nearest) <= RIGHT else frontal_angle(view)
 
 
 def frontal_angle(view: View) -> float:
-    """The angle of the frontal view whose image lies as this view's does."""
+    """Return the angle of the frontal view whose image has the same orientation as this view's."""
     return 180.0 if view.mirrored else 0.0

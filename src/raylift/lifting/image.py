@@ -1,4 +1,4 @@
-"""No lift: X-rays as images, for networks that enter three dimensions by themselves."""
+"""X-rays as images, not lifted, for networks that go from 2D to 3D by themselves."""
 
 from __future__ import annotations
 
@@ -17,5 +17,6 @@ class ImageLift(Transpose):
     """
 
     def projected_pixels(self, view: View) -> np.ndarray:
-        """As `raylift.lifting.coordinates.transpose`, which is constant along the depth, without the depth."""
-        return super().projected_pixels(view).take(0, axis=depth_axis(view))
+        """Return the coordinates of `coordinates.transpose`, which are constant along the depth, without that axis."""
+        pixels: np.ndarray = super().projected_pixels(view).take(0, axis=depth_axis(view))
+        return pixels

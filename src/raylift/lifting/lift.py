@@ -1,9 +1,9 @@
-"""From views to the channels of a 3D volume: the step between 2D X-rays and a 3D→3D network.
+"""Lifting views to the channels of a 3D volume: the step between 2D X-rays and a 3D→3D network.
 
-A lift answers one question for each voxel and each view: which point of the X-ray belongs to this voxel?
-`repeat` is equation 1 of the paper, which takes the rays to be parallel; `backproject` follows each ray. `transpose`,
-`coarse` and the two kinds of noise are the variants that the paper compares; `image` lifts nothing, for networks that
-take X-rays as they are.
+A lift decides, for each voxel and each view, from which point of the X-ray the voxel takes its value.
+`repeat` is equation 1 of the paper, which assumes parallel rays; `backproject` follows each ray. `transpose`, `coarse`
+and the two kinds of noise are the variants that the paper compares; `image` keeps the X-rays as images, for networks
+that go from 2D to 3D by themselves.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from raylift.lifting.coordinates import backproject, repeat, transpose
 
 
 class Lift(torch.nn.Module, ABC):
-    """X-rays of N views to N channels of a volume on `grid`, by bilinear sampling of each X-ray.
+    """Lift X-rays of N views to N channels of a volume on `grid`, by bilinear sampling of each X-ray.
 
-    A kind of lift says by `projected_pixels` which point of the X-ray belongs to each voxel.
+    A subclass defines by `projected_pixels` from which point of the X-ray each voxel takes its value.
 
     Args:
-        grid: the volume to fill.
-        geometry: X-ray unit; its `pixels` are those of the X-rays given to `forward`.
+        grid: of the volume.
+        geometry: of the X-ray unit; its `pixels` are those of the X-rays passed to `forward`.
         views: one per X-ray.
         isocentre: world point (x, y, z) in mm.
     """
 
     positions: Tensor
-    seen: Tensor
+    visible: Tensor
 
     def __init__(
         self,
@@ -46,42 +46,47 @@ class Lift(torch.nn.Module, ABC):
         self.grid, self.geometry, self.views = grid, geometry, tuple(views)
         self.isocentre: Sequence[float] = isocentre
         sampled = np.stack([self.projected_pixels(view) for view in views])
-        # (row, column) in pixels to grid_sample's (x, y) in [-1, 1] (align_corners=False).
+        # From (row, column) in pixels to grid_sample's (x, y) in [-1, 1], with align_corners=False.
         positions = (sampled[..., ::-1] + 0.5) * (2 / geometry.pixels) - 1
         self.shape = positions.shape[1:-1]
         flat = positions.reshape(len(views), -1, self.shape[-1], 2)
         self.register_buffer("positions", torch.from_numpy(flat.astype(np.float32)), persistent=False)
         # (N, z, y, x): whether each voxel's ray meets the detector, within the centres of the outermost pixels.
-        seen = (self.positions.abs() <= 1 - 1 / geometry.pixels).all(-1).unflatten(1, self.shape[:-1])
-        self.register_buffer("seen", seen, persistent=False)
+        visible = (self.positions.abs() <= 1 - 1 / geometry.pixels).all(-1).unflatten(1, self.shape[:-1])
+        self.register_buffer("visible", visible, persistent=False)
 
     @abstractmethod
     def projected_pixels(self, view: View) -> np.ndarray:
-        """Return the (row, column) that each filled voxel takes its value from, (..., rows, columns, 2) of floats."""
+        """Return the continuous (row, column) from which each voxel takes its value, (..., rows, columns, 2)."""
 
     def forward(self, xrays: Tensor, patients: Sequence[int] | None = None) -> Tensor:
-        """Lift.
+        """Lift X-rays to a volume.
 
         Args:
             xrays: (B, N, rows, columns).
-            patients: number of each patient in training, from which noise lifts draw; None in reconstruction.
+            patients: in training, the number of each patient, which seeds the noise of noise lifts; None in
+                reconstruction.
 
         Returns:
             Volume (B, N, D, H, W) = (B, N, z, y, x); 0 where a voxel's ray misses the detector.
+
+        Raises:
+            ValueError: the X-rays do not fit the views or the geometry's pixels.
         """
         pixels = self.geometry.pixels
         if tuple(xrays.shape[1:]) != (len(self.positions), pixels, pixels):
             raise ValueError(f"X-rays {tuple(xrays.shape)} do not fit {len(self.positions)} views of {pixels} pixels")
         # Views are the batch and volumes the channels, since a view's positions are the same for all volumes.
-        lifted = F.grid_sample(xrays.float().transpose(0, 1), self.positions, align_corners=False)
-        return lifted.transpose(0, 1).unflatten(2, self.shape[:-1])
+        sampled = F.grid_sample(xrays.float().transpose(0, 1), self.positions, align_corners=False)
+        lifted: Tensor = sampled.transpose(0, 1).unflatten(2, self.shape[:-1])
+        return lifted
 
 
 class Repeat(Lift):
-    """Equation 1 of the paper: each X-ray is repeated along the direction in which its view looks."""
+    """Equation 1 of the paper: each X-ray is repeated along its view's direction."""
 
     def projected_pixels(self, view: View) -> np.ndarray:
-        """As `raylift.lifting.coordinates.repeat`."""
+        """Return the coordinates of `raylift.lifting.coordinates.repeat`."""
         return repeat(self.grid, self.geometry, view, self.isocentre)
 
 
@@ -89,13 +94,13 @@ class BackProject(Lift):
     """The exact form of repetition: each voxel samples an X-ray where its own ray meets the detector."""
 
     def projected_pixels(self, view: View) -> np.ndarray:
-        """As `raylift.lifting.coordinates.backproject`."""
+        """Return the coordinates of `raylift.lifting.coordinates.backproject`."""
         return backproject(self.grid, self.geometry, view, self.isocentre)
 
 
 class Transpose(Lift):
-    """The paper's repetition without alignment, in which oblique views lie as frontal ones do."""
+    """The paper's repetition without alignment, in which oblique views are repeated as if they were frontal."""
 
     def projected_pixels(self, view: View) -> np.ndarray:
-        """As `raylift.lifting.coordinates.transpose`."""
+        """Return the coordinates of `raylift.lifting.coordinates.transpose`."""
         return transpose(self.grid, self.geometry, view, self.isocentre)

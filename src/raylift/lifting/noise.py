@@ -1,4 +1,4 @@
-"""Noise instead of copies: what the paper compares repetition with."""
+"""Noise instead of repeated images, a variant with which the paper compares repetition."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from raylift.lifting.lift import Transpose
 
 
 class NoiseLift(Transpose):
-    """Noise instead of copies: the image fills the first slice of its axis, one image of N(0, 1) all others.
+    """Noise instead of repetition: the image fills the first slice along its axis, one image of N(0, 1) all others.
 
-    This is what the published program does; the paper's text speaks of noise z alone. In reconstruction the noise
-    follows from the X-ray, so that the same X-rays give the same volume.
+    This is what the published program does; the paper's text mentions noise z only. In reconstruction the noise is
+    seeded by the X-ray, so that the same X-rays always give the same volume.
     """
 
-    fresh: ClassVar[bool]  # noise is drawn anew for each batch in training; else each patient keeps its own
+    fresh: ClassVar[bool]  # in training, noise is drawn anew for each batch; else it is fixed for each patient
 
     def forward(self, xrays: Tensor, patients: Sequence[int] | None = None) -> Tensor:
-        """As `Lift.forward`."""
+        """Return the lifted volume as `Lift.forward` does."""
         lifted = super().forward(xrays)
         if self.fresh and patients is not None:
             noise = torch.randn(len(xrays), len(self.views), *self.grid.shape[1:])
@@ -37,13 +37,13 @@ class NoiseLift(Transpose):
         return lifted
 
     def _noise(self, seed: int) -> Tensor:
-        """(N, D, W) of a cube (D, W, W); the same for the same seed and view."""
+        """Return noise (N, D, W) for a cube (D, W, W), which depends on the seed and the views only."""
         generators = [torch.Generator().manual_seed(1000 * seed + round(view.angle)) for view in self.views]
         return torch.stack([torch.randn(self.grid.shape[1:], generator=generator) for generator in generators])
 
 
 class FixedNoise(NoiseLift):
-    """Noise that each patient keeps."""
+    """Noise that is fixed for each patient."""
 
     fresh = False
 

@@ -1,4 +1,4 @@
-"""The lifts by name; imports no PyTorch, so that recipes are checked without it."""
+"""The lifts by name; imports no PyTorch, so that recipes can be checked without it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from raylift.plugins import Registry, load
 if TYPE_CHECKING:
     from raylift.lifting.lift import Lift
 
-# module:class of a `Lift`, which is made with (grid, geometry, views, isocentre)
+# module:class of a `Lift` with the arguments (grid, geometry, views, isocentre)
 LIFTS: Registry[str] = Registry(
     "raylift.lifts",
     {
@@ -30,17 +30,14 @@ LIFTS: Registry[str] = Registry(
 def build_lift(
     name: str, grid: VolumeGrid, geometry: Geometry, views: Sequence[View], isocentre: Sequence[float]
 ) -> Lift:
-    """Make a lift.
+    """Return a new lift. Raises KeyError, through `LIFTS`, if there is none of that name.
 
     Args:
         name: in the registry.
-        grid: the volume to fill.
-        geometry: X-ray unit; its `pixels` are those of the X-rays.
+        grid: of the volume.
+        geometry: of the X-ray unit; its `pixels` are those of the X-rays.
         views: one per X-ray.
         isocentre: world point (x, y, z) in mm.
-
-    Raises:
-        KeyError: the name is not in the registry.
     """
     lift: Lift = load(LIFTS[name])(grid, geometry, views, isocentre)
     return lift

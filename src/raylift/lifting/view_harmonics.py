@@ -1,7 +1,7 @@
-"""From the lifted views of any number to the channels of a network that has a fixed number of them.
+"""Aggregation of any number of lifted views to a fixed number of channels, by circular harmonics of their angles.
 
-`concatenate` is the paper's: a channel for each view, in the order of the recipe. `harmonics` takes 1 to 8 views, or
-more, at any angles and in any order: the volume's channels are the first circular harmonics of the views' angles.
+The paper's alternative, `concatenate`, has a channel for each view in the recipe's order. `harmonics` accepts 1 to 8
+views, or more, at any angles and in any order.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from torch import Tensor
 
 from raylift.geometry import View
 
-ORDERS = 2  # five numbers of a direction tell four views from each other: 0°, 45°, 90° and 135°
+ORDERS = 2  # gives five harmonics, which distinguish the four directions 0°, 45°, 90° and 135°
 
 
 def angular_weights(views: Sequence[View]) -> Tensor:
-    """The share of the half-turn to which each view is the nearest: (N,), positive, of sum 1.
+    """Return the share of the half-circle to which each view is the nearest: (N,), positive, with sum 1.
 
-    The weights of a sum over unevenly spaced projections, as in filtered back-projection: without them, a third view
-    beside a frontal and a lateral one, or one that shows a direction twice, would turn the mean towards itself.
-    Opposite views show the same, so angles count modulo 180°; views of the same direction share its arc.
+    These are the weights of a sum over unevenly spaced projections, as in filtered back-projection. Without them, two
+    views of similar or equal directions would dominate the mean. Opposite views show the same, so angles count modulo
+    180°; views of the same direction share its arc.
     """
     angles = torch.tensor([view.angle for view in views], dtype=torch.float64)
     after = (angles[None] - angles[:, None]) % 180
@@ -32,13 +32,14 @@ def angular_weights(views: Sequence[View]) -> Tensor:
 
 
 def harmonics(lifted: Tensor, views: Sequence[View], orders: int = ORDERS) -> Tensor:
-    """Means over the views, by their `angular_weights`, of vₙ, of vₙ cos 2mθₙ and of vₙ sin 2mθₙ for m = 1 ... orders.
+    """Compute the means of vₙ, vₙ cos 2mθₙ and vₙ sin 2mθₙ over the views, for m = 1 ... orders.
 
-    One frontal and one lateral view can be told from the mean and the first cosine: they are their sum and difference.
+    The means are weighted by `angular_weights`. A frontal and a lateral view can be recovered from the mean and the
+    first cosine, as their sum and difference.
 
     Args:
         lifted: views (B, N, D, H, W).
-        views: where they were taken.
+        views: direction of each view.
         orders: the highest m.
 
     Returns:
@@ -51,24 +52,24 @@ def harmonics(lifted: Tensor, views: Sequence[View], orders: int = ORDERS) -> Te
     return torch.einsum("hn,bndef->bhdef", weights.to(lifted), lifted)
 
 
-def harmonic_channels(lifted: Tensor, seen: Tensor, views: Sequence[View]) -> Tensor:
-    """What a network of any views sees: the harmonics, the least of the views, and how many of them see a voxel.
+def harmonic_channels(lifted: Tensor, visible: Tensor, views: Sequence[View]) -> Tensor:
+    """Compute the input of a network for any views: the harmonics, the minimum, and the share of views of each voxel.
 
-    A voxel that any view sees through is air, however much the others have in its way: the least is what carves the
-    body out.
+    If any ray through a voxel is hardly attenuated, the voxel is air, whatever the other views show. The minimum over
+    the views therefore outlines the body.
 
     Args:
         lifted: views (B, N, D, H, W), 0 where a voxel's ray misses the detector.
-        seen: (N, D, H, W), whether it meets the detector.
-        views: where they were taken.
+        visible: (N, D, H, W), whether the ray through the voxel meets the detector.
+        views: direction of each view.
 
     Returns:
-        (B, `CHANNELS`, D, H, W).
+        Channels (B, `CHANNELS`, D, H, W).
     """
-    least = lifted.masked_fill(~seen, torch.inf).amin(1, keepdim=True)
-    least = least.masked_fill(~seen.any(0), 0)
-    share = seen.to(lifted).mean(0).expand_as(least)
-    return torch.cat([harmonics(lifted, views), least, share], 1)
+    minimum = lifted.masked_fill(~visible, torch.inf).amin(1, keepdim=True)
+    minimum = minimum.masked_fill(~visible.any(0), 0)
+    share = visible.to(lifted).mean(0).expand_as(minimum)
+    return torch.cat([harmonics(lifted, views), minimum, share], 1)
 
 
 CHANNELS = 3 + 2 * ORDERS

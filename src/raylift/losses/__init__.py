@@ -1,4 +1,4 @@
-"""What training minimises: the paper's neural optimal transport, the paired objective, and the competitors'."""
+"""The training objectives: the paper's neural optimal transport, the paired objective, and those of other methods."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The adversarial objectives that the paper's is compared with: Wasserstein, and those of X2CT-GAN and CCX-rayNet."""
+"""Adversarial objectives for comparison with the paper's: Wasserstein, and those of X2CT-GAN and CCX-rayNet."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ from raylift.networks.potential import CompactPotential
 
 
 class WassersteinObjective(Objective):
-    """WGAN with gradient penalty (Gulrajani et al. 2017): d is a critic, and pairs enter by the L1 term alone."""
+    """WGAN with gradient penalty (Gulrajani et al. 2017): d is a critic, and only the L1 term uses the pairs.
+
+    Args:
+        config: the recipe's block `objective`.
+        setting: further data of the training run.
+    """
 
     config_class = WassersteinObjectiveConfig
     config: WassersteinObjectiveConfig
@@ -32,30 +37,35 @@ class WassersteinObjective(Objective):
         self.d, self.d_updates = CompactPotential(), config.d_updates
 
     def generator_terms(self, output: GeneratorOutput) -> dict[str, Tensor]:
-        """−λ_a · d(g(V_cat)), and λ_1 · |g(V_cat) − V|₁."""
+        """Return −λ_a · d(g(V_cat)), and λ_1 · |g(V_cat) − V|₁ if its weight is not 0."""
         terms = {"adversarial": -self.config.adversarial * self.d(output.fake).mean()}
         if self.config.l1:
             terms["l1"] = self.config.l1 * (output.fake - output.real).abs().mean()
         return terms
 
     def discriminator_loss(self, output: GeneratorOutput) -> Tensor:
-        """d(g(V_cat)) − d(V) + λ_p · (|∇d(v)|₂ − 1)², v at random between a fake and a real volume."""
+        """Return d(g(V_cat)) − d(V) + λ_p · (|∇d(v)|₂ − 1)² with v at random between a fake and a real volume."""
         fake, real = output.fake, output.real
         share = torch.rand(len(real), 1, 1, 1, 1).to(real)
         between = (share * real + (1 - share) * fake).detach().requires_grad_()
         (slope,) = torch.autograd.grad(self.d(between).sum(), between, create_graph=True)
         penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
-        return self.d(fake).mean() - self.d(real).mean() + self.config.gradient_penalty * penalty
+        loss: Tensor = self.d(fake).mean() - self.d(real).mean() + self.config.gradient_penalty * penalty
+        return loss
 
 
 class X2CTObjective(Objective):
     """The loss of X2CT-GAN (CVPR 2019), and with class maps that of CCX-rayNet (ISBI 2021).
 
-    - adversarial: least squares (Mao et al. 2017) by a 3D PatchGAN that sees the X-rays beside the volume; 0 leaves
-      it out, as in X2CT-CNN.
+    - adversarial: least squares (Mao et al. 2017) by a 3D PatchGAN conditioned on the X-rays; weight 0 leaves it out,
+      as in X2CT-CNN.
     - voxel: mean squared difference of the voxels.
     - projection: mean absolute difference of the means along z, y and x.
     - class_maps: mean absolute difference of the predicted class maps and those of the true volume.
+
+    Args:
+        config: the recipe's block `objective`.
+        setting: further data of the training run.
     """
 
     config_class = X2CTObjectiveConfig
@@ -72,7 +82,11 @@ class X2CTObjective(Objective):
         self.d_updates = int(self.d is not None)
 
     def generator_terms(self, output: GeneratorOutput) -> dict[str, Tensor]:
-        """The weighted terms."""
+        """Return the weighted terms by name.
+
+        Raises:
+            TypeError: the class maps have a weight, but the network does not predict them.
+        """
         weights, fake, real = self.config, output.fake, output.real
         terms = {"voxel": weights.voxel * (fake - real).square().mean()}
         differences = [(fake.mean(axis) - real.mean(axis)).abs().mean() for axis in (2, 3, 4)]
@@ -87,7 +101,7 @@ class X2CTObjective(Objective):
         return terms
 
     def discriminator_loss(self, output: GeneratorOutput) -> Tensor | None:
-        """½ (D(V) − 1)² + ½ D(g)², over patches."""
+        """Return ½ (D(V) − 1)² + ½ D(g)², the mean over patches; None without an adversarial term."""
         if self.d is None:
             return None
         on_real, on_fake = self._patches(output.real, output), self._patches(output.fake, output)
@@ -103,21 +117,21 @@ class X2CTObjective(Objective):
 
     @torch.no_grad()
     def class_maps(self, real: Tensor, views: tuple[View, ...]) -> Tensor:
-        """What share of the cube's edge each ray runs through lung, soft tissue and bone.
+        """Compute each ray's path length through lung, soft tissue and bone, as a fraction of the cube's edge.
 
         Args:
             real: true volumes (B, 1, D, H, W) in [0, 1].
             views: of the X-rays.
 
         Returns:
-            (B, N, 3, D, W) in the frame of the `image` lift, in [0, 1].
+            Class maps (B, N, 3, D, W) in the frame of the lift `image`, in [0, 1].
         """
         hu = normalised_to_hu(real[:, 0])
         masks = torch.cat([((hu >= low) & (hu < high)).to(real) for low, high in CLASSES.values()])
         maps = []
         for view in views:
-            A = ProjectionOperator(self.grid, self.geometry, [view])
-            images = self._image_lift(view).to(real.device)(A(masks))
+            project = ProjectionOperator(self.grid, self.geometry, [view])
+            images = self._image_lift(view).to(real.device)(project(masks))
             lengths = images[:, 0] / (self.grid.shape[0] * self.grid.spacing[0])
             maps.append(lengths.unflatten(0, (len(CLASSES), -1)).transpose(0, 1))
         return torch.stack(maps, 1).clamp(0, 1)

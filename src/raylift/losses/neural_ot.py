@@ -12,9 +12,13 @@ from raylift.networks.potential import POTENTIALS
 
 
 class PaperObjective(Objective):
-    """Equations 3 and 4 of the paper; as published, pairs are not used as pairs.
+    """Equations 3 and 4 of the paper, which by default do not use which X-rays belong to which volume.
 
-    Without f the divergence is that of the volumes themselves; λ_d = 0 leaves out d.
+    Without f, the divergence is that of the volumes themselves; λ_d = 0 leaves out d.
+
+    Args:
+        config: the recipe's block `objective`.
+        setting: further data of the training run.
     """
 
     config_class = PaperObjectiveConfig
@@ -27,7 +31,7 @@ class PaperObjective(Objective):
         self.g_updates, self.d_updates = config.g_updates, int(self.d is not None)
 
     def generator_terms(self, output: GeneratorOutput) -> dict[str, Tensor]:
-        """L_g = λ_c · S(f(g(V_cat)), f(V)) − λ_d · d(g(V_cat)), equation 3."""
+        """Return the terms of L_g = λ_c · S(f(g(V_cat)), f(V)) − λ_d · d(g(V_cat)), equation 3."""
         config, fake, real = self.config, output.fake, output.real
         if self.f is not None:
             divergence = feature_divergence(
@@ -41,7 +45,8 @@ class PaperObjective(Objective):
         return terms
 
     def discriminator_loss(self, output: GeneratorOutput) -> Tensor | None:
-        """L_d = d(g(V_cat)) − d(V), equation 4, with the authors' weight."""
+        """Return L_d = d(g(V_cat)) − d(V), equation 4, times its weight; None without d."""
         if self.d is None:
             return None
-        return self.config.potential_loss * (self.d(output.fake).mean() - self.d(output.real).mean())
+        loss: Tensor = self.config.potential_loss * (self.d(output.fake).mean() - self.d(output.real).mean())
+        return loss

@@ -1,4 +1,4 @@
-"""The contract of objectives: what they are made from, what they are given, and what they answer."""
+"""The interface of training objectives: their settings, their input and their output."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from raylift.geometry import Geometry, View, VolumeGrid
 
 @dataclass(frozen=True)
 class GeneratorOutput:
-    """A batch of pairs, and what g made of them.
+    """A batch of pairs and g's output for it.
 
     Args:
         fake: g's volumes (B, 1, D, H, W), any real values.
         real: true volumes (B, 1, D, H, W) in [0, 1]; number k belongs to fake number k.
-        lifted: what g was given: lifted views (B, N, D, H, W), or images (B, N, D, W).
+        lifted: g's input: lifted views (B, N, D, H, W), or images (B, N, D, W).
         views: of the X-rays.
-        geometry: the unit that took them.
-        class_maps: (B, N, 3, D, W) in [0, 1], where g predicts them.
-        spread: how far g expects each voxel to be off, (B, 1, D, H, W), where it says so.
+        geometry: of the X-ray unit.
+        class_maps: (B, N, 3, D, W) in [0, 1]; None if g does not predict them.
+        uncertainty: g's predicted uncertainty of each voxel, (B, 1, D, H, W), positive: the scale of a Laplace
+            distribution of the error, in the unit of `fake`; the standard deviation is √2 times as large. None if g
+            does not predict it.
     """
 
     fake: Tensor
@@ -32,20 +34,20 @@ class GeneratorOutput:
     views: tuple[View, ...]
     geometry: Geometry
     class_maps: Tensor | None = None
-    spread: Tensor | None = None
+    uncertainty: Tensor | None = None
 
     def detach(self) -> GeneratorOutput:
-        """The same without the way to g."""
-        return replace(self, fake=self.fake.detach(), class_maps=None, spread=None)
+        """Return the same batch without gradients to g, and without class maps and uncertainty."""
+        return replace(self, fake=self.fake.detach(), class_maps=None, uncertainty=None)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What an objective may need to know of its training.
+    """The data of a training run that an objective may need.
 
     Args:
         grid: of the volumes, centred on the isocentre.
-        geometry: X-ray unit.
+        geometry: of the X-ray unit.
         views: of the recipe.
         seed: of the recipe.
     """
@@ -57,17 +59,17 @@ class Setting:
 
 
 class Objective(nn.Module, ABC):
-    """What training minimises.
+    """The losses that training minimises.
 
-    A training step is `g_updates` updates of g, each on a fresh minibatch, then `d_updates` of d on fresh minibatches,
-    or on that of g's last update where `d_shares` it.
+    A training step is `g_updates` updates of g, each on a new minibatch, then `d_updates` of d, each on a new one,
+    or on that of g's last update if `d_shares` is true.
 
     Args:
         config: the recipe's block `objective`.
-        setting: what else there is to know.
+        setting: further data of the training run.
     """
 
-    config_class: ClassVar[type[ObjectiveConfig]]  # which keys a recipe may say
+    config_class: ClassVar[type[ObjectiveConfig]]  # the model of the block `objective`
     config: Any  # of that class
     d: nn.Module | None  # trained against g
     g_updates: int = 1
@@ -80,8 +82,8 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def generator_terms(self, output: GeneratorOutput) -> dict[str, Tensor]:
-        """Return the terms of g's loss, scalars by name, already weighted; their sum is minimised."""
+        """Return the weighted terms of g's loss, scalars by name, whose sum is minimised."""
 
     def discriminator_loss(self, output: GeneratorOutput) -> Tensor | None:
-        """Return d's loss, a scalar, for volumes that carry no gradient to g; None where there is no d."""
+        """Return d's loss, a scalar, for volumes without gradients to g; None if there is no d."""
         return None

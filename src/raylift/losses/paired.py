@@ -1,4 +1,4 @@
-"""The objective `paired`: what a pair of X-rays and volume says, voxel by voxel and as a whole."""
+"""The objective `paired`: differences between a reconstruction and the true volume of the same patient."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from raylift.losses.ssim import structural_similarity
 from raylift.losses.transport import mass_divergence, patch_divergence, random_filters
 from raylift.networks.features import FeatureExtractor, unit_length
 
-DIRECTIONS = 8  # along which patches are compared
+DIRECTIONS = 8  # random directions onto which patches are projected
 
 
 class PairedObjective(Objective):
-    """Voxels, structure, features, projections and masses of each pair.
+    """A weighted sum of differences of voxels, structure, features, projections and masses.
 
     - l1, l2: mean absolute and mean squared difference of the voxels.
     - ssim: 1 − mean SSIM of the slices along the three axes, 7² window, range 1.
@@ -27,8 +27,12 @@ class PairedObjective(Objective):
       one at a random angle, in units of 100 mm of water.
     - transport: `transport.mass_divergence`.
     - patches: `transport.patch_divergence` along random directions, drawn anew each time.
-    - uncertainty: the negative log-likelihood of the voxels' differences, which it does not change, under Laplace
-      distributions as wide as g expects; only where g says so.
+    - uncertainty: the negative log-likelihood of the voxels' differences under Laplace distributions of the predicted
+      scale, if g predicts it; this term has no gradient to the volume itself.
+
+    Args:
+        config: the recipe's block `objective`.
+        setting: further data of the training run.
     """
 
     config_class = PairedObjectiveConfig
@@ -40,7 +44,7 @@ class PairedObjective(Objective):
         self.f = FeatureExtractor(seed=setting.seed) if config.features else None
 
     def generator_terms(self, output: GeneratorOutput) -> dict[str, Tensor]:
-        """The weighted terms."""
+        """Return the weighted terms by name."""
         weights, fake, real = self.config, output.fake, output.real
         terms = {}
         if weights.l1:
@@ -57,23 +61,24 @@ class PairedObjective(Objective):
             terms["transport"] = weights.transport * mass_divergence(fake, real)
         if weights.patches:
             terms["patches"] = weights.patches * patch_divergence(fake, real, random_filters(DIRECTIONS))
-        if weights.uncertainty and output.spread is not None:
-            off = (fake - real).detach().abs()
-            terms["uncertainty"] = weights.uncertainty * (output.spread.log() + off / output.spread).mean()
+        if weights.uncertainty and output.uncertainty is not None:
+            error, scale = (fake - real).detach().abs(), output.uncertainty
+            terms["uncertainty"] = weights.uncertainty * (scale.log() + error / scale).mean()
         return terms
 
     def _projection(self, difference: Tensor, views: tuple[View, ...], geometry: Geometry) -> Tensor:
-        # A projection is linear: that of the difference is the difference of the two.
+        # Projection is linear, so the projection of the difference is the difference of the projections.
         angle = 15.0 * int(torch.randint(24, (1,)))
-        unit = geometry.with_pixels(self.grid.shape[0])
-        A = ProjectionOperator(self.grid, unit, (*views, View(angle)))
-        return A(normalised_to_mu(difference[:, 0])).abs().mean() / (100 * WATER_MU)
+        geometry = geometry.with_pixels(self.grid.shape[0])
+        project = ProjectionOperator(self.grid, geometry, (*views, View(angle)))
+        return project(normalised_to_mu(difference[:, 0])).abs().mean() / (100 * WATER_MU)
 
 
 def feature_distance(f: FeatureExtractor, fake: Tensor, real: Tensor) -> Tensor:
-    """Mean squared difference of the maps of f, each of unit length over channels, added over the layers.
+    """Compute the mean squared difference of f's maps, scaled to unit length over channels, added over the layers.
 
     Args:
+        f: the feature extractor.
         fake: volumes (B, 1, D, H, W).
         real: volumes of the same shape.
 

@@ -1,4 +1,4 @@
-"""The objective of a recipe, by its name."""
+"""Construction of a recipe's objective from its name."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ from raylift.plugins import load
 
 
 def build_objective(recipe: Recipe, geometry: Geometry, grid: VolumeGrid) -> Objective:
-    """Make the objective of a recipe, for volumes on a grid and an X-ray unit; its f comes from the recipe's seed.
+    """Return the objective of a recipe, whose f is initialised from the recipe's seed.
+
+    Args:
+        recipe: the recipe.
+        geometry: of the X-ray unit.
+        grid: of the volumes.
 
     Raises:
-        WrongUsage: another package's objective does not know a key of the recipe, or a value.
+        WrongUsage: the objective is another package's, and a key or value of the recipe is invalid for it.
     """
-    made: type[Objective] = load(OBJECTIVES[recipe.objective.name].path)
+    objective_class: type[Objective] = load(OBJECTIVES[recipe.objective.name].path)
     config: ObjectiveConfig = recipe.objective
-    if not isinstance(config, made.config_class):
+    if not isinstance(config, objective_class.config_class):
         try:
-            config = made.config_class.model_validate(config.model_dump())
+            config = objective_class.config_class.model_validate(config.model_dump())
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(["objective", *map(str, first["loc"])])
-            raise WrongUsage(f"{recipe.name}: {place}: {first['msg']}") from None
-    return made(config, Setting(grid, geometry, recipe.view_list, recipe.train.seed))
+            key = ".".join(["objective", *map(str, first["loc"])])
+            raise WrongUsage(f"{recipe.name}: {key}: {first['msg']}") from None
+    return objective_class(config, Setting(grid, geometry, recipe.view_list, recipe.train.seed))

@@ -1,4 +1,4 @@
-"""The structural similarity of volumes, as a loss needs it."""
+"""The structural similarity of volumes in PyTorch, for use in a loss."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ C1, C2 = 0.01**2, 0.03**2  # of a value range of 1
 
 
 def structural_similarity(fake: Tensor, real: Tensor) -> Tensor:
-    """Mean SSIM (Wang et al. 2004) of the slices along the three axes, that which volumes are scored by.
+    """Compute the mean SSIM (Wang et al. 2004) of the slices along the three axes.
 
-    Equals `raylift.evaluation.metrics.ssim`, the mean over the pairs: uniform window of 7², value range 1,
-    K = (0.01, 0.03), sample covariances.
+    It equals the metric `raylift.evaluation.metrics.ssim`, averaged over the pairs: uniform window of 7², value range
+    1, K = (0.01, 0.03), sample covariances.
 
     Args:
         fake: volumes (B, 1, D, H, W), at least 7 voxels along each axis.
@@ -29,7 +29,7 @@ def structural_similarity(fake: Tensor, real: Tensor) -> Tensor:
 
 
 def _similarity(means: Tensor) -> Tensor:
-    """Mean SSIM from local means (B, 5, ...) of a, b, a², b² and ab."""
+    """Return the mean SSIM from local means (B, 5, ...) of a, b, a², b² and ab."""
     a, b, aa, bb, ab = means.unbind(1)
     sample = WINDOW**2 / (WINDOW**2 - 1)
     luminance = (2 * a * b + C1) / (a * a + b * b + C1)
@@ -38,11 +38,12 @@ def _similarity(means: Tensor) -> Tensor:
 
 
 def _means(maps: Tensor, axis: int) -> Tensor:
-    """Means of maps (B, N, D, H, W) over all whole windows along an axis: the product with a banded matrix."""
+    """Return the means of maps (B, N, D, H, W) over all whole windows along an axis, as a banded matrix product."""
     size = maps.shape[axis]
     band = maps.new_ones(size, size).tril().triu(1 - WINDOW)[WINDOW - 1 :] / WINDOW
     if axis == 4:
         return maps @ band.T
     if axis == 3:
         return band @ maps
-    return (band @ maps.flatten(3)).unflatten(3, maps.shape[3:])
+    means: Tensor = (band @ maps.flatten(3)).unflatten(3, maps.shape[3:])
+    return means

@@ -1,4 +1,4 @@
-"""Optimal transport: between batches of features, between masses in space, and between the patches of a region."""
+"""Optimal transport between batches of features, between masses in space, and between the patches of a region."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ def feature_divergence(
     debias: bool = True,
     pairing: bool = False,
 ) -> Tensor:
-    """S(f(fake), f(real)) of equation 3: de-biased Sinkhorn divergences of the batch, added over layers of f.
+    """Compute S(f(fake), f(real)) of equation 3: de-biased Sinkhorn divergences of the batch, added over layers of f.
 
-    S(α, β) = OT_ε(α, β) − ½ OT_ε(α, α) − ½ OT_ε(β, β), with p = 2 and ε = blur². A volume is one sample: each
-    map of f is normalised over channels to unit length and flattened.
+    S(α, β) = OT_ε(α, β) − ½ OT_ε(α, α) − ½ OT_ε(β, β), with p = 2 and ε = blur². Each volume is one sample: its maps
+    of f are scaled to unit length over channels and flattened.
 
     Args:
+        f: the feature extractor.
         fake: volumes (B, 1, D, H, W).
         real: volumes (B, 1, D, H, W), in no particular order.
         blur: GeomLoss's blur, in the units of the features.
-        layers: of f, from 1.
+        layers: layers of f to compare, numbered from 1.
         debias: False for OT_ε(α, β) alone.
-        pairing: sample k of fake goes to sample k of real, and the divergence is the mean of those of single samples,
-            `S = ½ |f(fake) − f(real)|²`.
+        pairing: compare sample k of fake with sample k of real only; the divergence is then the mean over the samples
+            of ½ |f(fake) − f(real)|².
 
     Returns:
         A scalar.
@@ -53,27 +54,28 @@ def feature_divergence(
 
 
 def _half_square(a: Tensor, b: Tensor) -> Tensor:
-    """Half the squared distance of samples (B, K) pair by pair, the mean over the pairs."""
+    """Return half the squared distance between samples (B, K) of a pair, averaged over the pairs."""
     return (a - b).square().sum(1).mean() / 2
 
 
 def voxel_divergence(fake: Tensor, real: Tensor, blur: float, debias: bool = True) -> Tensor:
-    """S(fake, real) of volumes (B, 1, D, H, W): as `feature_divergence`, of the volumes themselves."""
+    """Return S(fake, real) of volumes (B, 1, D, H, W) themselves, otherwise as in `feature_divergence`."""
     sinkhorn = SamplesLoss("sinkhorn", p=2, blur=blur, debias=debias, backend="tensorized")
-    return sinkhorn(_everywhere(fake.flatten(1)), _everywhere(real.flatten(1)))
+    divergence: Tensor = sinkhorn(_everywhere(fake.flatten(1)), _everywhere(real.flatten(1)))
+    return divergence
 
 
 def _everywhere(samples: Tensor) -> Tensor:
-    """The samples (B, K) of all processes that train together, (processes · B, K), so that all of a batch is seen."""
+    """Return the samples (processes · B, K) of all processes that train together, each of which has (B, K)."""
     gathered: Tensor = _Gather.apply(samples) if distributed.is_initialized() else samples
     return gathered
 
 
 class _Gather(torch.autograd.Function):
-    """Samples of all processes, each of which computes the same loss from them.
+    """Gather the samples of all processes, each of which then computes the same loss from them.
 
-    A sample's gradients come back added over the processes, and are divided by their number when those of the
-    parameters are averaged: what results is the one loss's gradient.
+    The backward pass adds a sample's gradients over the processes. Averaging the gradients of parameters later divides
+    by the number of processes, so the result is the gradient of the one loss.
     """
 
     @staticmethod
@@ -86,8 +88,8 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> Tensor:
-        total = slope.contiguous()
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous()
         distributed.all_reduce(total)
         return total.chunk(distributed.get_world_size())[distributed.get_rank()]
 
@@ -97,12 +99,11 @@ def _sample(maps: Tensor) -> Tensor:
 
 
 def mass_divergence(fake: Tensor, real: Tensor, blocks: int = 8) -> Tensor:
-    """How far tissue has to be moved from the fake to the real volume, pair by pair.
+    """Compute how far tissue has to be moved to turn the fake volume into the real one, pair by pair.
 
-    Each volume is a measure: its attenuation (the network's window starts at air) in blocks³ boxes, at the boxes'
-    centres in units of the cube's edge. The de-biased Sinkhorn divergence with p = 2 and a blur of one box
-    prices misplaced tissue by the square of its distance, which voxel-wise terms cannot; the difference of the
-    total masses is added, squared.
+    Each volume is a measure: its attenuation (0 is air) in blocks³ boxes, at the boxes' centres in units of the cube's
+    edge. The de-biased Sinkhorn divergence with p = 2 and a blur of one box penalises misplaced tissue by the square of
+    its distance, which voxel-wise terms cannot. The squared difference of the mean attenuations is added.
 
     Args:
         fake: volumes (B, 1, D, H, W) in [0, 1].
@@ -119,15 +120,16 @@ def mass_divergence(fake: Tensor, real: Tensor, blocks: int = 8) -> Tensor:
     sinkhorn = SamplesLoss("sinkhorn", p=2, blur=1 / blocks, debias=True, diameter=2.0, backend="tensorized")
     a, b = (mass / mass.sum(1, keepdim=True) for mass in masses)
     totals = [mass.mean(1) for mass in masses]
-    return sinkhorn(a, points, b, points).mean() + (totals[0] - totals[1]).square().mean()
+    divergence: Tensor = sinkhorn(a, points, b, points).mean() + (totals[0] - totals[1]).square().mean()
+    return divergence
 
 
 def patch_divergence(fake: Tensor, real: Tensor, filters: Tensor, block: int = 8) -> Tensor:
-    """How far the patches of each region are from the real volume's patches of that region, wherever they are in it.
+    """Compute the distance between the patches of the fake and the real volume in each region, ignoring positions.
 
-    The sliced Wasserstein distance (Rabin et al. 2011) with p = 1: patches are projected on directions, the filters,
-    where optimal transport between the fake and the real ones is sorting. In blocks of block³ voxels: a blurred edge
-    costs more than a steep one in a neighbouring place, and nothing is taken from another organ.
+    This is the sliced Wasserstein distance (Rabin et al. 2011) with p = 1. Patches are projected onto directions, the
+    filters, for which optimal transport between fake and real patches is sorting. Regions are blocks of block³ voxels:
+    a blurred edge costs more than a sharp one slightly displaced, and patches of distant organs are not matched.
 
     Args:
         fake: volumes (B, 1, D, H, W), each edge a multiple of the block.
@@ -143,13 +145,14 @@ def patch_divergence(fake: Tensor, real: Tensor, filters: Tensor, block: int = 8
 
 
 def random_filters(count: int, patch: int = 5) -> Tensor:
-    """Directions (count, 1, patch, patch, patch) of length 1 and mean 0: the patches' structure, not their density."""
+    """Return random directions (count, 1, patch, patch, patch) of length 1 and mean 0, which ignore density."""
     filters = torch.randn(count, 1, patch, patch, patch)
     filters -= filters.mean((2, 3, 4), keepdim=True)
-    return filters / filters.flatten(1).norm(dim=1).view(-1, 1, 1, 1, 1)
+    directions: Tensor = filters / filters.flatten(1).norm(dim=1).view(-1, 1, 1, 1, 1)
+    return directions
 
 
 def _projected(volume: Tensor, filters: Tensor, block: int) -> Tensor:
-    """Projections of the patches around all voxels, (B, K, blocks, block³); what lies outside of the volume is air."""
+    """Return the projections (B, K, blocks, block³) of the patches around all voxels; outside the volume is air."""
     maps = F.conv3d(volume, filters.to(volume), padding=filters.shape[-1] // 2)
     return maps.unfold(2, block, block).unfold(3, block, block).unfold(4, block, block).flatten(5).flatten(2, 4)

@@ -169,8 +169,8 @@ class LiftedNetwork(nn.Module):
         if concatenated:
             channels = [lifted]
         else:
-            seen = torch.cat([one.seen for one in self._lifts(views, geometry, xrays.device)])
-            channels = [harmonic_channels(lifted, seen, views)]
+            visible = torch.cat([lift.visible for lift in self._lifts(views, geometry, xrays.device)])
+            channels = [harmonic_channels(lifted, visible, views)]
         if self.iterations > 1:
             if volume is None:
                 volume = xrays.new_zeros(len(xrays), 1, *self.grid.shape)

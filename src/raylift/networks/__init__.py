@@ -1,4 +1,4 @@
-"""Mapping networks by name, the potential and the feature extractor."""
+"""The mapping networks by name, the potential d and the feature extractor f."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The 2D-3D autoencoder, a baseline of the paper: all that the views tell each other passes through one latent."""
+"""The 2D-3D autoencoder, a baseline of the paper: the views are combined in a single latent."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from torch import Tensor, nn
 from raylift.networks.layers.dense import DEEPEST, convolution
 from raylift.networks.layers.expansion import expand
 
-WIDEST = 16  # times feature_size
+WIDEST = 16  # greatest width, as a multiple of feature_size
 
 
 class Autoencoder(nn.Module):
     """X-rays (B, N, S, S) → volume (B, 1, z, y, x), with S voxels along each edge.
 
     Each view has a 2D encoder of strided convolutions down to 4 × 4 pixels. The views' latents are expanded along the
-    depth and added; a 3D decoder makes the volume of the sum. There are no skips.
+    depth and added, and a 3D decoder turns the sum into the volume. There are no skip connections.
 
     Args:
         axes: for each view the axis of the volume (z, y, x) along which it looks: 1 frontal, 2 lateral.
         voxels: S, a power of 2, at least 8; 64 in the paper.
-        feature_size: width of the first stage; it doubles with each, up to 16 times. The paper gives no widths.
-        normalised: each voxel's latent has length 1 over the channels ("+ L2" in the paper).
+        feature_size: width of the first stage; it doubles with each stage, up to 16 times. The paper gives no widths.
+        normalised: scale each voxel's latent to length 1 over the channels ("+ L2" in the paper).
+
+    Raises:
+        ValueError: `voxels` is not a power of 2, or less than 8.
     """
 
     def __init__(self, axes: Sequence[int], voxels: int, feature_size: int, normalised: bool = False) -> None:
@@ -52,12 +55,12 @@ class Autoencoder(nn.Module):
                 nn.Sequential(convolution(2, a, b, stride=2), convolution(2, b, b))
                 for a, b in itertools.pairwise(widths[:-1])
             ),
-            # The latent itself is neither normalised over the image nor cut at 0.
+            # The latent itself is neither normalised over the image nor passed through a ReLU.
             nn.Conv2d(widths[-2], widths[-1], 3, 2, 1),
         )
 
     def latent(self, images: Tensor) -> Tensor:
-        """(B, N, S, S) → (B, C, 4, 4, 4) = (B, C, z, y, x)."""
+        """Return the latent (B, C, 4, 4, 4) = (B, C, z, y, x) of X-rays (B, N, S, S)."""
         latents = [
             expand(encoder(image), axis, DEEPEST)
             for encoder, axis, image in zip(self.encoders, self.axes, images.split(1, 1), strict=True)
@@ -66,7 +69,7 @@ class Autoencoder(nn.Module):
         return F.normalize(total, dim=1) if self.normalised else total
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, N, S, S), frontal (z, x) and lateral (z, y), → (B, 1, z, y, x), any real value."""
+        """Return volumes (B, 1, z, y, x), any real value, for X-rays (B, N, S, S): frontal (z, x), lateral (z, y)."""
         out: Tensor = self.decoder(self.latent(images))
         return out
 

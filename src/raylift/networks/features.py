@@ -1,4 +1,4 @@
-"""The feature extractor f: a small strided 3D CNN with random weights that are never trained."""
+"""The feature extractor f: a small strided 3D CNN with random, untrained weights."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor, nn
 class FeatureExtractor(nn.Module):
     """Volume (B, 1, D, H, W) → the activations after each of four LeakyReLUs.
 
-    Three strided and one unstrided 4×4×4 convolutions, Kaiming initialisation. Its weights take no gradient, and its
-    state belongs in every checkpoint: another f is another loss.
+    There are three strided and one unstrided 4×4×4 convolutions with Kaiming initialisation. The weights are not
+    trained, but belong in every checkpoint, since another f is another loss.
 
     The first convolution has a bias, drawn from the seed as PyTorch draws it. Without one, f(k V) = k f(V) for every
-    k > 0, and features of unit length could not tell a volume from one of half its density. f holds no normalisation
-    layer: one that works on batches would make a volume's features depend on its neighbours.
+    k > 0, and features of unit length could not tell a volume from one of half its density. f has no batch
+    normalisation, which would make a volume's features depend on the other volumes of the batch.
 
     Args:
-        features: channels of the first layer; they double with each strided one.
-        seed: of the weights.
-        bias: of the first convolution; False to see what is lost without it.
+        features: channels of the first layer; they double with each strided layer.
+        seed: of the random weights.
+        bias: whether the first convolution has a bias; False only to study its effect.
     """
 
     def __init__(self, features: int = 16, seed: int = 0, bias: bool = True) -> None:
@@ -39,7 +39,7 @@ class FeatureExtractor(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, volume: Tensor) -> list[Tensor]:
-        """(B, 1, D, H, W) → four maps (B, C, D', H', W'); gradients reach the volume, never the weights."""
+        """Return four maps (B, C, D', H', W') of volumes (B, 1, D, H, W); gradients reach the volumes only."""
         maps = []
         for layer in self.layers:
             volume = layer(volume)
@@ -48,5 +48,6 @@ class FeatureExtractor(nn.Module):
 
 
 def unit_length(maps: Tensor) -> Tensor:
-    """Feature maps (B, C, D, H, W), each voxel's vector of channels scaled to length 1."""
-    return maps / maps.norm(dim=1, keepdim=True).clamp_min(1e-8)
+    """Return feature maps (B, C, D, H, W) with each voxel's vector of channels scaled to length 1."""
+    scaled: Tensor = maps / maps.norm(dim=1, keepdim=True).clamp_min(1e-8)
+    return scaled

@@ -1,26 +1,26 @@
-"""The 3D PatchGAN discriminator of X2CT-GAN: whether each patch of a volume looks real (Isola et al. 2017)."""
+"""The 3D PatchGAN discriminator of X2CT-GAN (Isola et al. 2017), which scores how real each patch of a volume looks."""
 
 from __future__ import annotations
 
 import itertools
 
 import torch
-from monai.networks.blocks import Convolution
+from monai.networks.blocks.convolutions import Convolution
 from torch import Tensor, nn
 
 
 class PatchDiscriminator(nn.Module):
     """Volume (B, in_channels, D, H, W) → a score for each patch (B, 1, D', H', W'), any real value.
 
-    Three strided and one unstrided 4³ convolutions with LeakyReLU, instance normalisation on all but the first, and
-    one more that scores. A score sees a patch of 70³ voxels; 64³ voxels have 6³ scores. To condition on the X-rays,
-    concatenate them, repeated along the depth, in channels.
-
-    Args:
-        in_channels: of the volume and what it is conditioned on.
-        features: channels of the first layer; they double with each.
+    There are three strided and one unstrided 4³ convolutions with LeakyReLU, instance normalisation on all but the
+    first, and one more convolution for the scores. The receptive field of a score is 70³ voxels; a volume of 64³ has
+    6³ scores. To condition on the X-rays, concatenate them, repeated along the depth, as channels.
 
     Edges must be multiples of 8, at least 32.
+
+    Args:
+        in_channels: channels of the volume and of the images it is conditioned on.
+        features: channels of the first layer; they double with each layer.
     """
 
     def __init__(self, in_channels: int, features: int = 64) -> None:
@@ -36,9 +36,9 @@ class PatchDiscriminator(nn.Module):
         self.head = nn.Conv3d(widths[-1], 1, 4, padding=1)
 
     def forward(self, volume: Tensor) -> Tensor:
-        """(B, in_channels, D, H, W) → (B, 1, D/8 - 2, H/8 - 2, W/8 - 2)."""
+        """Return scores (B, 1, D/8 - 2, H/8 - 2, W/8 - 2) of volumes (B, in_channels, D, H, W)."""
         patches = self.layers(volume)
-        # Out of mixed precision: oneDNN's bfloat16 gradient of a convolution to 2³ voxels is garbage.
+        # In float32: oneDNN's bfloat16 gradient of a convolution to 2³ voxels is wrong.
         with torch.autocast(volume.device.type, enabled=False):
             out: Tensor = self.head(patches.float())
         return out

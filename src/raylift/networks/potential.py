@@ -1,4 +1,4 @@
-"""The potential d: residual 3D networks that price volumes."""
+"""The potential d: residual 3D networks that assign a value to a volume."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import itertools
 from collections.abc import Callable
 
 import torch.nn.functional as F
-from monai.networks.blocks import ResidualUnit, SpatialAttentionBlock
+from monai.networks.blocks.convolutions import ResidualUnit
+from monai.networks.blocks.spatialattention import SpatialAttentionBlock
 from torch import Tensor, nn
 
-SIZES = 5  # of the paper's potential: it halves its maps four times
-RESIDUE = 0.1  # what a residual block adds is multiplied by this
+SIZES = 5  # resolutions of the paper's potential, which halves its maps four times
+RESIDUE = 0.1  # factor of the residual in a residual block
 
 
 class CompactPotential(nn.Module):
-    """Volume (B, 1, D, H, W) → one price per volume (B,). Ours, for small machines.
+    """Volume (B, 1, D, H, W) → one value per volume (B,); Raylift's own, for small machines.
 
-    Four strided residual units, no normalisation, so that a price depends on its own volume alone.
+    It has four strided residual units, and no normalisation, so that a value depends on its own volume alone.
 
     Args:
-        features: channels after the first unit; they double with each.
+        features: channels after the first unit; they double with each unit.
     """
 
     def __init__(self, features: int = 16) -> None:
@@ -32,28 +33,28 @@ class CompactPotential(nn.Module):
         self.head = nn.Linear(widths[-1], 1)
 
     def forward(self, volume: Tensor) -> Tensor:
-        """(B, 1, D, H, W) in [0, 1] → (B,)."""
+        """Return the values (B,) of volumes (B, 1, D, H, W) in [0, 1]."""
         out: Tensor = self.head(self.units(volume).mean((2, 3, 4)))
         return out[:, 0]
 
 
 class PaperPotential(nn.Module):
-    """Volume (B, 1, D, D, D) → one price per volume (B,), as the published program has it.
+    """Volume (B, 1, D, D, D) → one value per volume (B,), as in the published program.
 
-    Ten residual blocks at five sizes, 32 to 512 channels, average pooling between the sizes, attention over the places
-    of the smallest, and a linear layer on all of its values, so that a price depends on where things are. Kaiming
-    initialisation. 41.3 million weights at 64 voxels.
+    There are ten residual blocks at five resolutions with 32 to 512 channels, average pooling between the resolutions,
+    spatial attention at the lowest one, and a linear layer on all of its features, so that a value depends on where
+    structures are. Kaiming initialisation; 41.3 million weights at 64 voxels.
 
     Args:
         voxels: edge of the volumes, a multiple of 16.
-        features: channels at the first size; they double with each.
+        features: channels at the first resolution; they double with each.
     """
 
     def __init__(self, voxels: int, features: int = 32) -> None:
         super().__init__()
         widths = [features * 2**k for k in range(SIZES)]
         self.stem = nn.Conv3d(1, features, 3, padding=1)
-        # The second block of a size has the channels of the next.
+        # The second block at a resolution outputs the channels of the next.
         after = [*widths[1:], widths[-1]]
         self.sizes = nn.ModuleList(
             nn.Sequential(_Residual(width, width), _Residual(width, wider))
@@ -68,7 +69,7 @@ class PaperPotential(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, volume: Tensor) -> Tensor:
-        """(B, 1, D, D, D) in [0, 1] → (B,)."""
+        """Return the values (B,) of volumes (B, 1, D, D, D) in [0, 1]."""
         maps = self.stem(volume)
         for k, size in enumerate(self.sizes):
             maps = size(F.avg_pool3d(maps, 2) if k else maps)
@@ -77,7 +78,7 @@ class PaperPotential(nn.Module):
 
 
 class _Residual(nn.Module):
-    """Maps (B, a, ...) → (B, b, ...): a 1³ convolution where a is not b, and a tenth of two 3³ convolutions."""
+    """Maps (B, a, ...) → (B, b, ...): the shortcut, a 1³ convolution if a ≠ b, plus a tenth of two 3³ convolutions."""
 
     def __init__(self, a: int, b: int) -> None:
         super().__init__()
@@ -90,7 +91,7 @@ class _Residual(nn.Module):
         return out
 
 
-# voxels of a volume's edge -> a potential
+# Each makes a potential from the edge of the volumes in voxels.
 POTENTIALS: dict[str, Callable[[int], nn.Module]] = {
     "compact": lambda voxels: CompactPotential(),
     "paper": PaperPotential,

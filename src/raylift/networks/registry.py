@@ -1,4 +1,4 @@
-"""The mapping networks by name; imports no PyTorch, so that commands and help answer at once."""
+"""The mapping networks by name; imports no PyTorch, so that commands and their help respond at once."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ class Entry:
     """One network of the registry.
 
     Args:
-        path: module:class, or function.
-        takes: "volume", the lifted views (B, N, D, H, W); or "images", the X-rays (B, N, D, W) of the `image` lift.
-        options: what it is built with besides its channels and `feature_size`.
-        multiple: `feature_size` must be a multiple of it.
+        path: module:class, or module:function.
+        takes: its input: "volume" for the lifted views (B, N, D, H, W), or "images" for the X-rays (B, N, D, W) of the
+            lift `image`.
+        options: names of the arguments it needs besides its channels and `feature_size`.
+        multiple: number of which `feature_size` must be a multiple.
     """
 
     path: str
@@ -30,7 +31,7 @@ class Entry:
 
     @classmethod
     def of_others(cls, path: str) -> Entry:
-        """Return the entry of another package's network: it takes a volume, in_channels, out_channels, feature_size."""
+        """Return the entry of another package's network, called with `in_channels`, `out_channels`, `feature_size`."""
         return cls(path)
 
 
@@ -57,7 +58,7 @@ NETWORKS: Registry[Entry] = Registry("raylift.networks", _OWN, Entry.of_others)
 
 
 def available() -> tuple[str, ...]:
-    """Names of the mapping networks."""
+    """Return the names of the mapping networks."""
     return tuple(NETWORKS)
 
 
@@ -65,7 +66,10 @@ def build(
     name: str, *, in_channels: int, out_channels: int, feature_size: int, window_size: int, voxels: int,
     axes: Sequence[int], checkpointing: bool = False,
 ) -> nn.Module:  # fmt: skip
-    """A mapping network: lifted views (B, in_channels, D, H, W), or images (B, N, D, W) → (B, out_channels, D, H, W).
+    """Return a new mapping network.
+
+    It maps lifted views (B, in_channels, D, H, W), or images (B, N, D, W), to a volume (B, out_channels, D, H, W).
+    Raises KeyError, through `NETWORKS`, if there is no network of that name.
 
     Args:
         name: in the registry.
@@ -73,16 +77,13 @@ def build(
         out_channels: channels of the volume; 1 for networks that take images.
         feature_size: width of the first stage.
         window_size: edge of the attention windows in tokens, for networks that have them.
-        voxels: edge of the volume, for networks that must know it.
+        voxels: edge of the volume, for networks that depend on it.
         axes: for each view the axis of (z, y, x) along which it looks, for networks that take images.
-        checkpointing: activations are computed again for the gradient, in networks that can.
-
-    Raises:
-        KeyError: the name is not in the registry.
+        checkpointing: recompute activations for the gradient to save memory, in networks that can.
     """
     entry = NETWORKS[name]
-    given = {"window_size": window_size, "voxels": voxels, "axes": axes, "checkpointing": checkpointing}
-    options: dict[str, Any] = {option: given[option] for option in entry.options}
+    arguments = {"window_size": window_size, "voxels": voxels, "axes": axes, "checkpointing": checkpointing}
+    options: dict[str, Any] = {option: arguments[option] for option in entry.options}
     if entry.takes == "volume":
         options |= {"in_channels": in_channels, "out_channels": out_channels}
     network: nn.Module = load(entry.path)(feature_size=feature_size, **options)

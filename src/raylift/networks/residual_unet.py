@@ -1,4 +1,4 @@
-"""A residual U-Net that works at half the volume's resolution, where channels are wide enough for a processor."""
+"""A residual U-Net that works at half the volume's resolution, with enough channels to use a processor efficiently."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch.nn.utils import convert_conv3d_weight_memory_format
 from raylift.networks.layers.normalisation import SLOPE
 from raylift.networks.swin_unetr import DecoderBlock, ResidualBlock
 
-WIDTHS = (6, 4, 2, 1, 0.5)  # of the stages, times the feature size, from the coarsest
-COARSEST = 4  # least edge of the coarsest stage
+WIDTHS = (6, 4, 2, 1, 0.5)  # of the stages from the coarsest, as multiples of the feature size
+COARSEST = 4  # smallest edge of the coarsest stage
 FINE = 8  # channels at full resolution
 
 
 class ResidualUNet(nn.Module):
-    """(B, in, D, H, W) → (B, out, D, H, W), any real value; blocks are those of Swin UNETR's encoder and decoder.
+    """(B, in, D, H, W) → (B, out, D, H, W), any real value, with the blocks of Swin UNETR's encoder and decoder.
 
-    The first stage has half the volume's resolution, each further one half of that of the one before, down to an edge
-    of 4 to 7, but five at most; a convolution at full resolution smooths what comes out. Stages are counted from the
-    coarsest, so that a network of twice as many voxels has the same stages and one more, and can begin with what the
-    other has learned.
+    The first stage has half the volume's resolution, and each further stage half that of the one before, down to an
+    edge of 4 to 7, with five stages at most. A convolution at full resolution smooths the output. Stages are counted
+    from the coarsest, so that a network for twice as many voxels has the same stages and one more, and can be
+    initialised with the smaller one's weights.
 
     Args:
         in_channels: channels of the lifted views.
@@ -32,7 +32,8 @@ class ResidualUNet(nn.Module):
         feature_size: width of the fourth stage from the coarsest, the first at 64³; even.
         voxels: edge of the volume, a multiple of 2 to the power of the number of stages (16 at 64³, 32 at 128³).
 
-    Raises ValueError for other edges.
+    Raises:
+        ValueError: the edge is another.
     """
 
     def __init__(self, in_channels: int, out_channels: int, feature_size: int, voxels: int) -> None:
@@ -51,13 +52,13 @@ class ResidualUNet(nn.Module):
         convert_conv3d_weight_memory_format(self, torch.channels_last_3d)
 
     def forward(self, volume: Tensor) -> Tensor:
-        """(B, in_channels, D, H, W) → (B, out_channels, D, H, W)."""
-        maps, kept = volume.contiguous(memory_format=torch.channels_last_3d), list[Tensor]()
+        """Return volumes (B, out_channels, D, H, W) for lifted views (B, in_channels, D, H, W)."""
+        maps, skips = volume.contiguous(memory_format=torch.channels_last_3d), list[Tensor]()
         for down, block in zip(reversed(self.down), reversed(self.encoder), strict=True):
             maps = block(down(maps))
-            kept.append(maps)
+            skips.append(maps)
         maps = self.bottom(maps)
-        for block, beside in zip(self.decoder, reversed(kept[:-1]), strict=True):
-            maps = block(maps, beside)
-        made: Tensor = self.out(F.leaky_relu(self.up(maps), SLOPE))
-        return made
+        for block, skip in zip(self.decoder, reversed(skips[:-1]), strict=True):
+            maps = block(maps, skip)
+        out: Tensor = self.out(F.leaky_relu(self.up(maps), SLOPE))
+        return out

@@ -21,10 +21,10 @@ class X2CT(nn.Module):
     Args:
         axes: for each view the axis of the volume (z, y, x) along which it looks: 1 frontal, 2 lateral.
         voxels: S, a power of 2; 128 in the paper.
-        feature_size: width of the first stage, even. 16 is the published size as far as it is known: it makes 59.7
-            million parameters with two views of 128². A later paper (DP-GAN+B, Xing et al. 2024) saves 31.924 million
-            or 44.17 % of its predecessor's generator and discriminator: 72.3 million in all, so 61.2 million without
-            the 11.1 million of `PatchDiscriminator`. 8 suits a CPU: 14.9 million at 64.
+        feature_size: width of the first stage, even. 16 gives 59.7 million parameters with two views of 128², close to
+            the published size as far as it is known: a later paper (DP-GAN+B, Xing et al. 2024) reports that it saves
+            31.924 million or 44.17 % of the generator's and discriminator's parameters, which makes 72.3 million in
+            all, and 61.2 million without the 11.1 million of `PatchDiscriminator`. 8 suits a CPU: 14.9 million at 64.
     """
 
     def __init__(self, axes: Sequence[int], voxels: int, feature_size: int) -> None:
@@ -32,11 +32,11 @@ class X2CT(nn.Module):
         plan = Plan(voxels, feature_size)
         self.branches = nn.ModuleList(Branch(axis, plan) for axis in axes)
         self.fusion = Fusion(plan, [Average() for _ in range(STAGES + 1)])
-        # A sixth less time for a training step on a CPU.
+        # Saves a sixth of a training step's time on a CPU.
         convert_conv3d_weight_memory_format(self, torch.channels_last_3d)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, N, S, S), frontal (z, x) and lateral (z, y), → (B, 1, z, y, x), any real value."""
+        """Return volumes (B, 1, z, y, x), any real value, for X-rays (B, N, S, S): frontal (z, x), lateral (z, y)."""
         views = [branch(image) for branch, image in zip(self.branches, images.split(1, 1), strict=True)]
         out: Tensor = self.fusion(views)
         return out

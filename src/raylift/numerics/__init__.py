@@ -1,4 +1,4 @@
-"""Compiled loops, trilinear interpolation and bfloat16: what computes, and knows nothing of X-rays."""
+"""General numerical code, independent of X-rays: compiled loops, trilinear interpolation and bfloat16."""
 
 import lazy_loader
 

@@ -1,4 +1,7 @@
-"""Maps in compiled loops: float32, or bfloat16 as uint16, computed in float32; and an exponential that vectorises."""
+"""Access to float32 and bfloat16 maps in compiled loops, which compute in float32, and a vectorising exponential.
+
+NumPy and Numba know no bfloat16, so such maps are passed as uint16 with the same bits.
+"""
 
 from __future__ import annotations
 
@@ -15,30 +18,38 @@ from raylift.numerics.compiled import part
 
 
 def rows_of(maps: Tensor) -> list[np.ndarray]:
-    """Each of a batch (B, R, C), in one piece, as an array (R, C) for compiled loops; bfloat16 as uint16."""
+    """Return each item of a contiguous batch (B, R, C) as an array (R, C) for compiled loops, bfloat16 as uint16."""
     maps = maps.detach()
     return list((maps.view(torch.uint16) if maps.dtype == torch.bfloat16 else maps).numpy())
 
 
 @intrinsic
 def _float_of(typing: Any, bits: Any) -> Any:
-    """The float32 with these 32 bits."""
+    """Return the float32 with these 32 bits."""
     return types.float32(types.uint32), lambda context, build, signature, args: build.bitcast(args[0], ir.FloatType())
 
 
 @intrinsic
 def _bits_of(typing: Any, value: Any) -> Any:
-    """The 32 bits of a float32."""
+    """Return the 32 bits of a float32."""
     return types.uint32(types.float32), lambda context, build, signature, args: build.bitcast(args[0], ir.IntType(32))
 
 
 def get(array: np.ndarray, row: int, column: int) -> float:
-    """A value of a two-dimensional map as float32, in compiled loops."""
+    """Return a value of a two-dimensional map as float32, in compiled loops.
+
+    Raises:
+        NotImplementedError: it is called from Python; only compiled loops have an implementation.
+    """
     raise NotImplementedError
 
 
 def put(array: np.ndarray, row: int, column: int, value: float) -> None:
-    """Set a value of a two-dimensional map, in compiled loops."""
+    """Set a value of a two-dimensional map, in compiled loops.
+
+    Raises:
+        NotImplementedError: it is called from Python; only compiled loops have an implementation.
+    """
     raise NotImplementedError
 
 
@@ -76,9 +87,9 @@ def _put(array: Any, row: Any, column: Any, value: Any) -> Any:
 
 @part
 def exponential(x: float) -> float:
-    """eˣ for x ≤ 0 in single precision, to 2e-7 of its value; that of −87 below −87.
+    """Return eˣ for x ≤ 0 in single precision, with a relative error of at most 2e-7; e⁻⁸⁷ for x below −87.
 
-    eˣ = 2ᵏ eʳ with k the nearest integer to x / ln 2, so that |r| ≤ ln 2 / 2 and Taylor's series of degree 6 does.
+    eˣ = 2ᵏ eʳ with k the integer nearest to x / ln 2, so |r| ≤ ln 2 / 2 and a Taylor series of degree 6 suffices.
     """
     x = max(np.float32(x), np.float32(-87.0))
     k = np.floor(x * np.float32(1.4426950408889634) + np.float32(0.5))

@@ -1,4 +1,4 @@
-"""Loops compiled by Numba, which let go of Python's lock, on as many threads as PyTorch may use."""
+"""Loops compiled by Numba that release Python's global lock and run on as many threads as PyTorch may use."""
 
 from __future__ import annotations
 
@@ -12,45 +12,57 @@ import numpy as np
 import torch
 from numba import njit
 
-# Sums may be reordered, multiplications and additions fused; infinities and NaN keep their meaning.
+# Sums may be reordered, and multiplications and additions fused; infinities and NaN keep their meaning.
 OPTIONS: dict[str, Any] = {
     "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"},
 }  # fmt: skip
 
-PARTS = 4  # for each thread, since some take longer than others
+PARTS = 4  # per thread, to balance the load, since some parts take longer than others
 
 
 def loop(function: Callable[..., Any]) -> Any:
-    """Compile a loop; kept on disk for later runs where there is a folder to write to (`NUMBA_CACHE_DIR` names one).
+    """Compile a loop, and cache it on disk for later runs if there is a writable folder (see `NUMBA_CACHE_DIR`).
 
-    Numba looks at a loop's own file to tell whether it is to be compiled anew: delete the caches beside the sources
-    after a change to this file, `interpolation.py` or `bfloat16.py`.
+    Numba recompiles a loop only after a change to the loop's own file. After a change to this file,
+    `interpolation.py` or `bfloat16.py`, delete the caches beside the sources.
+
+    Returns:
+        The compiled function.
     """
     try:
         return njit(cache=True, **OPTIONS)(function)
-    except RuntimeError:  # nowhere to write
+    except RuntimeError:  # no writable folder for the cache
         return njit(**OPTIONS)(function)
 
 
 def part(function: Callable[..., Any]) -> Any:
-    """Compile a function that only compiled loops call, as a part of each of them.
+    """Compile a function that only compiled loops call, inlined into each of them.
 
-    Left to itself the compiler keeps some such functions apart, and which copy a loop then calls depends on whether it
-    was compiled now or read from the disk: its last bits would be others in a first run than in later ones.
+    Without forced inlining, the compiler keeps some of these functions separate, and a loop may call one copy when it
+    has just been compiled and another when it was read from the cache. The last bits of the results would then differ
+    between the first run and later ones.
+
+    Returns:
+        The compiled function.
     """
     return njit(forceinline=True, **OPTIONS)(function)
 
 
 def applies(tensor: torch.Tensor) -> bool:
-    """Whether compiled loops compute with a tensor; else PyTorch does: elsewhere, in other precisions, in exports."""
-    ours = tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.bfloat16)
-    return ours and not torch.compiler.is_exporting()
+    """Return whether compiled loops support a tensor: float32 or bfloat16 on the CPU, and no export under way."""
+    supported = tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.bfloat16)
+    return supported and not torch.compiler.is_exporting()
 
 
 def in_parts(work: Callable[[int, int], None], count: int, least: int = 1) -> None:
-    """Call `work(start, stop)` for parts of 0 ... count, on `torch.get_num_threads()` threads at once, this among them.
+    """Call `work(start, stop)` for consecutive parts of the range 0 ... count on several threads.
 
-    Parts have `least` members or more: what takes less than another thread needs to begin stays on this one.
+    There are at most `torch.get_num_threads()` threads, the calling one included.
+
+    Args:
+        work: computes the items `start` ... `stop` − 1.
+        count: number of items.
+        least: fewest items that are worth starting another thread for.
     """
     threads = min(torch.get_num_threads(), count // least)
     if threads <= 1:
@@ -58,24 +70,24 @@ def in_parts(work: Callable[[int, int], None], count: int, least: int = 1) -> No
         return
     parts = min(PARTS * threads, count // least)
     edges = [count * k // parts for k in range(parts + 1)]
-    left = iter(range(parts))
+    remaining = iter(range(parts))
 
-    def take() -> None:
-        for k in left:
+    def work_off() -> None:
+        for k in remaining:
             work(edges[k], edges[k + 1])
 
-    others = [_pool(threads, threading.get_ident()).submit(take) for _ in range(threads - 1)]
-    take()
+    others = [_pool(threads, threading.get_ident()).submit(work_off) for _ in range(threads - 1)]
+    work_off()
     for other in others:
         other.result()
 
 
-def filling(compiled: Any, given: tuple[Any, ...], results: tuple[np.ndarray, ...]) -> Callable[[int, int], None]:
-    """A loop `compiled(*given, start, stop, *results)` as `in_parts` calls it."""
-    return lambda start, stop: compiled(*given, start, stop, *results)
+def filling(compiled: Any, inputs: tuple[Any, ...], results: tuple[np.ndarray, ...]) -> Callable[[int, int], None]:
+    """Return the function `work(start, stop)` for `in_parts` that calls `compiled(*inputs, start, stop, *results)`."""
+    return lambda start, stop: compiled(*inputs, start, stop, *results)
 
 
 @cache
 def _pool(threads: int, caller: int) -> ThreadPoolExecutor:
-    """The threads beside a caller, which waits for them alone."""
+    """Return the pool of the other threads, one pool per calling thread, which is the only one to wait for them."""
     return ThreadPoolExecutor(threads - 1, "raylift")

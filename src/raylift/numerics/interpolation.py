@@ -1,4 +1,4 @@
-"""Trilinear interpolation in a volume at many positions, compiled by Numba: what projection and augmentation share."""
+"""Trilinear interpolation in a volume at many positions, compiled by Numba, for projection and augmentation."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from raylift.numerics.compiled import part
 
 @part
 def interpolate(
-    volume: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray, count: int, place: np.ndarray, pairs: np.ndarray,
+    volume: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray, count: int, index: np.ndarray, pairs: np.ndarray,
     out: np.ndarray,
 ) -> None:  # fmt: skip
     """Fill out[:count] with a volume's values at index coordinates between its outermost voxels' centres.
 
-    Three loops, since the first and the last then work on vectors and only the second goes through memory at random,
-    four times for a position.
+    There are three loops so that the first and the last can use vector instructions; only the second accesses memory
+    at random, four times per position.
 
     Args:
-        volume: (D, H, W), in one piece.
-        x: index coordinates, float32, at least `count`; their fractions are left in them.
+        volume: (D, H, W), contiguous.
+        x: index coordinates, float32, at least `count` of them; overwritten with their fractional parts.
         y: likewise.
         z: likewise.
-        count: of positions.
-        place: int64, as long as x, to write on.
-        pairs: (4, twice the length of x), of the volume's type, to write on.
-        out: float32, to fill.
+        count: number of positions.
+        index: int64, as long as x; scratch memory.
+        pairs: (4, twice the length of x), of the volume's type; scratch memory.
+        out: float32, filled with the values.
     """
     _, height, width = volume.shape
     flat = volume.reshape(-1)
@@ -41,9 +41,9 @@ def interpolate(
         x[k] -= np.float32(i)
         y[k] -= np.float32(j)
         z[k] -= np.float32(m)
-        place[k] = (m * height + j) * width + i
+        index[k] = (m * height + j) * width + i
     for k in range(count):
-        p = place[k]
+        p = index[k]
         _copy_pair(flat, p, near, 2 * k)
         _copy_pair(flat, p + across, right, 2 * k)
         _copy_pair(flat, p + up, above, 2 * k)
@@ -60,8 +60,12 @@ def interpolate(
         out[k] = a + (c - a) * z[k]
 
 
-def _pair_copied(typing: Any, source: Any, index: Any, target: Any, place: Any) -> Any:
-    """Copy source[index : index + 2] to target[place : place + 2] in one load and one store; both in one piece."""
+def _pair_copied(typing: Any, source: Any, index: Any, target: Any, offset: Any) -> Any:
+    """Return Numba's signature and code generator for `_copy_pair(source, index, target, offset)`.
+
+    It copies source[index : index + 2] to target[offset : offset + 2] by one load and one store; both arrays are
+    contiguous.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         width = signature.args[0].dtype.bitwidth

@@ -1,4 +1,4 @@
-"""Pictures of volumes and X-rays, always upright and with the sides marked."""
+"""Pictures of volumes and X-rays, always upright and with the patient's sides marked."""
 
 import lazy_loader
 

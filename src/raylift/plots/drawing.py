@@ -1,4 +1,4 @@
-"""How pictures are drawn into axes and written."""
+"""Drawing of pictures into axes, and saving of figures."""
 
 from __future__ import annotations
 
@@ -27,6 +27,16 @@ def draw_volume(
     projected: tuple[float, float],
     colours: str,
 ) -> None:
+    """Draw the three middle planes and the two mean projections of a volume into a row of axes.
+
+    Args:
+        row: five axes.
+        volume: in HU.
+        label: of the row.
+        window: lowest and highest value of the planes.
+        projected: lowest and highest value of the mean projections.
+        colours: name of a colour map.
+    """
     for axes, (name, picture) in zip(row[:3], planes(volume).items(), strict=True):
         draw(axes, picture, window, colours)
         axes.set_title(name, fontsize=10)
@@ -37,13 +47,28 @@ def draw_volume(
 
 
 def draw_xray(axes: Axes, image: np.ndarray, name: str) -> None:
-    # A few pixels behind metal or a long oblique path must not darken the rest.
+    """Draw an X-ray with the range of its line integrals below it.
+
+    Args:
+        axes: to draw into.
+        image: line integrals (rows, columns).
+        name: of the view (see `xray_picture`).
+    """
+    # A few pixels behind metal or on a long oblique path must not darken the rest.
     low, high = (float(q) for q in np.quantile(image, [0.0, 0.998]))
     draw(axes, xray_picture(image, name), (low, max(high, low + 1e-6)))
     axes.set_xlabel(f"∫μ dl from {low:.1f} to {high:.1f}", fontsize=8)
 
 
 def draw(axes: Axes, picture: Picture, window: tuple[float, float], colours: str = "gray") -> None:
+    """Draw a picture at its true proportions, with its sides marked.
+
+    Args:
+        axes: to draw into.
+        picture: the picture.
+        window: lowest and highest value of the colour map.
+        colours: name of a colour map.
+    """
     height, width = picture.size
     axes.imshow(
         picture.array,
@@ -70,6 +95,13 @@ def draw(axes: Axes, picture: Picture, window: tuple[float, float], colours: str
 
 
 def draw_colour_bars(figure: Figure, rows: np.ndarray, label: str) -> None:
+    """Draw the colour bars of the planes and of the mean projections below rows of volumes.
+
+    Args:
+        figure: the figure.
+        rows: axes (rows, 5) filled by `draw_volume`.
+        label: unit of the values.
+    """
     for columns, suffix in ((slice(0, 3), ""), (slice(3, 5), ", mean along the line")):
         image = rows[-1, columns][0].images[0]
         bar = figure.colorbar(image, ax=rows[:, columns], location="bottom", shrink=0.6, aspect=40, pad=0.02)
@@ -79,15 +111,25 @@ def draw_colour_bars(figure: Figure, rows: np.ndarray, label: str) -> None:
 
 
 def clip_to_window(volume: Volume) -> Volume:
+    """Return a volume in HU clipped to the network's window, float32."""
     return Volume(np.clip(volume.array.astype(np.float32), *WINDOW), volume.grid)
 
 
 def wrap(text: str) -> str:
+    """Return a text broken into lines short enough for a label."""
     return textwrap.fill(text, 28)
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as a whole or not at all; the path's ending, .png or .svg, says how. Returns the path."""
+    """Write a figure to a file, as a whole or not at all.
+
+    Args:
+        figure: the figure.
+        path: of the file; its ending, .png or .svg, sets the format.
+
+    Returns:
+        The path.
+    """
     path = Path(path)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:], dpi=DPI)

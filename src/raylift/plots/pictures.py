@@ -1,4 +1,4 @@
-"""Pictures of volumes and X-rays, always upright and with the sides marked.
+"""Pictures of volumes and X-rays, always upright and with the patient's sides marked.
 
 Every picture is oriented as radiologists read it: superior at the top (anterior in axial planes), the patient's
 left on the right of axial and coronal pictures, the patient's front on the left of sagittal ones.
@@ -16,12 +16,13 @@ from raylift.images.volume import Volume
 
 @dataclass(frozen=True)
 class Picture:
-    """A 2D array (rows, columns) as it is to be shown.
+    """A 2D array (rows, columns) ready to be shown.
 
     Args:
-        array: row 0 is the top.
+        array: the values; row 0 is the top.
         size: height and width in mm.
-        sides: what of the patient is at the left and right edge: R(ight), L(eft), A(nterior) or P(osterior).
+        sides: the patient's sides at the left and right edge: R(ight), L(eft), A(nterior), P(osterior), or "" if
+            unknown.
     """
 
     array: np.ndarray
@@ -30,14 +31,14 @@ class Picture:
 
 
 def planes(volume: Volume) -> dict[str, Picture]:
-    """The middle planes of a volume, oriented for reading.
+    """Cut the middle planes out of a volume, oriented for reading.
 
     Args:
-        volume: any orientation; turned and flipped to the nearest anatomical axes first.
+        volume: in any orientation; its axes are first permuted and flipped to the nearest anatomical ones.
 
     Returns:
         "axial" (y, x), "coronal" (z from the top down, x) and "sagittal" (z from the top down, y) through
-        voxel n // 2 of the remaining axis, values as in the volume.
+        voxel n // 2 of the remaining axis, with the volume's values.
     """
     volume = volume.axis_aligned()
     z, y, x = (n // 2 for n in volume.grid.shape)
@@ -46,10 +47,10 @@ def planes(volume: Volume) -> dict[str, Picture]:
 
 
 def projections(volume: Volume) -> dict[str, Picture]:
-    """Means of a volume along the patient's axes, with parallel rays, oriented for reading.
+    """Compute the means of a volume along the patient's axes (parallel rays), oriented for reading.
 
     Args:
-        volume: any orientation, as in `planes`; clip a scanner's padding (below -1000 HU) away before.
+        volume: in any orientation, as in `planes`; a scanner's padding below -1000 HU should have been clipped.
 
     Returns:
         "ap" (z from the top down, x), the mean along y, and "lateral" (z from the top down, y), the mean
@@ -70,11 +71,11 @@ def _oriented(volume: Volume, **arrays: np.ndarray) -> dict[str, Picture]:
 
 
 def xray_picture(image: np.ndarray, name: str = "") -> Picture:
-    """An X-ray with its sides marked, as far as the view's name tells them.
+    """Return an X-ray as a picture, with its sides marked if the view's name determines them.
 
     Args:
         image: line integrals (rows, columns), row 0 superior, square pixels.
-        name: anything `View.parse` knows; another name, or an oblique angle, leaves the sides unmarked.
+        name: a name or angle that `View.parse` accepts; another name, or an oblique angle, leaves the sides unmarked.
     """
     try:
         u = View.parse(name).u

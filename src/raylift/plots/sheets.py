@@ -1,4 +1,4 @@
-"""Many cases at a glance."""
+"""Contact sheets: figures of many cases."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class SheetEntry:
 
     Args:
         name: of the case.
-        note: its status, or why it was rejected.
+        note: its status, or the reason for its rejection.
         xrays: name (see `xray_picture`) and line integrals (rows, columns) of each view; the first two are shown.
-        volume: the CT in HU; or None.
-        rejected: prints the note in red.
+        volume: the CT in HU, or None.
+        rejected: show the note in red.
     """
 
     name: str
@@ -40,11 +40,11 @@ def contact_sheet(entries: Sequence[SheetEntry], path: str | Path) -> list[Path]
     """Write PNGs with a row per case: its name and note, the first two X-rays, and the three middle planes.
 
     Args:
-        entries: the cases; fetched by index and page by page, so a sequence may load them when asked.
-        path: of the PNG. More than 20 cases go to several files: sheet-001.png and so on for sheet.png.
+        entries: the cases; they are accessed by index, page by page, so a sequence may load them on access.
+        path: of the PNG. More than 20 cases are divided among several files: for sheet.png, sheet-001.png and so on.
 
     Returns:
-        The paths written, in order.
+        The paths of the PNGs, in order.
     """
     path = Path(path)
     starts = range(0, len(entries), ROWS_PER_SHEET)

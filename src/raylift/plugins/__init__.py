@@ -1,4 +1,4 @@
-"""Names that recipes, commands and files may say, and what they stand for, in Raylift and in other packages."""
+"""Registries of the names that recipes, commands and files may use, extensible by other packages."""
 
 from raylift.plugins.registry import Registry, load
 

@@ -1,4 +1,4 @@
-"""Registries of names that other packages extend by entry points. Nothing is imported before it is used."""
+"""Registries of names that other packages can extend by entry points. Nothing is imported before it is used."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ Entry = TypeVar("Entry")
 
 
 class Registry(Mapping[str, Entry]):
-    """Map names to entries: Raylift's own, then those of installed packages, whose names cannot replace ours.
+    """A mapping of names to entries: first Raylift's own, then those of installed packages, which cannot replace them.
 
-    A package adds a name by an entry point, in its `pyproject.toml`:
+    A package adds a name by an entry point in its `pyproject.toml`:
 
         [project.entry-points."raylift.networks"]
         my_unet = "my_package.networks:MyUNet"
 
-    Only installed packages can: recipes and weights, which may come from strangers, say names and never modules.
+    Only installed packages can add names. Recipes and weights, which may come from strangers, contain names only,
+    never modules to import.
 
     Args:
-        group: of the entry points.
+        group: name of the group of entry points.
         own: Raylift's entries, by name.
-        entry_of: makes an entry of an entry point's value, like "my_package.networks:MyUNet".
+        entry_of: makes an entry from an entry point's value, such as "my_package.networks:MyUNet".
     """
 
     def __init__(self, group: str, own: Mapping[str, Entry], entry_of: Callable[[str], Entry]) -> None:
@@ -34,11 +35,11 @@ class Registry(Mapping[str, Entry]):
         """The entries of installed packages, by name."""
         from importlib.metadata import entry_points  # slow to import
 
-        found = {point.name: self._entry_of(point.value) for point in entry_points(group=self.group)}
-        return {name: entry for name, entry in sorted(found.items()) if name not in self.own}
+        entries = {point.name: self._entry_of(point.value) for point in entry_points(group=self.group)}
+        return {name: entry for name, entry in sorted(entries.items()) if name not in self.own}
 
     def __getitem__(self, name: str) -> Entry:
-        """Return an entry. Raises KeyError."""
+        """Return an entry by name; raises KeyError if there is none."""
         return self.own[name] if name in self.own else self.others[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -50,7 +51,14 @@ class Registry(Mapping[str, Entry]):
 
 
 def load(path: str) -> Any:
-    """Import what "module:attribute", or "module" alone, names."""
-    module, _, attribute = path.partition(":")
-    found = importlib.import_module(module)
-    return getattr(found, attribute) if attribute else found
+    """Import a module, or an attribute of one.
+
+    Args:
+        path: "module:attribute", or "module" alone.
+
+    Returns:
+        The attribute, or the module.
+    """
+    module_name, _, attribute = path.partition(":")
+    module = importlib.import_module(module_name)
+    return getattr(module, attribute) if attribute else module

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from raylift.errors import BadInput
 from raylift.geometry import Geometry, View
-from raylift.images.xray_set import XraySet, describe_unit
+from raylift.images.xray_set import XraySet, describe_geometry
 from raylift.radiographs import Grey, Orientation, Radiograph
 from raylift.radiographs.checks import MAX_PIXELS, MIN_EDGE
 from raylift.radiographs.orientation import guess
@@ -76,9 +76,9 @@ def read_radiographs(
     told = set(distances) if any_unit and not geometry.parallel else {None}
     if len(told) == 1 and (told_by_all := told.pop()) is not None:
         geometry = replace(geometry, sad=told_by_all[0], sdd=told_by_all[1])
-        notes.append(f"the files say the unit: {describe_unit(geometry)}")
+        notes.append(f"the files say the unit: {describe_geometry(geometry)}")
     else:
-        notes.append(f"the unit is taken to be that of the weights: {describe_unit(geometry)}")
+        notes.append(f"the unit is taken to be that of the weights: {describe_geometry(geometry)}")
     pixels = max(image.shape[0] for image in images)
     same = [_resized(image, pixels) for image in images]
     return XraySet(np.stack(same), tuple(taken), geometry.with_pixels(pixels), None, tuple(notes))

@@ -16,7 +16,7 @@ from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.hounsfield import WINDOW, hu_to_mu, normalised_to_hu
 from raylift.images.volume import Volume
-from raylift.images.xray_set import XraySet, describe_unit
+from raylift.images.xray_set import XraySet, describe_geometry
 from raylift.model.device import device_of
 from raylift.model.weights import Weights, load_weights
 from raylift.radiographs import Grey, Orientation, Radiograph
@@ -259,13 +259,13 @@ class Reconstructor:
         if not (same or data.get("any_geometry")):
             raise BadInput(
                 "X-rays",
-                f"taken with {describe_unit(unit)}, the weights are for {describe_unit(ours)}",
+                f"taken with {describe_geometry(unit)}, the weights are for {describe_geometry(ours)}",
                 "use other weights",
             )
         cube = self.mapping.grid
         if not unit.parallel and unit.sad <= cube.shape[0] * cube.spacing[0] / 2**0.5:
             raise BadInput(
-                "X-rays", f"taken with {describe_unit(unit)}: the source stands in the volume", "give it in mm"
+                "X-rays", f"taken with {describe_geometry(unit)}: the source stands in the volume", "give it in mm"
             )
         order = list(range(len(xrays.views))) if data.get("any_views") else self._ordered(xrays.views, data)
         images, pixels = xrays.images[order], self.geometry.pixels

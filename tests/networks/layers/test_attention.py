@@ -43,11 +43,11 @@ def test_equals_pytorchs_attention(
 def test_windows_by_hand() -> None:
     """A row of five tokens in windows of two, shifted by one: the last window holds the first token and padding."""
     windows = windows_of((1, 1, 5), (1, 1, 2), (0, 0, 1))
-    assert windows.places.tolist() == [[1, 2], [3, 4], [-1, 0]]
+    assert windows.indices.tolist() == [[1, 2], [3, 4], [-1, 0]]
     # Only the last holds what was not neighbours.
     assert (windows.regions[:, 0] != windows.regions[:, 1]).tolist() == [False, False, True]
     still = windows_of((1, 1, 4), (1, 1, 2), (0, 0, 0))
-    assert still.places.tolist() == [[0, 1], [2, 3]]
+    assert still.indices.tolist() == [[0, 1], [2, 3]]
     assert still.regions.size == 0
 
 

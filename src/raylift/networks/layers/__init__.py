@@ -1,1 +1,1 @@
-"""What several architectures are made of."""
+"""The layers that several architectures share."""

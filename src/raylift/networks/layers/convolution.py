@@ -1,4 +1,4 @@
-"""Convolutions of one volume in float32 as fast as those of a batch."""
+"""A convolution that is as fast for a single float32 volume as for a batch."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Channels × depth × height up to which PyTorch convolves a batch of one by unfolding, several times slower than oneDNN.
+# Channels × depth × height up to which PyTorch convolves a single volume by unfolding, much slower than with oneDNN.
 SMALL = 20480
 
 
 class Conv3d(nn.Conv3d):
-    """PyTorch's convolution, of stride 1, without bias, its kernel of 1³ or 3³ padded so that the size stays.
+    """PyTorch's convolution of stride 1, without bias, with a kernel of 1³ or 3³ padded to keep the size.
 
-    One small float32 volume on a CPU is cut along z into a batch of two.
+    A single small float32 volume on a CPU is split along z into a batch of two.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, in, D, H, W) → (B, out, D, H, W)."""
+        """Return maps (B, out, D, H, W) for maps (B, in, D, H, W)."""
         batch, channels, depth, height, _ = maps.shape
         unfolded = batch == 1 and channels * depth * height <= SMALL and maps.dtype == torch.float32
         elsewhere = maps.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_exporting()

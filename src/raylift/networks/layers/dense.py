@@ -1,6 +1,6 @@
-"""What the generators of X2CT-GAN and CCX-rayNet share: a dense 2D encoder, a 3D decoder, and what joins them.
+"""The parts shared by the generators of X2CT-GAN and CCX-rayNet: a dense 2D encoder, a 3D decoder, their connections.
 
-Within a branch, 3D features are (B, C, z, depth, column) in the frame of its view; it hands them on in the volume's.
+Within a branch, 3D features are (B, C, z, depth, column) in the frame of its view; its output is in the volume's frame.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import itertools
 from collections.abc import Callable, Sequence
 
 import torch
-from monai.networks.blocks import Convolution
+from monai.networks.blocks.convolutions import Convolution
 from torch import Tensor, nn
 
 from raylift.networks.layers.expansion import FRONTAL, expand, turn
 
 STAGES = 5  # dense blocks of the encoder
 LAYERS = 6  # convolutions of a dense block
-# The deepest maps. The published input of 128 reaches it by five halvings; a smaller one stops halving earlier, since
-# instance normalisation needs more than one pixel and oneDNN's bfloat16 gradients more than 2³ voxels.
+# Edge of the deepest maps. The published input of 128 reaches it by five halvings. A smaller input is halved fewer
+# times, since instance normalisation needs more than one pixel and oneDNN's bfloat16 gradients more than 2³ voxels.
 DEEPEST = 4
 
 Modulation = Callable[[Tensor], Tensor]
@@ -31,7 +31,7 @@ class Plan:
         feature_size: width of level 0, even.
 
     Raises:
-        ValueError: no power of 2 times 4, or an odd width.
+        ValueError: `voxels` is not 4 times a power of 2, or `feature_size` is odd.
     """
 
     def __init__(self, voxels: int, feature_size: int) -> None:
@@ -46,27 +46,37 @@ class Plan:
 
 
 def convolution(dims: int, before: int, after: int, kernel: int = 3, stride: int = 1) -> nn.Module:
-    """Convolution, instance normalisation, ReLU."""
+    """Return a module of convolution, instance normalisation and ReLU, from `before` to `after` channels."""
     norm = ("instance", {"affine": True})
     return Convolution(dims, before, after, stride, kernel, norm=norm, act="relu", bias=False)
 
 
 class DenseBlock(nn.Module):
-    """Convolutions that each see the outputs of all before (Huang et al. 2017): width w to w + layers · growth."""
+    """Convolutions whose inputs are the outputs of all previous ones (Huang et al. 2017).
+
+    Args:
+        width: channels of the input.
+        growth: channels that each convolution adds.
+        layers: number of convolutions; the output has width + layers · growth channels.
+    """
 
     def __init__(self, width: int, growth: int, layers: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(convolution(2, width + k * growth, growth) for k in range(layers))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, width, D, W) → (B, width + layers · growth, D, W)."""
+        """Return maps (B, width + layers · growth, D, W) for maps (B, width, D, W)."""
         for layer in self.layers:
             maps = torch.cat([maps, layer(maps)], 1)
         return maps
 
 
 class Encoder(nn.Module):
-    """A view's 2D encoder: a convolution, then five times a strided one, a dense block, and a halving of its width."""
+    """A view's 2D encoder: a convolution, then five stages of strided convolution, dense block and 1² convolution.
+
+    Args:
+        plan: sizes and widths.
+    """
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
@@ -81,7 +91,12 @@ class Encoder(nn.Module):
             )
 
     def forward(self, image: Tensor, modulations: Sequence[Modulation]) -> list[Tensor]:
-        """(B, 1, S, S) → the maps (B, C, D, W) of each level, from fine to deep, each modulated before it goes on."""
+        """Return the maps (B, C, D, W) of each level, from fine to deep, of X-rays (B, 1, S, S).
+
+        Args:
+            image: X-rays (B, 1, S, S).
+            modulations: one per level, applied to its maps before the next stage.
+        """
         levels, maps = [], image
         for stage, modulate in zip(self.stages, modulations, strict=True):
             maps = modulate(stage(maps))
@@ -90,7 +105,11 @@ class Encoder(nn.Module):
 
 
 class ConnectionA(nn.Module):
-    """From the deepest maps to the first voxels by a fully connected layer."""
+    """The fully connected layer from the encoder's deepest maps to the decoder's first voxels.
+
+    Args:
+        plan: sizes and widths.
+    """
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
@@ -98,12 +117,13 @@ class ConnectionA(nn.Module):
         self.layer = nn.Linear(plan.flat[-1] * plan.sizes[-1] ** 2, plan.solid[-1] * plan.sizes[-1] ** 3)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, C, 4, 4) → (B, C', 4, 4, 4)."""
-        return self.layer(maps.flatten(1)).relu().unflatten(1, self.shape)
+        """Return voxels (B, C', 4, 4, 4) for maps (B, C, 4, 4)."""
+        voxels: Tensor = self.layer(maps.flatten(1)).relu().unflatten(1, self.shape)
+        return voxels
 
 
 class ConnectionB(nn.Module):
-    """From maps of the encoder to the decoder: a 2D convolution, repetition along the depth, a 3D convolution.
+    """The skip connection from encoder to decoder: a 2D convolution, repetition along the depth, a 3D convolution.
 
     Args:
         flat: channels of the maps.
@@ -118,7 +138,7 @@ class ConnectionB(nn.Module):
         self.solid = convolution(3, solid, solid)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, flat, D, W) → (B, solid, z, depth, column)."""
+        """Return 3D features (B, solid, z, depth, column) for 2D features (B, flat, D, W)."""
         out: Tensor = self.solid(expand(self.narrow(maps), FRONTAL, self.depth))
         return out
 
@@ -127,12 +147,16 @@ class Average(nn.Module):
     """Connection-C: the mean of the views' features in the volume's frame."""
 
     def forward(self, views: Sequence[Tensor]) -> Tensor:
-        """N times (B, C, D, H, W) → (B, C, D, H, W)."""
+        """Return the mean (B, C, D, H, W) of N views' features of the same shape."""
         return torch.stack(tuple(views)).mean(0)
 
 
 class Decoder(nn.Module):
-    """A 3D decoder: at each level enlarge, concatenate what a connection brings, and convolve twice."""
+    """A 3D decoder: at each level it enlarges, concatenates the skip connection, and convolves twice.
+
+    Args:
+        plan: sizes and widths.
+    """
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
@@ -142,7 +166,12 @@ class Decoder(nn.Module):
             self.merge.append(nn.Sequential(convolution(3, 2 * width, width), convolution(3, width, width)))
 
     def forward(self, deepest: Tensor, skips: Sequence[Tensor]) -> list[Tensor]:
-        """The deepest voxels and five levels of skips, from fine to deep → six levels, from fine to deep."""
+        """Return six levels of 3D features, from fine to deep.
+
+        Args:
+            deepest: the deepest voxels.
+            skips: five levels of skip connections, from fine to deep.
+        """
         levels = [deepest]
         for enlarge, merge, skip in reversed(list(zip(self.enlarge, self.merge, skips, strict=True))):
             levels.append(merge(torch.cat([enlarge(levels[-1]), skip], 1)))
@@ -150,12 +179,13 @@ class Decoder(nn.Module):
 
 
 class Branch(nn.Module):
-    """One view on its way to three dimensions: encoder, Connection-A and Connection-B, decoder.
+    """The network of one view: encoder, Connection-A and Connection-B, decoder.
 
     Args:
-        axis: of the volume (z, y, x) along which the view looks, 1 or 2.
+        axis: axis of the volume (z, y, x) along which the view looks, 1 or 2.
         plan: sizes and widths.
-        connection: makes a level's Connection-B from the channels of maps and decoder and the voxels of the depth.
+        connection: makes a level's Connection-B from the encoder's channels, the decoder's channels and the number of
+            voxels along the depth.
     """
 
     def __init__(self, axis: int, plan: Plan, connection: Callable[[int, int, int], nn.Module] = ConnectionB) -> None:
@@ -169,18 +199,23 @@ class Branch(nn.Module):
         self.decoder = Decoder(plan)
 
     def forward(self, image: Tensor, modulations: Sequence[Modulation] | None = None) -> list[Tensor]:
-        """(B, 1, S, S) → six levels (B, C, z, y, x), from fine to deep; maps are modulated if that is given."""
+        """Return six levels (B, C, z, y, x), from fine to deep, in the volume's frame.
+
+        Args:
+            image: X-rays (B, 1, S, S).
+            modulations: one per level of the encoder; None for none.
+        """
         maps = self.encoder(image, modulations or [nn.Identity()] * (STAGES + 1))
         skips = [connection(level) for connection, level in zip(self.connections, maps[:-1], strict=True)]
         return [turn(level, self.axis) for level in self.decoder(self.deepest(maps[-1]), skips)]
 
 
 class Fusion(nn.Module):
-    """The fused decoder: at each level the views are joined (Connection-C), in place of a view's own skips.
+    """The decoder of all views: its skip connections are the views' features, joined at each level (Connection-C).
 
     Args:
         plan: sizes and widths.
-        joins: six modules, from fine to deep, that each make one of N tensors (B, C, D, H, W).
+        joins: six modules, from fine to deep, each of which joins N tensors (B, C, D, H, W) to one.
     """
 
     def __init__(self, plan: Plan, joins: Sequence[nn.Module]) -> None:
@@ -190,7 +225,7 @@ class Fusion(nn.Module):
         self.head = nn.Conv3d(plan.solid[0], 1, 3, padding=1)
 
     def forward(self, views: Sequence[list[Tensor]]) -> Tensor:
-        """N views of six levels each → (B, 1, z, y, x)."""
+        """Return volumes (B, 1, z, y, x) for N views of six levels each."""
         levels = [join(level) for join, level in zip(self.joins, zip(*views, strict=True), strict=True)]
         out: Tensor = self.head(self.decoder(levels[-1], levels[:-1])[0])
         return out

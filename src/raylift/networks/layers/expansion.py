@@ -1,4 +1,4 @@
-"""From images to volumes and between their frames, for networks that enter three dimensions inside."""
+"""Conversion of features from images to volumes and between their frames, for networks that go from 2D to 3D."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ FRONTAL, LATERAL = 1, 2  # the axis of a volume (z, y, x) along which the view l
 
 
 def expand(maps: Tensor, axis: int, depth: int) -> Tensor:
-    """Repeat the maps of a view along the axis into which it looks; equation 1 of the paper, for features.
+    """Repeat the maps of a view along the axis in which it looks: equation 1 of the paper, applied to features.
 
     Args:
-        maps: (B, C, D, W); a frontal view's are (z, x), a lateral view's (z, y).
+        maps: (B, C, D, W); the last axes are (z, x) in a frontal view, (z, y) in a lateral one.
         axis: 1 (y) for a frontal view, 2 (x) for a lateral one.
         depth: voxels along that axis.
 
     Returns:
-        (B, C, z, y, x); a view of the same memory.
+        Features (B, C, z, y, x), sharing the memory of `maps`.
 
-    Raises:
-        ValueError: the axis is neither 1 nor 2.
+    Raises ValueError if the axis is neither 1 nor 2.
     """
     _check(axis)
     shape = [-1] * 5
@@ -28,7 +27,7 @@ def expand(maps: Tensor, axis: int, depth: int) -> Tensor:
 
 
 def turn(volume: Tensor, axis: int) -> Tensor:
-    """From the frame of a view, (z, depth, column), to that of the volume, (z, y, x), and equally back.
+    """Turn a volume from the frame of a view, (z, depth, column), to that of the volume, (z, y, x), or back.
 
     A frontal view's depth is y and its columns are x; a lateral view's depth is x and its columns are y.
 
@@ -37,10 +36,9 @@ def turn(volume: Tensor, axis: int) -> Tensor:
         axis: 1 for a frontal view, 2 for a lateral one.
 
     Returns:
-        (B, C, z, y, x).
+        The same values as (B, C, z, y, x), sharing the memory of `volume`.
 
-    Raises:
-        ValueError: the axis is neither 1 nor 2.
+    Raises ValueError if the axis is neither 1 nor 2.
     """
     _check(axis)
     return volume if axis == FRONTAL else volume.transpose(3, 4)

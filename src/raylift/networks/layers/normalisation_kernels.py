@@ -1,7 +1,8 @@
 """The inner loops of instance and layer normalisation, compiled by Numba.
 
-Maps are arrays (rows, columns) whose channels are last in memory: a row holds the channels of one voxel, or of a few
-voxels side by side, so that it fills vectors. Sums are in single precision over `ROWS` rows, in double over all.
+Maps are arrays (rows, columns) with the channels last in memory: a row holds the channels of one voxel, or of a few
+neighbouring voxels so that it fills vector registers. Sums over `ROWS` rows are in single precision, sums of these in
+double.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def add_moments(maps: np.ndarray, origin: np.ndarray, start: int, stop: int, sum
 def normalise(
     maps: np.ndarray, mean: np.ndarray, scale: np.ndarray, slope: float, start: int, stop: int, out: np.ndarray
 ) -> None:
-    """out = leaky ReLU of (x − mean) scale, for the rows start ... stop − 1."""
+    """Fill `out` with the leaky ReLU of (x − mean) scale, for the rows start ... stop − 1."""
     slope = np.float32(slope)
     for row in range(start, stop):
         for c in range(maps.shape[1]):
@@ -47,22 +48,24 @@ def normalise(
 
 @loop
 def normalise_pair(
-    maps: np.ndarray, beside: np.ndarray, mean: np.ndarray, scale: np.ndarray, slope: float, start: int, stop: int,
+    maps: np.ndarray, residual: np.ndarray, mean: np.ndarray, scale: np.ndarray, slope: float, start: int, stop: int,
     out: np.ndarray,
 ) -> None:  # fmt: skip
-    """out = leaky ReLU of the sum of two normalised maps; mean and scale are (2, columns)."""
+    """Fill `out` with the leaky ReLU of the sum of two normalised maps; mean and scale are (2, columns)."""
     slope = np.float32(slope)
     for row in range(start, stop):
         for c in range(maps.shape[1]):
-            value = (get(maps, row, c) - mean[0, c]) * scale[0, c] + (get(beside, row, c) - mean[1, c]) * scale[1, c]
+            value = (get(maps, row, c) - mean[0, c]) * scale[0, c] + (get(residual, row, c) - mean[1, c]) * scale[1, c]
             put(out, row, c, max(value, slope * value))
 
 
 @loop
-def add_slopes(gradient: np.ndarray, out: np.ndarray, slope: float, start: int, stop: int, sums: np.ndarray) -> None:
+def add_gradient_sums(
+    gradient: np.ndarray, out: np.ndarray, slope: float, start: int, stop: int, sums: np.ndarray
+) -> None:
     """Add Σ g and Σ g x̂ to sums (2, columns), float64.
 
-    g is the gradient before the leaky ReLU; x̂, the normalised map, is found again from what came out.
+    g is the gradient before the leaky ReLU; the normalised map x̂ is recomputed from the output.
     """
     columns = out.shape[1]
     slope = np.float32(slope)
@@ -82,26 +85,26 @@ def add_slopes(gradient: np.ndarray, out: np.ndarray, slope: float, start: int, 
 
 
 @loop
-def put_slopes(
+def put_gradient(
     gradient: np.ndarray, out: np.ndarray, factors: np.ndarray, slope: float, start: int, stop: int,
-    of_maps: np.ndarray,
+    grad_maps: np.ndarray,
 ) -> None:  # fmt: skip
-    """The gradient of `normalise`, a g + b x̂ + e with factors (a, b, e) of each column, (3, columns)."""
+    """Fill `grad_maps` with the gradient of `normalise`, a g + b x̂ + e, with factors (a, b, e), (3, columns)."""
     slope, steep = np.float32(slope), np.float32(1 / slope)
     for row in range(start, stop):
         for c in range(out.shape[1]):
             y = get(out, row, c)
             g = get(gradient, row, c)
             g, x = (g, y) if y > 0 else (slope * g, steep * y)
-            put(of_maps, row, c, factors[0, c] * g + factors[1, c] * x + factors[2, c])
+            put(grad_maps, row, c, factors[0, c] * g + factors[1, c] * x + factors[2, c])
 
 
 @loop
-def add_pair_slopes(
-    gradient: np.ndarray, out: np.ndarray, maps: np.ndarray, beside: np.ndarray, mean: np.ndarray, slope: float,
+def add_pair_gradient_sums(
+    gradient: np.ndarray, out: np.ndarray, maps: np.ndarray, residual: np.ndarray, mean: np.ndarray, slope: float,
     start: int, stop: int, sums: np.ndarray,
 ) -> None:  # fmt: skip
-    """Add Σ g, Σ g (x − mean) of the maps and that of those beside to sums (3, columns), float64."""
+    """Add Σ g, and Σ g (x − mean) of the maps and of the residual, to sums (3, columns), float64."""
     columns = maps.shape[1]
     slope = np.float32(slope)
     parts = np.empty((3, columns), np.float32)
@@ -113,23 +116,23 @@ def add_pair_slopes(
                 g = get(gradient, row, c) * (np.float32(1) if get(out, row, c) > 0 else slope)
                 one[c] += g
                 two[c] += g * (get(maps, row, c) - mean[0, c])
-                three[c] += g * (get(beside, row, c) - mean[1, c])
+                three[c] += g * (get(residual, row, c) - mean[1, c])
         sums += parts
 
 
 @loop
-def put_pair_slopes(
-    gradient: np.ndarray, out: np.ndarray, maps: np.ndarray, beside: np.ndarray, mean: np.ndarray,
-    factors: np.ndarray, slope: float, start: int, stop: int, of_maps: np.ndarray, of_beside: np.ndarray,
+def put_pair_gradients(
+    gradient: np.ndarray, out: np.ndarray, maps: np.ndarray, residual: np.ndarray, mean: np.ndarray,
+    factors: np.ndarray, slope: float, start: int, stop: int, grad_maps: np.ndarray, grad_residual: np.ndarray,
 ) -> None:  # fmt: skip
-    """The gradients of `normalise_pair`, a g + b (x − mean) + e with factors (2, 3, columns)."""
+    """Fill in the gradients of `normalise_pair`, a g + b (x − mean) + e, with factors (2, 3, columns)."""
     slope = np.float32(slope)
     for row in range(start, stop):
         for c in range(maps.shape[1]):
             g = get(gradient, row, c) * (np.float32(1) if get(out, row, c) > 0 else slope)
-            x, other = get(maps, row, c) - mean[0, c], get(beside, row, c) - mean[1, c]
-            put(of_maps, row, c, factors[0, 0, c] * g + factors[0, 1, c] * x + factors[0, 2, c])
-            put(of_beside, row, c, factors[1, 0, c] * g + factors[1, 1, c] * other + factors[1, 2, c])
+            x, other = get(maps, row, c) - mean[0, c], get(residual, row, c) - mean[1, c]
+            put(grad_maps, row, c, factors[0, 0, c] * g + factors[0, 1, c] * x + factors[0, 2, c])
+            put(grad_residual, row, c, factors[1, 0, c] * g + factors[1, 1, c] * other + factors[1, 2, c])
 
 
 @loop
@@ -137,7 +140,7 @@ def layer_norm(
     tokens: np.ndarray, weight: np.ndarray, bias: np.ndarray, start: int, stop: int, out: np.ndarray,
     moments: np.ndarray,
 ) -> None:  # fmt: skip
-    """Each row to mean 0 and variance 1, times weight plus bias; mean and 1/σ go to moments (rows, 2)."""
+    """Normalise each row to mean 0 and variance 1, times weight plus bias; put mean and 1/σ into moments (rows, 2)."""
     channels = tokens.shape[1]
     part = np.float32(1 / channels)
     for row in range(start, stop):
@@ -159,9 +162,9 @@ def layer_norm(
 @loop
 def layer_norm_back(
     gradient: np.ndarray, tokens: np.ndarray, weight: np.ndarray, moments: np.ndarray, start: int, stop: int,
-    of_tokens: np.ndarray, sums: np.ndarray,
+    grad_tokens: np.ndarray, sums: np.ndarray,
 ) -> None:  # fmt: skip
-    """The gradients of `layer_norm`; those of weight and bias are added to sums (2, channels), float64."""
+    """Fill in the gradient of `layer_norm`, and add those of weight and bias to sums (2, channels), float64."""
     channels = tokens.shape[1]
     part = np.float32(1 / channels)
     one, two = np.empty(channels, np.float32), np.empty(channels, np.float32)
@@ -182,7 +185,7 @@ def layer_norm_back(
             crossed *= part
             for c in range(channels):
                 normal = (get(tokens, row, c) - mean) * scale
-                put(of_tokens, row, c, scale * (get(gradient, row, c) * weight[c] - plain - normal * crossed))
+                put(grad_tokens, row, c, scale * (get(gradient, row, c) * weight[c] - plain - normal * crossed))
         for c in range(channels):
             sums[0, c] += one[c]
             sums[1, c] += two[c]

@@ -1,4 +1,4 @@
-"""The volumes of a batch each on a core of its own: on a CPU, two threads on two volumes do more than two on one."""
+"""Parallel processing of a batch, one volume per thread: on a CPU this is faster than all threads on each volume."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from torch.nn.modules.dropout import _DropoutNd
 
 
 class PerSampleParallel(nn.Module):
-    """A network that treats the volumes of a batch apart, with a thread for each as far as PyTorch may use them.
+    """A wrapper that runs a network on each volume of a batch in a thread of its own, on as many as PyTorch may use.
 
-    What comes out is the network's own; gradients of parameters are added in the order of the volumes, so that the
-    same batch gives the same numbers. Elsewhere than on a CPU, and for networks with batch normalisation or dropout,
-    the batch goes through as it is.
+    The output is the network's own. The gradients of parameters are added in the order of the volumes, so that the
+    same batch always gives the same numbers. On other devices than a CPU, and for networks with batch normalisation or
+    dropout, the network receives the whole batch.
 
     Args:
         network: (B, ...) → (B, ...).
@@ -34,7 +34,7 @@ class PerSampleParallel(nn.Module):
         )
 
     def forward(self, volumes: Tensor) -> Any:
-        """As the network."""
+        """Return the network's output for volumes (B, ...)."""
         threads = min(torch.get_num_threads(), len(volumes))
         if not self.separable or volumes.device.type != "cpu" or threads == 1:
             return self.network(volumes)
@@ -44,67 +44,68 @@ class PerSampleParallel(nn.Module):
 
 
 class _PerSampleParallel(torch.autograd.Function):
-    """A network's graph for each volume, built and walked back by a thread."""
+    """A network's graph for each volume, built and differentiated in a thread."""
 
     @staticmethod
     def forward(
         ctx: Any, network: nn.Module, threads: int, learning: bool, volumes: Tensor, *parameters: Tensor
     ) -> tuple[Tensor, ...]:
-        mixed, kind = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
-        wanted = ctx.needs_input_grad[3]
+        mixed, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+        volumes_need_grad = ctx.needs_input_grad[3]
 
         def run(volume: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-            given = volume.detach().requires_grad_(wanted)
-            # The cache of casts is the process's: a thread that leaves would clear it under another, whose sums of
-            # gradients would then be rounded elsewhere.
-            with torch.set_grad_enabled(learning), torch.autocast("cpu", kind, enabled=mixed, cache_enabled=False):
-                made = network(given)
-            return given, made if isinstance(made, tuple) else (made,)
+            leaf = volume.detach().requires_grad_(volumes_need_grad)
+            # Autocast's cache belongs to the process: a thread that leaves autocast would clear it while another one
+            # uses it, whose sums of gradients would then be rounded differently.
+            with torch.set_grad_enabled(learning), torch.autocast("cpu", dtype, enabled=mixed, cache_enabled=False):
+                output = network(leaf)
+            return leaf, output if isinstance(output, tuple) else (output,)
 
-        ctx.threads, ctx.wanted = threads, wanted
+        ctx.threads, ctx.volumes_need_grad = threads, volumes_need_grad
         ctx.graphs = _each(threads, run, [(volume,) for volume in volumes.split(1)])
         ctx.parameters = parameters
-        results = zip(*(made for _, made in ctx.graphs), strict=True)
+        results = zip(*(outputs for _, outputs in ctx.graphs), strict=True)
         return tuple(torch.cat([part.detach() for part in parts]) for parts in results)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        def run(given: Tensor, made: tuple[Tensor, ...], *parts: Tensor) -> tuple[Tensor | None, ...]:
-            inputs = [given, *ctx.parameters] if ctx.wanted else list(ctx.parameters)
-            return torch.autograd.grad(made, inputs, parts, allow_unused=True)
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        def run(leaf: Tensor, outputs: tuple[Tensor, ...], *parts: Tensor) -> tuple[Tensor | None, ...]:
+            inputs = [leaf, *ctx.parameters] if ctx.volumes_need_grad else list(ctx.parameters)
+            return torch.autograd.grad(outputs, inputs, parts, allow_unused=True)
 
-        parts = zip(*(slope.split(1) for slope in slopes), strict=True)
-        tasks = [(given, made, *part) for (given, made), part in zip(ctx.graphs, parts, strict=True)]
-        found = _each(ctx.threads, run, tasks)
+        parts = zip(*(gradient.split(1) for gradient in gradients), strict=True)
+        tasks = [(leaf, outputs, *part) for (leaf, outputs), part in zip(ctx.graphs, parts, strict=True)]
+        per_volume = _each(ctx.threads, run, tasks)
         ctx.graphs = None
-        of_volumes = torch.cat([one[0] for one in found]) if ctx.wanted else None
-        of_parameters = zip(*(one[1:] if ctx.wanted else one for one in found), strict=True)
-        return None, None, None, of_volumes, *(_sum(gradients) for gradients in of_parameters)
+        grad_volumes = torch.cat([grads[0] for grads in per_volume]) if ctx.volumes_need_grad else None
+        grad_parameters = zip(*(grads[1:] if ctx.volumes_need_grad else grads for grads in per_volume), strict=True)
+        return None, None, None, grad_volumes, *(_sum(grads) for grads in grad_parameters)
 
 
 def _sum(gradients: Sequence[Tensor | None]) -> Tensor | None:
-    known = [gradient for gradient in gradients if gradient is not None]
-    if not known:
+    """Return the sum of the gradients that are not None, in their order; None if all are."""
+    present = [gradient for gradient in gradients if gradient is not None]
+    if not present:
         return None
-    total = known[0]
-    for gradient in known[1:]:
+    total = present[0]
+    for gradient in present[1:]:
         total = total + gradient
     return total
 
 
 def _each(threads: int, work: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """What some work makes of each task, in their order."""
-    every = torch.get_num_threads()
+    """Return the results of `work(*task)` for each task, in their order, computed by several threads."""
+    all_threads = torch.get_num_threads()
 
-    def alone(task: tuple[Any, ...]) -> Any:
-        torch.set_num_threads(max(1, every // threads))
+    def run(task: tuple[Any, ...]) -> Any:
+        torch.set_num_threads(max(1, all_threads // threads))
         return work(*task)
 
     try:
-        return list(_pool(threads).map(alone, tasks))
+        return list(_pool(threads).map(run, tasks))
     finally:
-        torch.set_num_threads(every)  # a thread's number becomes that of threads to come
+        torch.set_num_threads(all_threads)  # the last number set by any thread would apply to new threads
 
 
 @cache

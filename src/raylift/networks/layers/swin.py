@@ -1,4 +1,4 @@
-"""Swin transformer (Liu et al. 2021) on volumes: attention in windows that every other block shifts by half."""
+"""Swin transformer (Liu et al. 2021) on volumes: attention in windows, shifted by half in every other block."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class WindowAttention(nn.Module):
 
     Args:
         width: channels of a token.
-        heads: of the attention; they share the channels.
-        window: edge of the windows the bias is learned for.
+        heads: number of attention heads, among which the channels are divided.
+        window: edge of the windows in tokens, for which the bias is learned.
     """
 
     relative_position_index: Tensor
@@ -33,22 +33,22 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor, windows: Windows) -> Tensor:
-        """Tokens (B, D, H, W, C) → the same shape, each from those of its window."""
-        n = windows.places.shape[1]
+        """Return tokens (B, D, H, W, C), each computed from those of its window."""
+        n = windows.indices.shape[1]
         bias = self.relative_position_bias_table[self.relative_position_index[:n, :n]].permute(2, 0, 1)
-        made = attend(self.qkv(tokens).flatten(1, 3), self.qkv.bias, bias, windows)
-        out: Tensor = self.proj(made.view(tokens.shape))
+        values = attend(self.qkv(tokens).flatten(1, 3), self.qkv.bias, bias, windows)
+        out: Tensor = self.proj(values.view(tokens.shape))
         return out
 
 
 class Block(nn.Module):
-    """Attention and a perceptron, each after a layer normalisation and added to what it was given.
+    """Attention and a perceptron, each after a layer normalisation and with a residual connection.
 
     Args:
         width: channels of a token.
-        heads: of the attention.
-        window: edge of the windows.
-        shifted: the windows are shifted by half their edge.
+        heads: number of attention heads.
+        window: edge of the windows in tokens.
+        shifted: whether the windows are shifted by half their edge.
     """
 
     def __init__(self, width: int, heads: int, window: int, shifted: bool) -> None:
@@ -59,13 +59,14 @@ class Block(nn.Module):
         self.mlp = Perceptron(width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens (B, D, H, W, C) → the same shape."""
+        """Return tokens (B, D, H, W, C) for tokens of the same shape."""
         tokens = tokens + self._attend(self.norm1(tokens))
-        return tokens + self.mlp(self.norm2(tokens))
+        out: Tensor = tokens + self.mlp(self.norm2(tokens))
+        return out
 
     def _attend(self, tokens: Tensor) -> Tensor:
         grid = tokens.shape[1:4]
-        # A grid no larger than the window is one window, and there is nothing to shift.
+        # Along an axis where the grid is no larger than the window, there is one window, and no shift.
         window: Any = tuple(min(self.window, size) for size in grid)
         shift: Any = tuple(self.shift if size > self.window else 0 for size in grid)
         out: Tensor = self.attn(tokens, windows_of(tuple(grid), window, shift))
@@ -73,20 +74,28 @@ class Block(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """Two linear layers with four times the channels between them."""
+    """Two linear layers with four times the channels between them.
+
+    Args:
+        width: channels of a token.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.linear1, self.linear2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(..., C) → (..., C)."""
+        """Return tokens (..., C) for tokens (..., C)."""
         out: Tensor = self.linear2(F.gelu(self.linear1(tokens)))
         return out
 
 
 class Merging(nn.Module):
-    """Eight neighbouring tokens become one of twice the channels: (B, D, H, W, C) → (B, D/2, H/2, W/2, 2 C)."""
+    """Merge eight neighbouring tokens into one of twice the channels.
+
+    Args:
+        width: channels of a token.
+    """
 
     # Offsets of the neighbours along (z, y, x), in the order of their channels.
     ORDER = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1))
@@ -97,13 +106,19 @@ class Merging(nn.Module):
         self.norm = LayerNorm(8 * width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """As the class says; edges must be even."""
+        """Return tokens (B, D/2, H/2, W/2, 2 C) for tokens (B, D, H, W, C) with even edges."""
         out: Tensor = self.reduction(self.norm(torch.cat([tokens[:, z::2, y::2, x::2] for z, y, x in self.ORDER], -1)))
         return out
 
 
 class Stage(nn.Module):
-    """Two blocks, the second shifted, and the merging of neighbours."""
+    """Two blocks, the second one shifted, followed by the merging of neighbouring tokens.
+
+    Args:
+        width: channels of a token.
+        heads: number of attention heads.
+        window: edge of the windows in tokens.
+    """
 
     def __init__(self, width: int, heads: int, window: int) -> None:
         super().__init__()
@@ -111,7 +126,7 @@ class Stage(nn.Module):
         self.downsample = Merging(width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, D, H, W, C) → (B, D/2, H/2, W/2, 2 C)."""
+        """Return tokens (B, D/2, H/2, W/2, 2 C) for tokens (B, D, H, W, C)."""
         for block in self.blocks:
             tokens = block(tokens)
         out: Tensor = self.downsample(tokens)
@@ -119,26 +134,31 @@ class Stage(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """Patches of 2³ voxels become tokens: (B, in, D, H, W) → (B, D/2, H/2, W/2, width)."""
+    """Turn patches of 2³ voxels into tokens.
+
+    Args:
+        in_channels: channels of the volume.
+        width: channels of a token.
+    """
 
     def __init__(self, in_channels: int, width: int) -> None:
         super().__init__()
         self.proj = nn.Conv3d(in_channels, width, 2, 2)
 
     def forward(self, volume: Tensor) -> Tensor:
-        """As the class says."""
+        """Return tokens (B, D/2, H/2, W/2, width) for volumes (B, in, D, H, W)."""
         out: Tensor = self.proj(volume).permute(0, 2, 3, 4, 1).contiguous()
         return out
 
 
 class SwinTransformer(nn.Module):
-    """The encoder of Swin UNETR: tokens of 2, 4, 8, 16 and 32 voxels.
+    """The encoder of Swin UNETR, with tokens of 2, 4, 8, 16 and 32 voxels along each edge.
 
     Args:
-        in_channels: of the volume.
+        in_channels: channels of the volume.
         width: channels of the first tokens; each stage doubles them.
         window: edge of the windows in tokens.
-        checkpointing: stages keep no activations for their gradient and compute them again.
+        checkpointing: stages recompute their activations for the gradient instead of storing them.
     """
 
     def __init__(self, in_channels: int, width: int, window: int, checkpointing: bool = False) -> None:
@@ -149,15 +169,15 @@ class SwinTransformer(nn.Module):
             setattr(self, f"layers{k + 1}", nn.ModuleList([Stage(width << k, heads, window)]))
 
     def forward(self, volume: Tensor) -> list[Tensor]:
-        """(B, in, D, H, W) → five maps (B, 2ᵏ width, D/2ᵏ⁺¹, ...), each normalised over its channels."""
+        """Return five maps (B, 2ᵏ width, D/2ᵏ⁺¹, ...) of volumes (B, in, D, H, W), each normalised over channels."""
         tokens = self.patch_embed(volume)
         maps = [tokens]
         for k in range(1, 5):
             (stage,) = getattr(self, f"layers{k}")
-            if self.checkpointing and torch.is_grad_enabled():  # nothing in it is random
+            if self.checkpointing and torch.is_grad_enabled():  # a stage has no random operations
                 tokens = checkpoint(stage, tokens, use_reentrant=False, preserve_rng_state=False)
             else:
                 tokens = stage(tokens)
             maps.append(tokens)
-        # Tokens last are channels last, so this moves nothing.
+        # The result is in channels-last layout, so the permutation copies nothing.
         return [layer_norm(tokens).permute(0, 4, 1, 2, 3) for tokens in maps]
