@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from raylift.server import guard
 from raylift.server.app import create_app
-from raylift.server.guard import WAIT_SECONDS, WRONG_TOKENS, Refusal, Tokens
+from raylift.server.guard import MAX_WRONG_TOKENS, WAIT_SECONDS, Refusal, Tokens
 from raylift.server.settings import Settings
 
 TOKEN = "0123456789abcdef"
@@ -38,7 +38,7 @@ def test_a_body_is_not_read_before_its_sender_is_known(client: TestClient, heade
         "/api/jobs", content=body(), headers=headers | {"Content-Type": "multipart/form-data; boundary=x"}
     )
     assert answer.status_code in (400, 401, 403)
-    assert not list(Path(client.app.state.parts.settings.folder).rglob("*.png"))
+    assert not list(Path(client.app.state.services.settings.folder).rglob("*.png"))
 
 
 async def _never_read() -> None:
@@ -69,7 +69,7 @@ def test_a_refused_body_is_left_where_it_is(client: TestClient) -> None:
     }
     asyncio.run(client.app(scope, receive, send))  # type: ignore[arg-type]
     assert sent[0]["status"] == 401
-    assert taken <= guard.DRAINED
+    assert taken <= guard.MAX_DRAINED_BYTES
 
 
 def test_the_browser_gets_a_cookie_that_is_not_the_token(client: TestClient) -> None:
@@ -103,8 +103,8 @@ def test_wrong_tokens_make_an_address_wait(monkeypatch: pytest.MonkeyPatch) -> N
     now = 1000.0
     monkeypatch.setattr(guard.time, "monotonic", lambda: now)
     tokens = Tokens(TOKEN)
-    for _ in range(WRONG_TOKENS):
-        with pytest.raises(Refusal, match="bring the server's token"):
+    for _ in range(MAX_WRONG_TOKENS):
+        with pytest.raises(Refusal, match="this server needs its token"):
             tokens.check("10.0.0.1", "wrong")
     with pytest.raises(Refusal, match="too many wrong tokens") as raised:
         tokens.check("10.0.0.1", TOKEN)  # right, but guessing is not to be rewarded
@@ -117,14 +117,14 @@ def test_wrong_tokens_make_an_address_wait(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_who_brings_no_token_at_all_does_not_guess() -> None:
     tokens = Tokens(TOKEN)
-    for _ in range(3 * WRONG_TOKENS):
+    for _ in range(3 * MAX_WRONG_TOKENS):
         with pytest.raises(Refusal):
             tokens.check("10.0.0.1", None)
     tokens.check("10.0.0.1", TOKEN)
 
 
 def test_addresses_are_not_remembered_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "ADDRESSES", 5)
+    monkeypatch.setattr(guard, "MAX_ADDRESSES", 5)
     tokens = Tokens(TOKEN)
     for number in range(20):
         with pytest.raises(Refusal):

@@ -9,21 +9,21 @@ from pathlib import Path
 import pytest
 
 from raylift.errors import BadInput
-from raylift.server.jobs import ATTEMPTS, LOCKED_SECONDS, Full, Jobs
+from raylift.server.jobs import LOCKED_SECONDS, MAX_ATTEMPTS, JobList, QueueFull
 
 
 @pytest.fixture
-def jobs(tmp_path: Path) -> Jobs:
-    jobs = Jobs(tmp_path / "jobs.sqlite", waiting=3)
+def jobs(tmp_path: Path) -> JobList:
+    jobs = JobList(tmp_path / "jobs.sqlite", max_waiting=3)
     assert jobs.prepare()
     return jobs
 
 
-def ids(jobs: Jobs) -> list[str]:
+def ids(jobs: JobList) -> list[str]:
     return [job.id for job in jobs.newest(10)]
 
 
-def test_first_come_first_served(jobs: Jobs) -> None:
+def test_first_come_first_served(jobs: JobList) -> None:
     for name in "abc":
         jobs.add(name, {"title": name})
     assert jobs.waiting_ids() == ["a", "b", "c"]
@@ -33,21 +33,21 @@ def test_first_come_first_served(jobs: Jobs) -> None:
     assert (claimed[0].state, claimed[0].options, claimed[0].attempts) == ("running", {"title": "a"}, 1)
 
 
-def test_no_more_wait_than_may(jobs: Jobs) -> None:
+def test_no_more_wait_than_may(jobs: JobList) -> None:
     for name in "abc":
         jobs.add(name, {})
-    with pytest.raises(Full):
+    with pytest.raises(QueueFull):
         jobs.add("d", {})
     assert ids(jobs) == ["c", "b", "a"]
     jobs.claim("w")
     jobs.add("d", {})
 
 
-def test_a_job_given_back_ends_once(jobs: Jobs) -> None:
+def test_a_job_given_back_ends_once(jobs: JobList) -> None:
     jobs.add("a", {})
     first = jobs.claim("w")
     assert first is not None
-    jobs.give_back_all()
+    jobs.requeue_all()
     second = jobs.claim("v")
     assert second is not None
     assert second.id == first.id
@@ -61,20 +61,20 @@ def test_a_job_given_back_ends_once(jobs: Jobs) -> None:
     assert (found.state, found.claim, found.error) == ("done", second.claim, None)
 
 
-def test_only_the_dead_workers_jobs_are_given_back(jobs: Jobs) -> None:
+def test_only_the_dead_workers_jobs_are_given_back(jobs: JobList) -> None:
     jobs.add("a", {})
     jobs.add("b", {})
     jobs.claim("w")
     jobs.claim("v")
-    jobs.give_back("w")
+    jobs.requeue("w")
     assert [job.state for job in jobs.newest(2)] == ["running", "queued"]
 
 
-def test_what_kills_its_workers_fails_in_the_end(jobs: Jobs) -> None:
+def test_what_kills_its_workers_fails_in_the_end(jobs: JobList) -> None:
     jobs.add("a", {})
-    for _ in range(ATTEMPTS):
+    for _ in range(MAX_ATTEMPTS):
         assert jobs.claim("w") is not None
-        jobs.give_back("w")
+        jobs.requeue("w")
     found = jobs.get("a")
     assert found is not None
     assert found.state == "failed"
@@ -82,18 +82,18 @@ def test_what_kills_its_workers_fails_in_the_end(jobs: Jobs) -> None:
     assert jobs.claim("w") is None
 
 
-def test_a_server_that_ends_is_no_fault_of_its_jobs(jobs: Jobs) -> None:
+def test_a_server_that_ends_is_no_fault_of_its_jobs(jobs: JobList) -> None:
     jobs.add("a", {})
-    for _ in range(3 * ATTEMPTS):
+    for _ in range(3 * MAX_ATTEMPTS):
         assert jobs.claim("w") is not None
-        jobs.give_back_all()
+        jobs.requeue_all()
     assert jobs.waiting_ids() == ["a"]
     claimed = jobs.claim("w")
     assert claimed is not None
     assert claimed.attempts == 1
 
 
-def test_reading_waits_for_nobody(jobs: Jobs) -> None:
+def test_reading_waits_for_nobody(jobs: JobList) -> None:
     jobs.add("a", {})
     with closing(sqlite3.connect(jobs.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -106,7 +106,7 @@ def test_reading_waits_for_nobody(jobs: Jobs) -> None:
             jobs.add("b", {})
 
 
-def test_a_list_that_is_gone_is_not_begun_anew(jobs: Jobs) -> None:
+def test_a_list_that_is_gone_is_not_begun_anew(jobs: JobList) -> None:
     jobs.add("a", {})
     jobs.path.unlink()
     with pytest.raises(sqlite3.OperationalError):
@@ -117,8 +117,8 @@ def test_a_list_that_is_gone_is_not_begun_anew(jobs: Jobs) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"no database, but long enough to be taken for one" * 30, "no list of jobs, or a damaged one"),
-        ("cut", "no list of jobs, or a damaged one"),
+        (b"no database, but long enough to be taken for one" * 30, "not a job list, or a damaged one"),
+        ("cut", "not a job list, or a damaged one"),
         ("other", "cannot be opened .no such column"),
         ("locked", "cannot be opened .database is locked.; end the program that uses it"),
     ],
@@ -129,7 +129,7 @@ def test_a_list_that_cannot_be_used_is_named_at_the_start(tmp_path: Path, conten
         if isinstance(content, bytes):
             path.write_bytes(content)
         elif content == "cut":
-            Jobs(path, 3).prepare()
+            JobList(path, 3).prepare()
             with closing(sqlite3.connect(path)) as database:
                 database.execute("PRAGMA journal_mode = DELETE")
             path.write_bytes(path.read_bytes()[:5000])
@@ -139,12 +139,12 @@ def test_a_list_that_cannot_be_used_is_named_at_the_start(tmp_path: Path, conten
             if content == "locked":
                 other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(BadInput, match=words) as raised:
-            Jobs(path, 3).prepare()
+            JobList(path, 3).prepare()
     assert str(path) in str(raised.value)
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_cancel_and_remove(jobs: Jobs, begun: bool) -> None:
+def test_cancel_and_remove(jobs: JobList, begun: bool) -> None:
     jobs.add("a", {})
     claimed = jobs.claim("w") if begun else None
     assert not jobs.remove("a")
@@ -152,23 +152,23 @@ def test_cancel_and_remove(jobs: Jobs, begun: bool) -> None:
     assert jobs.cancel("a") is None
     if claimed is not None:
         assert not jobs.end(claimed, "done")
-    jobs.give_back_all()
+    jobs.requeue_all()
     assert jobs.claim("w") is None
     assert jobs.remove("a")
     assert jobs.get("a") is None
     assert not jobs.cancel("a")
 
 
-def test_it_outlives_the_process(jobs: Jobs) -> None:
+def test_it_outlives_the_process(jobs: JobList) -> None:
     jobs.add("a", {"title": "kept"})
-    again = Jobs(jobs.path, 3)
+    again = JobList(jobs.path, 3)
     found = again.get("a")
     assert found is not None
     assert found.options == {"title": "kept"}
 
 
 def test_many_at_once_take_each_job_once(tmp_path: Path) -> None:
-    jobs = Jobs(tmp_path / "jobs.sqlite", waiting=40)
+    jobs = JobList(tmp_path / "jobs.sqlite", max_waiting=40)
     jobs.prepare()
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: jobs.add(str(number), {}), range(40)))

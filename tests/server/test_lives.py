@@ -68,4 +68,4 @@ def test_one_folder_one_server(tmp_path: Path, serve: Callable[..., Any], weight
             check=False,
         )
         assert second.returncode == 2
-        assert "another server has it" in second.stderr
+        assert "another server uses it" in second.stderr

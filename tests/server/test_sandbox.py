@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from raylift.server import readers
-from raylift.server.intake import ReadRequest
-from raylift.server.readers import Unreadable
-from raylift.server.requests import Xray
+from raylift.server import reader_pool
+from raylift.server.options import XrayOptions
+from raylift.server.reader_pool import Unreadable
+from raylift.server.upload_reader import ReadRequest
 
 PROBE = """
 import json, os, socket, sys
@@ -62,7 +62,7 @@ def test_what_it_sees(tmp_path: Path) -> None:
 
 def _request(folder: Path) -> ReadRequest:
     (folder / "xray-0.png").write_bytes(b"")
-    return ReadRequest(None, folder, ("xray-0.png",), ("a.png",), (Xray(view="pa"),), False)
+    return ReadRequest(None, folder, ("xray-0.png",), ("a.png",), (XrayOptions(view="pa"),), False)
 
 
 def _first_time_killed(request: ReadRequest) -> None:
@@ -89,19 +89,19 @@ def _endless(request: ReadRequest) -> None:
 
 
 def test_a_reader_that_was_killed_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "read_confined", _first_time_killed)
-    assert readers._read(_request(tmp_path)) == {"xrays": []}
+    monkeypatch.setattr(reader_pool, "read_confined", _first_time_killed)
+    assert reader_pool._read(_request(tmp_path)) == {"xrays": []}
 
 
 def test_what_crashes_a_reader_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "read_confined", _crashed)
+    monkeypatch.setattr(reader_pool, "read_confined", _crashed)
     with pytest.raises(Unreadable):
-        readers._read(_request(tmp_path))
+        reader_pool._read(_request(tmp_path))
     assert (tmp_path / "tries").read_text() == "x"
 
 
 def test_what_is_read_without_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "read_confined", _endless)
-    monkeypatch.setattr(readers, "READ_SECONDS", 1.0)
+    monkeypatch.setattr(reader_pool, "read_confined", _endless)
+    monkeypatch.setattr(reader_pool, "READ_SECONDS", 1.0)
     with pytest.raises(Unreadable):
-        readers._read(_request(tmp_path))
+        reader_pool._read(_request(tmp_path))

@@ -21,10 +21,10 @@ from raylift.geometry import Geometry, View
 from raylift.images.xray_set import XraySet
 from raylift.server import routes, supervisor, worker
 from raylift.server.app import create_app
-from raylift.server.jobs import Job, Jobs
-from raylift.server.kept import NAME, keep, kept
+from raylift.server.jobs import Job, JobList
 from raylift.server.settings import Settings
 from raylift.server.supervisor import Supervisor
+from raylift.server.xrays_file import XRAYS_FILE, load_xrays, save_xrays
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def client(settings: Settings) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def jobs(settings: Settings) -> Jobs:
-    return Jobs(settings.database, settings.waiting)
+def jobs(settings: Settings) -> JobList:
+    return JobList(settings.database, settings.waiting)
 
 
 def folders(settings: Settings) -> list[str]:
@@ -57,7 +57,7 @@ def waited_for(happened: Callable[[], object], seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
-def written(job: Job, jobs: Jobs, settings: Settings, reconstructor: Any, folder: Path) -> None:
+def written(job: Job, jobs: JobList, settings: Settings, reconstructor: Any, folder: Path) -> None:
     """In place of a reconstruction: a result at once."""
     (folder / "volume.mha").write_text("made")
 
@@ -66,18 +66,18 @@ def test_the_x_rays_of_a_job_are_kept_as_they_were_understood(tmp_path: Path) ->
     images = np.random.default_rng(0).random((2, 64, 64)).astype(np.float32)
     views = (View(0.0, turn=(1.0, 2.0, 3.0)), View(90.0, mirrored=True))
     given = XraySet(images, views, Geometry.preset("x2ct", 64), (1.0, 2.0, 3.0), ("a.png: a note",))
-    keep(given, tmp_path / NAME)
-    found = kept(tmp_path / NAME)
+    save_xrays(given, tmp_path / XRAYS_FILE)
+    found = load_xrays(tmp_path / XRAYS_FILE)
     np.testing.assert_array_equal(found.images, images)
     assert (found.views, found.geometry, found.isocentre, found.notes) == (
         given.views, given.geometry, given.isocentre, given.notes)  # fmt: skip
 
 
 def test_a_list_that_is_locked_for_a_while(
-    client: TestClient, settings: Settings, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, settings: Settings, jobs: JobList, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("raylift.server.jobs.LOCKED_SECONDS", 0.2)
-    monkeypatch.setattr(worker, "AGAIN", 0.1)
+    monkeypatch.setattr(worker, "RETRY_SECONDS", 0.1)
     monkeypatch.setattr(worker, "_reconstruct", written)
     job_id = submit(client, "a.png", "b.png").json()["id"]
     claimed = jobs.claim("w")
@@ -88,7 +88,7 @@ def test_a_list_that_is_locked_for_a_while(
         assert refused.status_code == 503
         assert int(refused.headers["retry-after"]) > 0
         assert client.get(f"/api/jobs/{job_id}").json()["state"] == "running"  # reading goes on
-        working = threading.Thread(target=worker.work, args=(claimed, jobs, settings, None))
+        working = threading.Thread(target=worker.process_job, args=(claimed, jobs, settings, None))
         working.start()
         time.sleep(1.0)  # the worker has tried, and so has the supervisor
     working.join(20)
@@ -99,9 +99,9 @@ def test_a_list_that_is_locked_for_a_while(
 
 def test_a_server_that_cannot_work_takes_no_jobs(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     assert client.get("/api/health").json() == {"able": True, "workers": 0, "wanted": 0}
-    monkeypatch.setattr(supervisor, "STALE", 0.3)
+    monkeypatch.setattr(supervisor, "STALE_SECONDS", 0.3)
     monkeypatch.setattr(
-        Jobs, "check_writable", lambda jobs: (_ for _ in ()).throw(sqlite3.OperationalError("readonly"))
+        JobList, "check_writable", lambda jobs: (_ for _ in ()).throw(sqlite3.OperationalError("readonly"))
     )
     waited_for(lambda: client.get("/api/health").status_code == 503)
     assert client.get("/api/about").json()["health"]["able"] is False
@@ -113,7 +113,7 @@ def test_a_server_that_cannot_work_takes_no_jobs(client: TestClient, monkeypatch
 
 
 def test_a_watcher_that_died_is_noticed(client: TestClient) -> None:
-    one: Supervisor = client.app.state.parts.supervisor  # type: ignore[attr-defined]
+    one: Supervisor = client.app.state.services.supervisor  # type: ignore[attr-defined]
     one.stopped.set()
     assert one.thread is not None
     one.thread.join()
@@ -130,8 +130,8 @@ def test_errors_of_any_kind_do_not_end_the_watch(settings: Settings, monkeypatch
         if errors:
             raise errors.pop()
 
-    monkeypatch.setattr(Supervisor, "_look", look)
-    monkeypatch.setattr(supervisor, "LOOK", 0.01)
+    monkeypatch.setattr(Supervisor, "_check_jobs", look)
+    monkeypatch.setattr(supervisor, "CHECK_SECONDS", 0.01)
     with TestClient(create_app(settings), "http://localhost"):
         waited_for(lambda: len(looks) > 5)
 
@@ -145,13 +145,13 @@ def test_workers_that_cannot_begin_are_not_started_without_end(tmp_path: Path) -
         assert submit(client, "a.png", "b.png").status_code == 503
 
 
-def test_what_is_left_over_is_swept_at_the_start(settings: Settings, jobs: Jobs) -> None:
+def test_what_is_left_over_is_swept_at_the_start(settings: Settings, jobs: JobList) -> None:
     settings.folder.mkdir()
     jobs.prepare()
     for name, end in (("a" * 32, "done"), ("b" * 32, "failed"), ("c" * 32, None), ("d" * 32, "cancelled")):
         jobs.add(name, {})
         settings.job(name).mkdir(parents=True)
-        (settings.job(name) / NAME).write_text("x-rays")
+        (settings.job(name) / XRAYS_FILE).write_text("x-rays")
         if end == "cancelled":
             jobs.cancel(name)
         elif (claimed := jobs.claim("w")) and end in ("done", "failed"):
@@ -162,12 +162,12 @@ def test_what_is_left_over_is_swept_at_the_start(settings: Settings, jobs: Jobs)
         (stray / "file").write_text("patient")
     with TestClient(create_app(settings), "http://localhost"):
         assert sorted(folders(settings)) == sorted(
-            [f"jobs/{'a' * 32}", f"jobs/{'a' * 32}/w-1", f"jobs/{'c' * 32}", f"jobs/{'c' * 32}/{NAME}"]
+            [f"jobs/{'a' * 32}", f"jobs/{'a' * 32}/w-1", f"jobs/{'c' * 32}", f"jobs/{'c' * 32}/{XRAYS_FILE}"]
         )
         assert jobs.waiting_ids() == ["c" * 32]
 
 
-def test_results_of_a_list_that_is_gone_are_kept(settings: Settings, jobs: Jobs) -> None:
+def test_results_of_a_list_that_is_gone_are_kept(settings: Settings, jobs: JobList) -> None:
     settings.job("a" * 32).mkdir(parents=True)
     (settings.job("a" * 32) / "volume.mha").write_text("made")
     with TestClient(create_app(settings), "http://localhost"):
@@ -177,17 +177,17 @@ def test_results_of_a_list_that_is_gone_are_kept(settings: Settings, jobs: Jobs)
 
 
 def test_a_job_whose_folder_is_gone_fails_and_the_worker_lives(
-    client: TestClient, settings: Settings, jobs: Jobs
+    client: TestClient, settings: Settings, jobs: JobList
 ) -> None:
 
     job_id = submit(client, "a.png", "b.png").json()["id"]
     shutil.rmtree(settings.job(job_id))
     claimed = jobs.claim("w")
     assert claimed is not None
-    worker.work(claimed, jobs, settings, None)  # type: ignore[arg-type]
+    worker.process_job(claimed, jobs, settings, None)  # type: ignore[arg-type]
     told = client.get(f"/api/jobs/{job_id}").json()
     assert told["state"] == "failed"
-    assert told["error"] == "its files on the server are gone or damaged; hand it in again"
+    assert told["error"] == "its files on the server are gone or damaged; submit it again"
     assert folders(settings) == []
 
 
@@ -199,7 +199,12 @@ def test_a_job_whose_folder_is_gone_fails_and_the_worker_lives(
     ],
 )
 def test_what_ends_a_job_is_said_without_paths(
-    client: TestClient, settings: Settings, jobs: Jobs, monkeypatch: pytest.MonkeyPatch, problem: Exception, words: str
+    client: TestClient,
+    settings: Settings,
+    jobs: JobList,
+    monkeypatch: pytest.MonkeyPatch,
+    problem: Exception,
+    words: str,
 ) -> None:
     def fail(*arguments: object) -> None:
         raise problem
@@ -208,7 +213,7 @@ def test_what_ends_a_job_is_said_without_paths(
     job_id = submit(client, "a.png", "b.png").json()["id"]
     claimed = jobs.claim("w")
     assert claimed is not None
-    worker.work(claimed, jobs, settings, None)  # type: ignore[arg-type]
+    worker.process_job(claimed, jobs, settings, None)  # type: ignore[arg-type]
     error = client.get(f"/api/jobs/{job_id}").json()["error"]
     assert words in error
     assert "/" not in error
@@ -219,7 +224,7 @@ def test_a_full_disk_is_called_so(client: TestClient, settings: Settings, monkey
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(routes, "_taken_in", full)
+    monkeypatch.setattr(routes, "_store_uploads", full)
     for path in ("/api/jobs", "/api/inspect"):
         answer = client.post(path, files=uploads("a.png", "b.png"), data={"options": json.dumps(TWO_VIEWS)})
         assert answer.status_code == 507
@@ -227,39 +232,39 @@ def test_a_full_disk_is_called_so(client: TestClient, settings: Settings, monkey
     assert folders(settings) == []
 
 
-def test_the_clock_may_be_set(client: TestClient, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_may_be_set(client: TestClient, jobs: JobList, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = submit(client, "a.png", "b.png").json()["id"]
     jobs.claim("w")
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 1e6)
-    time.sleep(3 * supervisor.LOOK)
+    time.sleep(3 * supervisor.CHECK_SECONDS)
     assert client.get(f"/api/jobs/{job_id}").json()["state"] == "running"
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_nothing_is_left_of_jobs_deleted_at_any_moment(
-    client: TestClient, settings: Settings, jobs: Jobs, monkeypatch: pytest.MonkeyPatch, seed: int
+    client: TestClient, settings: Settings, jobs: JobList, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     chance = random.Random(seed)
 
-    def slowly(job: Job, jobs: Jobs, settings: Settings, reconstructor: Any, folder: Path) -> None:
+    def slowly(job: Job, jobs: JobList, settings: Settings, reconstructor: Any, folder: Path) -> None:
         for name in ("volume.mha", "volume.nrrd", "report.json"):
             if not jobs.report(job, name, 0.5):
-                raise worker.TakenAway
+                raise worker.ClaimLost
             (folder / name).write_text("made")
             time.sleep(chance.uniform(0, 0.01))
 
     monkeypatch.setattr(worker, "_reconstruct", slowly)
     content = submit(client, "a.png", "b.png").json()["id"]
-    xrays = (settings.job(content) / NAME).read_bytes()
+    xrays = (settings.job(content) / XRAYS_FILE).read_bytes()
     client.delete(f"/api/jobs/{content}")
     ended = threading.Event()
 
     def labour(name: str) -> None:
         while not ended.is_set():
-            job = worker.insist(lambda: jobs.claim(name))
+            job = worker.retry(lambda: jobs.claim(name))
             if job is not None:
-                worker.work(job, jobs, settings, None)  # type: ignore[arg-type]
+                worker.process_job(job, jobs, settings, None)  # type: ignore[arg-type]
 
     def remove(job_id: str) -> None:
         for _ in range(4):
@@ -273,7 +278,7 @@ def test_nothing_is_left_of_jobs_deleted_at_any_moment(
     for number in range(30):
         job_id = f"{number:032x}"
         settings.job(job_id).mkdir(parents=True)
-        (settings.job(job_id) / NAME).write_bytes(xrays)
+        (settings.job(job_id) / XRAYS_FILE).write_bytes(xrays)
         jobs.add(job_id, {"names": []})
         removers += [threading.Thread(target=remove, args=(job_id,)) for _ in range(2)]
         for thread in removers[-2:]:

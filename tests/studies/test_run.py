@@ -360,5 +360,7 @@ def test_a_study_of_any_recipe(write_recipe: WriteRecipe) -> None:
     assert [row.label for row in study.rows][:2] == ["one: 1 view", "one: 2 views"]
     assert {Cell(row, 0, Path()).recipe().name for row in study.rows} == {"one"}
     assert study_of("views", None) is STUDIES["views"]
-    with pytest.raises(WrongUsage, match="methods compares recipes of its own; it is for views, alignment, gradients"):
+    with pytest.raises(
+        WrongUsage, match="methods compares fixed recipes; use --recipe with one of views, alignment, gradients"
+    ):
         study_of("methods", "one")

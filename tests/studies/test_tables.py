@@ -26,13 +26,13 @@ RESULTS = [
 ]
 
 
-def test_means_spreads_and_intervals() -> None:
+def test_means_deviations_and_intervals() -> None:
     table = aggregate(RESULTS, "unseen")
     entry = table["a & b"]["ssim"]
     assert entry.mean == pytest.approx(0.6)  # of 0.5 and 0.7
-    assert entry.spread == pytest.approx(0.2 / math.sqrt(2))
+    assert entry.std == pytest.approx(0.2 / math.sqrt(2))
     assert entry.interval == mean_interval([0.45, 0.75])  # each patient's mean over the seeds
-    assert table["mean"]["mse"].spread is None
+    assert table["mean"]["mse"].std is None
     assert table["mean"]["mse"].mean == pytest.approx(0.015)
 
 
@@ -67,7 +67,7 @@ def test_markdown() -> None:
 def test_differences_are_of_the_same_patients_and_seeds() -> None:
     others = [result("c", 0, [0.3, 0.5], [0.02, 0.04]), result("c", 1, [0.2, 0.6], [0.01, 0.03])]
     page = markdown([*RESULTS, *others], ["unseen"])
-    differences = page.partition("### Minus the best of unseen")[2]
+    differences = page.partition("### Differences from the best row on unseen")[2]
     row = next(line for line in differences.splitlines() if line.startswith("| c "))
     # SSIM minus that of a & b: −0.1 and −0.1, then −0.3 and −0.3; by patient −0.2 and −0.2.
     assert row.startswith("| c | -0.200 ± 0.141 [-0.200, -0.200] |")

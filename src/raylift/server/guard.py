@@ -1,4 +1,4 @@
-"""Who is let in: requests are judged by their headers, before anything of their body is read."""
+"""Access control: requests are checked by their headers, before their body is read."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from raylift.server.settings import LOOPBACK, Settings
 
 COOKIE = "raylift_session"
-API = "/api/"
-OPEN = ("/api/health", "/api/login")  # what asks for no token
-WRONG_TOKENS = 10  # that an address may bring before it has to wait
+API_PREFIX = "/api/"
+PUBLIC_PATHS = ("/api/health", "/api/login")  # need no token
+MAX_WRONG_TOKENS = 10  # from one address, before it has to wait
 WAIT_SECONDS = 60.0
-ADDRESSES = 10_000  # that are remembered
-DRAINED = 2**20  # bytes of a refused request's body that are read, so that it hears the answer
-POLICY = (
+MAX_ADDRESSES = 10_000  # whose wrong tokens are counted at a time
+MAX_DRAINED_BYTES = 2**20  # of a refused request's body, so that the client reads the answer
+CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
     "script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; connect-src 'self' data: blob:; "
     "frame-ancestors 'none'"
@@ -28,7 +28,13 @@ POLICY = (
 
 
 class Refusal(Exception):
-    """A request that is not let in: status, one sentence, and headers of the answer."""
+    """Raised for a request that is refused.
+
+    Args:
+        status: HTTP status of the answer.
+        detail: why it is refused, in one sentence.
+        headers: headers of the answer.
+    """
 
     def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -36,9 +42,13 @@ class Refusal(Exception):
 
 
 class Tokens:
-    """Knows the server's token, and who tries to guess it.
+    """Checks the token of requests, and refuses addresses that try to guess it.
 
-    An address that brought `WRONG_TOKENS` wrong ones waits for `WAIT_SECONDS` after the last, whatever it brings then.
+    An address that sent `MAX_WRONG_TOKENS` wrong tokens is refused for `WAIT_SECONDS` after the last one, even with the
+    right token.
+
+    Args:
+        token: the server's token; None lets everybody in.
     """
 
     def __init__(self, token: str | None) -> None:
@@ -47,11 +57,20 @@ class Tokens:
 
     @property
     def cookie(self) -> str:
-        """Return what a browser keeps in place of the token."""
+        """The value of the cookie that browsers store in place of the token."""
         return hmac.digest((self.token or "").encode(), b"raylift session", "sha256").hex()
 
-    def check(self, address: str, brought: str | None, session: str | None = None) -> None:
-        """Raise Refusal unless a request brings the token or a session's cookie, or the server has none."""
+    def check(self, address: str, token: str | None, cookie: str | None = None) -> None:
+        """Check that a request has the token or the cookie, if the server has a token.
+
+        Args:
+            address: the client's address.
+            token: the token that the request sent.
+            cookie: the cookie that the request sent.
+
+        Raises:
+            Refusal: neither is right, or the address sent too many wrong ones.
+        """
         if self.token is None:
             return
         count, last = self.wrong.get(address, (0, 0.0))
@@ -59,30 +78,39 @@ class Tokens:
         if count and left <= 0:
             del self.wrong[address]
             count = 0
-        if count >= WRONG_TOKENS:
+        if count >= MAX_WRONG_TOKENS:
             raise Refusal(429, "too many wrong tokens; try again later", {"Retry-After": str(int(left) + 1)})
-        if brought is not None and hmac.compare_digest(brought.encode(), self.token.encode()):
+        if token is not None and hmac.compare_digest(token.encode(), self.token.encode()):
             return
-        if brought is None and session is not None and hmac.compare_digest(session.encode(), self.cookie.encode()):
+        if token is None and cookie is not None and hmac.compare_digest(cookie.encode(), self.cookie.encode()):
             return
-        if brought is not None or session is not None:
+        if token is not None or cookie is not None:
             self.wrong[address] = count + 1, time.monotonic()
             self.wrong.move_to_end(address)
-            if len(self.wrong) > ADDRESSES:
+            if len(self.wrong) > MAX_ADDRESSES:
                 self.wrong.popitem(last=False)
-        raise Refusal(401, "bring the server's token", {"WWW-Authenticate": "Bearer"})
+        raise Refusal(401, "this server needs its token", {"WWW-Authenticate": "Bearer"})
 
 
 class Guard:
-    """Lets in requests for this server, of its own page, with its token; and says how browsers may use the answers."""
+    """ASGI middleware that refuses requests for another host, from another page or without the token.
+
+    It also adds the headers that tell browsers how they may use the answers.
+
+    Args:
+        app: the application to protect.
+        settings: the server's settings.
+        tokens: checks the requests' tokens.
+    """
 
     def __init__(self, app: ASGIApp, settings: Settings, tokens: Tokens) -> None:
         self.app, self.tokens = app, tokens
-        # A name that a stranger points to this machine is refused; where others may come, the token keeps them out.
+        # At a loopback address, refuse host names that somebody else points to it (DNS rebinding). At other addresses,
+        # the token protects the server.
         self.hosts = {*LOOPBACK, "[::1]"} if settings.host in LOOPBACK else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request, or refuse it."""
+        """Serve a request, or answer why it is refused."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
@@ -92,7 +120,7 @@ class Guard:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_headers(scope["path"])]
+                message["headers"] = [*message["headers"], *_security_headers(scope["path"])]
             await send(message)
 
         try:
@@ -107,20 +135,24 @@ class Guard:
             await self.app(scope, receive, with_headers)
 
     def _check(self, scope: Scope) -> None:
-        """Raise Refusal for a request that is not let in."""
+        """Check a request's host, origin and token.
+
+        Raises:
+            Refusal: the request is for another host name, from another page, or without the token.
+        """
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if self.hosts is not None and _without_port(host) not in self.hosts:
-            raise Refusal(400, "this server does not go by that name")
+            raise Refusal(400, "this server has another host name")
         origin = headers.get("origin")
         if origin and origin.split("://", 1)[-1] != host:
-            raise Refusal(403, "a request of another page")
-        if scope["path"].startswith(API) and scope["path"] not in OPEN:
-            self.tokens.check(address_of(scope), _bearer(headers), _session(headers))
+            raise Refusal(403, "the request comes from another web page")
+        if scope["path"].startswith(API_PREFIX) and scope["path"] not in PUBLIC_PATHS:
+            self.tokens.check(address_of(scope), _bearer_token(headers), _session_cookie(headers))
 
 
 def address_of(scope: Scope) -> str:
-    """Return where a request comes from."""
+    """Return the address of a request's client."""
     client = scope.get("client")
     return str(client[0]) if client else ""
 
@@ -130,12 +162,12 @@ def _without_port(host: str) -> str:
     return name if colon and port.isdigit() else host
 
 
-def _bearer(headers: Headers) -> str | None:
-    scheme, _, brought = headers.get("authorization", "").partition(" ")
-    return brought.strip() if scheme.lower() == "bearer" else None
+def _bearer_token(headers: Headers) -> str | None:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
-def _session(headers: Headers) -> str | None:
+def _session_cookie(headers: Headers) -> str | None:
     try:
         morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
     except CookieError:
@@ -143,23 +175,23 @@ def _session(headers: Headers) -> str | None:
     return None if morsel is None else morsel.value
 
 
-def _headers(path: str) -> list[tuple[bytes, bytes]]:
-    """Return the headers that every answer has."""
-    told = {
+def _security_headers(path: str) -> list[tuple[bytes, bytes]]:
+    """Return the headers that are added to every answer."""
+    headers = {
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
-        "Content-Security-Policy": POLICY,
+        "Content-Security-Policy": CONTENT_SECURITY_POLICY,
         "Cross-Origin-Resource-Policy": "same-origin",
     }
-    if path.startswith(API):
-        told["Cache-Control"] = "no-store"
-    return [(name.lower().encode(), value.encode()) for name, value in told.items()]
+    if path.startswith(API_PREFIX):
+        headers["Cache-Control"] = "no-store"
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
 
 async def _drain(receive: Receive) -> None:
-    """Read a little of a body that nobody wants: who still sends does not listen to the answer."""
+    """Read the start of a refused request's body, since many clients read no answer while they still send."""
     size = 0
-    while size < DRAINED:
+    while size < MAX_DRAINED_BYTES:
         message = await receive()
         size += len(message.get("body", b""))
         if message["type"] != "http.request" or not message.get("more_body"):

@@ -1,8 +1,8 @@
-"""The list of jobs, in SQLite: who waits, who is at work, what became of whom. It outlives the server.
+"""The job list, in an SQLite file that outlives the server: jobs that wait, that run and that have ended.
 
-Every change is one transaction, and a worker may only report on a job under the claim it took it with: a job that was
-given to somebody else after a crash ends once, with one result. Reading waits for nobody (write-ahead log). Any method
-raises sqlite3.Error where the list cannot be read or written: it is locked, full, damaged or gone.
+Every change is one transaction. A worker can only change a job under the claim with which it took the job, so a job
+that was given to another worker after a crash still ends once, with one result. Reading never waits for a writer
+(write-ahead log). Any method raises sqlite3.Error where the list is locked, damaged or gone, or the disk is full.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from typing import Any, Literal
 from raylift.errors import BadInput
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
-ENDED = ("done", "failed", "cancelled")
-ATTEMPTS = 3  # that a job gets, whose workers die
-LOCKED_SECONDS = 3.0  # that a change waits for another one
+MAX_ATTEMPTS = 3  # for a job whose workers die
+LOCKED_SECONDS = 3.0  # the longest time that a change waits for another one
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -43,24 +42,26 @@ CREATE INDEX IF NOT EXISTS by_state ON jobs (state, number);
 """
 
 
-class Full(Exception):
-    """No more jobs may wait."""
+class QueueFull(Exception):
+    """Raised when no more jobs may wait."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A row of the list.
+    """A row of the job list.
 
     Args:
-        id: 32 hexadecimal digits, drawn at random.
-        state: where it stands.
-        options: what was asked for.
-        created: seconds since 1970, as `started` and `ended`.
-        claim: name of the attempt that is at work on it, or that ended it.
-        attempts: how many were begun, but for those that ended with the server.
-        note: what is being done.
+        id: 32 random hexadecimal digits.
+        state: whether the job waits, runs, or how it ended.
+        options: the job's options, and the client's names of its files under "names".
+        created: when the client sent the job, in seconds since 1970.
+        started: when the last attempt began, in seconds since 1970.
+        ended: when the job ended, in seconds since 1970.
+        attempts: number of attempts so far, without those that ended because the server stopped.
+        claim: name of the attempt that is running, or that ended the job: the worker's name, "-" and random digits.
+        note: the step that is running.
         progress: from 0 to 1.
-        error: one sentence, where it failed.
+        error: why the job failed, in one sentence.
     """
 
     id: str
@@ -76,47 +77,46 @@ class Job:
     error: str | None
 
 
-class Jobs:
-    """The list, in a file; any number of processes may open it.
+class JobList:
+    """The job list, in a file that any number of processes may open.
 
     Args:
-        path: of the SQLite file, see `prepare`.
-        waiting: how many jobs may wait.
+        path: path of the SQLite file, which `prepare` creates.
+        max_waiting: how many jobs may wait.
     """
 
-    def __init__(self, path: Path, waiting: int) -> None:
-        self.path, self.waiting = path, waiting
+    def __init__(self, path: Path, max_waiting: int) -> None:
+        self.path, self.max_waiting = path, max_waiting
 
     def prepare(self) -> bool:
-        """Make the list if there is none, and check it.
+        """Create the file if there is none, and check that it can be used.
 
         Returns:
-            Whether it is new.
+            Whether the list is new.
 
         Raises:
-            BadInput: the file is damaged, is no list of jobs, or cannot be opened.
+            BadInput: the file is damaged, is not a job list, or cannot be opened.
         """
         new = not self.path.exists()
         try:
             with closing(sqlite3.connect(self.path, timeout=LOCKED_SECONDS, isolation_level=None)) as database:
-                if database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-                    raise sqlite3.DatabaseError("damaged")
-                database.execute("PRAGMA journal_mode = WAL")
-                database.executescript(SCHEMA)
-                columns = ", ".join(Job.__dataclass_fields__)
-                database.execute(f"SELECT {columns} FROM jobs LIMIT 1")  # noqa: S608 - names of this class's fields
+                _check_content(database)
             self.check_writable()
         except sqlite3.OperationalError as error:
             remedy = "end the program that uses it, or make it and its folder writable"
-            raise BadInput(self.path, f"the list of jobs cannot be opened ({error})", remedy) from None
+            raise BadInput(self.path, f"the job list cannot be opened ({error})", remedy) from None
         except sqlite3.DatabaseError as error:
-            remedy = "restore it, or move it away: results of its jobs are kept"
-            raise BadInput(self.path, f"no list of jobs, or a damaged one ({error})", remedy) from None
+            remedy = "restore it, or move it away; the results of its jobs are kept"
+            raise BadInput(self.path, f"not a job list, or a damaged one ({error})", remedy) from None
         return new
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
-        """Open the list as it is: one that is gone is not made again, since its jobs would be forgotten silently."""
+        """Open the existing file; one that is gone is not created again, since its jobs would be lost silently.
+
+        Yields:
+            The connection, which the block may use.
+        """
         name = f"{self.path.absolute().as_uri()}?mode=rw"
         with closing(sqlite3.connect(name, LOCKED_SECONDS, isolation_level=None, uri=True)) as database:
             database.row_factory = sqlite3.Row
@@ -124,7 +124,11 @@ class Jobs:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Open the list for changes that count together or not at all."""
+        """Open the file for changes that are made together or not at all.
+
+        Yields:
+            The connection, with a transaction that is committed after the block, or rolled back if it raises.
+        """
         with self._connected() as database:
             database.execute("PRAGMA synchronous = NORMAL")
             database.execute("BEGIN IMMEDIATE")
@@ -138,11 +142,18 @@ class Jobs:
                 database.execute("COMMIT")
 
     def add(self, job_id: str, options: dict[str, Any]) -> Job:
-        """Put a job at the end of those that wait, if there is room. Raises Full."""
+        """Add a job to the end of the queue.
+
+        Returns:
+            The new job.
+
+        Raises:
+            QueueFull: `max_waiting` jobs wait already.
+        """
         with self._transaction() as database:
             (count,) = database.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone()
-            if count >= self.waiting:
-                raise Full
+            if count >= self.max_waiting:
+                raise QueueFull
             database.execute(
                 "INSERT INTO jobs (id, state, options, created) VALUES (?, 'queued', ?, ?)",
                 (job_id, json.dumps(options), time.time()),
@@ -150,16 +161,16 @@ class Jobs:
             return _job(database.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone())
 
     def get(self, job_id: str) -> Job | None:
-        """Return the job, if there is one."""
+        """Return a job, or None if there is none with this id."""
         with self._connected() as database:
             row = database.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
         return None if row is None else _job(row)
 
-    def those(self, job_ids: Sequence[str]) -> dict[str, Job]:
-        """Return those of the jobs that there are, by id."""
+    def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        """Return several jobs by id, without ids that do not exist."""
         with self._connected() as database:
-            asked = "SELECT * FROM jobs WHERE id IN (SELECT value FROM json_each(?))"
-            rows = database.execute(asked, (json.dumps(list(job_ids)),)).fetchall()
+            query = "SELECT * FROM jobs WHERE id IN (SELECT value FROM json_each(?))"
+            rows = database.execute(query, (json.dumps(list(job_ids)),)).fetchall()
         return {row["id"]: _job(row) for row in rows}
 
     def ids(self) -> set[str]:
@@ -168,41 +179,45 @@ class Jobs:
             return {row["id"] for row in database.execute("SELECT id FROM jobs")}
 
     def newest(self, limit: int) -> list[Job]:
-        """Return the newest jobs, the last one first."""
+        """Return up to `limit` jobs, the newest first."""
         with self._connected() as database:
             rows = database.execute("SELECT * FROM jobs ORDER BY number DESC LIMIT ?", (limit,)).fetchall()
         return [_job(row) for row in rows]
 
     def count(self, *states: State) -> int:
-        """Count the jobs in one of the states."""
+        """Return the number of jobs in any of the states."""
         with self._connected() as database:
-            asked = "SELECT count(*) FROM jobs WHERE state IN (SELECT value FROM json_each(?))"
-            return int(database.execute(asked, (json.dumps(states),)).fetchone()[0])
+            query = "SELECT count(*) FROM jobs WHERE state IN (SELECT value FROM json_each(?))"
+            return int(database.execute(query, (json.dumps(states),)).fetchone()[0])
 
     def waiting_ids(self) -> list[str]:
-        """Return the ids of those that wait, the next one first."""
+        """Return the ids of the waiting jobs, the next one first."""
         with self._connected() as database:
             return [row["id"] for row in database.execute("SELECT id FROM jobs WHERE state = 'queued' ORDER BY number")]
 
     def running(self) -> list[Job]:
-        """Return those at work."""
+        """Return the jobs that are running."""
         with self._connected() as database:
             rows = database.execute("SELECT * FROM jobs WHERE state = 'running'").fetchall()
         return [_job(row) for row in rows]
 
     def claimed_by(self, worker: str) -> list[Job]:
-        """Return those that a worker is at, or was the last to be at."""
+        """Return the jobs whose last claim is a worker's."""
         with self._connected() as database:
             rows = database.execute("SELECT * FROM jobs WHERE claim GLOB ? || '-*'", (worker,)).fetchall()
         return [_job(row) for row in rows]
 
     def check_writable(self) -> None:
-        """Raise sqlite3.Error where the list cannot be written."""
+        """Check that the list can be written; raises sqlite3.Error where it cannot."""
         with self._transaction() as database:
             database.execute("UPDATE jobs SET note = note WHERE number = 0")
 
     def claim(self, worker: str) -> Job | None:
-        """Take the job that has waited longest, under a new claim of a worker."""
+        """Claim the job that has waited longest, for a worker.
+
+        Returns:
+            The job with its new claim, or None where no job waits.
+        """
         with self._transaction() as database:
             row = database.execute(
                 "UPDATE jobs SET state = 'running', claim = ?, started = ?, attempts = attempts + 1, note = '', "
@@ -212,7 +227,11 @@ class Jobs:
         return None if row is None else _job(row)
 
     def report(self, job: Job, note: str, progress: float) -> bool:
-        """Say how far a claimed job is; False if it is nobody's business any more."""
+        """Record the progress of a claimed job.
+
+        Returns:
+            Whether it was recorded; False if the job has ended, or the claim is no longer valid.
+        """
         with self._transaction() as database:
             changed = database.execute(
                 "UPDATE jobs SET note = ?, progress = ? WHERE id = ? AND claim = ? AND state = 'running'",
@@ -221,7 +240,12 @@ class Jobs:
             return changed.rowcount == 1
 
     def end(self, job: Job, state: Literal["done", "failed"], error: str | None = None) -> bool:
-        """End a claimed job; False if it was taken away, and nothing may come of the work on it."""
+        """End a claimed job.
+
+        Returns:
+            Whether it was ended; False if the job has ended already, or the claim is no longer valid. The worker's
+            results must not be used then.
+        """
         with self._transaction() as database:
             changed = database.execute(
                 "UPDATE jobs SET state = ?, error = ?, ended = ?, progress = 1, note = '' "
@@ -231,7 +255,11 @@ class Jobs:
             return changed.rowcount == 1
 
     def cancel(self, job_id: str) -> State | None:
-        """End a job that has not ended; returns the state that it was in, None if it has, or is not there."""
+        """Cancel a job that waits or runs.
+
+        Returns:
+            The state that it was in, or None if it has ended or does not exist.
+        """
         with self._transaction() as database:
             row = database.execute(
                 "SELECT state FROM jobs WHERE id = ? AND state IN ('queued', 'running')", (job_id,)
@@ -241,36 +269,54 @@ class Jobs:
             database.execute(
                 "UPDATE jobs SET state = 'cancelled', ended = ?, note = '' WHERE id = ?", (time.time(), job_id)
             )
-            found: State = row["state"]
-            return found
+            state: State = row["state"]
+            return state
 
     def remove(self, job_id: str) -> bool:
-        """Forget a job that has ended; False if it has not, or is not there."""
+        """Remove a job that has ended from the list.
+
+        Returns:
+            Whether it was removed; False if it has not ended or does not exist.
+        """
         with self._transaction() as database:
             changed = database.execute(
                 "DELETE FROM jobs WHERE id = ? AND state IN ('done', 'failed', 'cancelled')", (job_id,)
             )
             return changed.rowcount == 1
 
-    def give_back(self, worker: str) -> None:
-        """Let the job of a worker that died wait again; the third time, it fails."""
+    def requeue(self, worker: str) -> None:
+        """Put the job of a dead worker back into the queue; after `MAX_ATTEMPTS` attempts, the job fails instead."""
         with self._transaction() as database:
             database.execute(
                 "UPDATE jobs SET state = 'failed', error = ?, ended = ? "
                 "WHERE state = 'running' AND claim GLOB ? || '-*' AND attempts >= ?",
-                (f"the worker died {ATTEMPTS} times", time.time(), worker, ATTEMPTS),
+                (f"the worker died {MAX_ATTEMPTS} times", time.time(), worker, MAX_ATTEMPTS),
             )
             database.execute(
                 "UPDATE jobs SET state = 'queued', claim = NULL WHERE state = 'running' AND claim GLOB ? || '-*'",
                 (worker,),
             )
 
-    def give_back_all(self) -> None:
-        """Let all running jobs wait again, since the server ends or ended: that is no fault of theirs."""
+    def requeue_all(self) -> None:
+        """Put all running jobs back into the queue when the server stops, without counting the attempt."""
         with self._transaction() as database:
             database.execute(
                 "UPDATE jobs SET state = 'queued', claim = NULL, attempts = attempts - 1 WHERE state = 'running'"
             )
+
+
+def _check_content(database: sqlite3.Connection) -> None:
+    """Create the table if there is none, and check it.
+
+    Raises:
+        DatabaseError: the file is damaged, or has other columns.
+    """
+    if database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        raise sqlite3.DatabaseError("damaged")
+    database.execute("PRAGMA journal_mode = WAL")
+    database.executescript(SCHEMA)
+    columns = ", ".join(Job.__dataclass_fields__)
+    database.execute(f"SELECT {columns} FROM jobs LIMIT 1")  # noqa: S608 - names of this class's fields
 
 
 def _job(row: sqlite3.Row) -> Job:

@@ -1,4 +1,4 @@
-"""The addresses of the HTTP interface."""
+"""The routes of the HTTP interface."""
 
 import secrets
 import shutil
@@ -9,206 +9,238 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, File, Form, HTTPException, Request, Response, UploadFile
-from fastapi import Path as InPath
+from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from raylift.about import NOT_MEDICAL, __version__
 from raylift.errors import BadInput
-from raylift.server.board import Board
+from raylift.server.broadcast import JobBroadcaster
 from raylift.server.guard import COOKIE, Tokens, address_of
-from raylift.server.intake import ReadRequest
-from raylift.server.jobs import Full, Job, Jobs
-from raylift.server.kept import NAME
-from raylift.server.models import About, Health, Inspection, JobState, Login, Problem, state_of
-from raylift.server.readers import Busy, Readers, Unreadable
-from raylift.server.requests import MOST_XRAYS, Options, Xray, check_ending, file_name, shown
+from raylift.server.jobs import Job, JobList, QueueFull
+from raylift.server.models import About, Health, Inspection, JobState, Login, Problem, job_state
+from raylift.server.options import MAX_XRAYS, Options, XrayOptions, check_suffix, display_name, storage_name
+from raylift.server.reader_pool import Busy, ReaderPool, Unreadable
 from raylift.server.settings import Settings
 from raylift.server.supervisor import Supervisor
-from raylift.server.worker import RESULTS
+from raylift.server.upload_reader import ReadRequest
+from raylift.server.worker import RESULT_FILES
+from raylift.server.xrays_file import XRAYS_FILE
 
-LISTED = 100
+MAX_LISTED = 100
+QUEUE_FULL = "too many jobs wait; try again later"
 
 router = APIRouter()
 
 
 @dataclass
-class Parts:
-    """What a server is made of."""
+class Services:
+    """The objects that the routes share, kept in `app.state.services`.
+
+    Args:
+        settings: the server's settings.
+        jobs: the job list.
+        supervisor: watches the workers.
+        readers: reads uploads.
+        tokens: checks tokens.
+    """
 
     settings: Settings
-    jobs: Jobs
+    jobs: JobList
     supervisor: Supervisor
-    readers: Readers
+    readers: ReaderPool
     tokens: Tokens
-    board: Board = field(init=False)
+    broadcaster: JobBroadcaster = field(init=False)
 
     def __post_init__(self) -> None:
-        self.board = Board(lambda ids: {state.id: state for state in self.states(list(self.jobs.those(ids).values()))})
+        self.broadcaster = JobBroadcaster(
+            lambda ids: {state.id: state for state in self.states(list(self.jobs.get_many(ids).values()))}
+        )
 
     def states(self, jobs: list[Job]) -> list[JobState]:
-        """Return what is said of jobs."""
+        """Return the states of jobs as clients see them."""
         waiting = self.jobs.waiting_ids() if any(job.state == "queued" for job in jobs) else []
-        return [state_of(job, self.settings, waiting) for job in jobs]
+        return [job_state(job, self.settings, waiting) for job in jobs]
 
     def health(self) -> Health:
         """Return whether the server can work."""
-        return Health(able=self.supervisor.able(), workers=self.supervisor.alive(), wanted=self.settings.workers)
+        return Health(
+            able=self.supervisor.can_work(), workers=self.supervisor.count_workers(), wanted=self.settings.workers
+        )
 
 
-def parts_of(request: Request) -> Parts:
-    """Return what the server that was asked is made of."""
-    found: Parts = request.app.state.parts
-    return found
+def get_services(request: Request) -> Services:
+    """Return the services of the application that received a request."""
+    services: Services = request.app.state.services
+    return services
 
 
-JobId = Annotated[str, InPath(pattern="^[0-9a-f]{32}$", description="As the job's answer said.")]
-Server = Annotated[Parts, Depends(parts_of)]
+JobId = Annotated[str, PathParameter(pattern="^[0-9a-f]{32}$", description="The job's id, as in its state.")]
+ServicesDependency = Annotated[Services, Depends(get_services)]
 Files = Annotated[
     list[UploadFile],
     File(
         min_length=1,
-        max_length=MOST_XRAYS,
+        max_length=MAX_XRAYS,
         description="DICOM, PNG, JPEG, TIFF; or line integrals: .npy, .nii.gz, .mha.",
     ),
 ]
 OptionsText = Annotated[
     str, Form(max_length=20000, description="JSON of an Options object: views, refinement and so on.")
 ]
-REFUSALS: dict[int | str, dict[str, Any]] = {
+UPLOAD_ERRORS: dict[int | str, dict[str, Any]] = {
     413: {"model": Problem, "description": "Too large."},
     422: {"model": Problem, "description": "The X-rays or the options cannot be used."},
     503: {"model": Problem, "description": "Too many uploads at once, or the server cannot work."},
     507: {"model": Problem, "description": "The server's disk is full."},
 }
-MISSING: dict[int | str, dict[str, Any]] = {
-    404: {"model": Problem, "description": "No such job or file."},
-    422: {"model": Problem, "description": "No job can be called so."},
+NOT_FOUND_ERRORS: dict[int | str, dict[str, Any]] = {
+    404: {"model": Problem, "description": "There is no such job or file."},
+    422: {"model": Problem, "description": "This cannot be the id of a job."},
 }
 
 
-def existing(job_id: JobId, server: Server) -> Job:
-    """Return the job that is asked for, or answer 404."""
-    found = server.jobs.get(job_id)
-    if found is None:
+def get_job(job_id: JobId, services: ServicesDependency) -> Job:
+    """Return the job with the id in the request's path.
+
+    Raises:
+        HTTPException: 404, there is no such job.
+    """
+    job = services.jobs.get(job_id)
+    if job is None:
         raise HTTPException(404, "no such job")
-    return found
+    return job
 
 
-def followable(one: Annotated[Job, Depends(existing)], server: Server) -> Job:
-    """Return the job that is to be followed, or answer 503 where no more followers can be had."""
-    if server.board.full:
+JobDependency = Annotated[Job, Depends(get_job)]
+
+
+def get_job_to_follow(job: JobDependency, services: ServicesDependency) -> Job:
+    """Return the job with the id in the request's path, if one more client may follow jobs.
+
+    Raises:
+        HTTPException: 503, too many clients follow jobs.
+    """
+    if services.broadcaster.full:
         raise HTTPException(503, "too many follow jobs at once; try again later", {"Retry-After": "10"})
-    return one
+    return job
 
 
-Existing = Annotated[Job, Depends(existing)]
-
-
-@router.post("/api/login", status_code=204, responses={401: {"model": Problem, "description": "A wrong token."}})
-def login(request: Request, response: Response, given: Login, server: Server) -> None:
-    """Exchange the token for a cookie, which a browser brings from then on."""
-    server.tokens.check(address_of(request.scope), given.token)
+@router.post("/api/login", status_code=204, responses={401: {"model": Problem, "description": "The token is wrong."}})
+def login(request: Request, response: Response, credentials: Login, services: ServicesDependency) -> None:
+    """Exchange the token for a cookie, which browsers send with their further requests."""
+    services.tokens.check(address_of(request.scope), credentials.token)
     secure = request.url.scheme == "https"
-    response.set_cookie(COOKIE, server.tokens.cookie, httponly=True, samesite="strict", secure=secure)
+    response.set_cookie(COOKIE, services.tokens.cookie, httponly=True, samesite="strict", secure=secure)
 
 
-@router.get("/api/health", responses={503: {"model": Health, "description": "It cannot."}})
-def health(response: Response, server: Server) -> Health:
-    """Whether the server can work; needs no token."""
-    found = server.health()
-    response.status_code = 200 if found.able else 503
-    return found
+@router.get("/api/health", responses={503: {"model": Health, "description": "The server cannot work."}})
+def health(response: Response, services: ServicesDependency) -> Health:
+    """Return whether the server can work; needs no token."""
+    state = services.health()
+    response.status_code = 200 if state.able else 503
+    return state
 
 
 @router.get("/api/about")
-def about(server: Server) -> About:
-    """The server's version, weights and health, and how many jobs wait."""
+def about(services: ServicesDependency) -> About:
+    """Return the server's version, weights and health, and how many jobs wait."""
     return About(
         version=__version__,
-        weights=server.settings.weights and Path(server.settings.weights).name,
-        waiting=server.jobs.count("queued"),
-        most_waiting=server.settings.waiting,
-        health=server.health(),
+        weights=services.settings.weights and Path(services.settings.weights).name,
+        waiting=services.jobs.count("queued"),
+        most_waiting=services.settings.waiting,
+        health=services.health(),
         purpose=NOT_MEDICAL,
     )
 
 
-@router.post("/api/inspect", responses=REFUSALS)
-async def inspect(xrays: Files, server: Server, options: OptionsText = "{}") -> Inspection:
-    """Understand X-rays without keeping them: view, orientation, and a picture of each."""
-    chosen = Options.model_validate_json(options)
-    with _upload(server.settings) as folder:
-        found, _ = await _understood(server, xrays, chosen, folder, whole=False)
-    return Inspection.model_validate(found)
+@router.post("/api/inspect", responses=UPLOAD_ERRORS)
+async def inspect(xrays: Files, services: ServicesDependency, options: OptionsText = "{}") -> Inspection:
+    """Return the view, the orientation and a picture of each X-ray, without storing the files."""
+    parsed = Options.model_validate_json(options)
+    with _upload_folder(services.settings) as folder:
+        result, _ = await _read_upload(services, xrays, parsed, folder, whole=False)
+    return Inspection.model_validate(result)
 
 
 @router.post(
-    "/api/jobs", status_code=201, responses={**REFUSALS, 429: {"model": Problem, "description": "Too many jobs wait."}}
+    "/api/jobs",
+    status_code=201,
+    responses={**UPLOAD_ERRORS, 429: {"model": Problem, "description": "Too many jobs wait."}},
 )
-async def submit(xrays: Files, response: Response, server: Server, options: OptionsText = "{}") -> JobState:
-    """Hand in X-rays to be reconstructed."""
-    chosen = Options.model_validate_json(options)
-    if not server.supervisor.able():
-        raise HTTPException(503, "the server cannot work at the moment; try again later", {"Retry-After": "10"})
-    if await run_in_threadpool(server.jobs.count, "queued") >= server.settings.waiting:
-        raise _full()
+async def submit(
+    xrays: Files, response: Response, services: ServicesDependency, options: OptionsText = "{}"
+) -> JobState:
+    """Add a job that reconstructs the X-rays.
+
+    Returns:
+        The new job's state; its address is in the header Location.
+    """
+    parsed = Options.model_validate_json(options)
+    await run_in_threadpool(_check_room, services)
     job_id = secrets.token_hex(16)
-    with _upload(server.settings) as upload:
-        _, names = await _understood(server, xrays, chosen, upload, whole=True)
-        try:
-            job = await run_in_threadpool(_add, server, job_id, upload, chosen.model_dump() | {"names": names})
-        except Full:
-            raise _full() from None
+    with _upload_folder(services.settings) as folder:
+        _, names = await _read_upload(services, xrays, parsed, folder, whole=True)
+        job = await run_in_threadpool(_add_job, services, job_id, folder, parsed.model_dump() | {"names": names})
     response.headers["Location"] = f"/api/jobs/{job_id}"
-    return (await run_in_threadpool(server.states, [job]))[0]
+    return (await run_in_threadpool(services.states, [job]))[0]
 
 
 @router.get("/api/jobs")
-def listed(server: Server) -> list[JobState]:
-    """The newest jobs first."""
-    return server.states(server.jobs.newest(LISTED))
+def list_jobs(services: ServicesDependency) -> list[JobState]:
+    """Return the states of the newest jobs, the newest first."""
+    return services.states(services.jobs.newest(MAX_LISTED))
 
 
-@router.get("/api/jobs/{job_id}", responses=MISSING)
-def job(one: Existing, server: Server) -> JobState:
-    """One job."""
-    return server.states([one])[0]
+@router.get("/api/jobs/{job_id}", responses=NOT_FOUND_ERRORS)
+def show_job(job: JobDependency, services: ServicesDependency) -> JobState:
+    """Return the state of a job."""
+    return services.states([job])[0]
 
 
 @router.get(
     "/api/jobs/{job_id}/events",
     response_class=EventSourceResponse,
-    responses={**MISSING, 503: {"model": Problem, "description": "Too many follow jobs at once."}},
+    responses={**NOT_FOUND_ERRORS, 503: {"model": Problem, "description": "Too many clients follow jobs."}},
 )
-async def follow(one: Annotated[Job, Depends(followable)], server: Server) -> AsyncIterator[ServerSentEvent]:
-    """The job whenever it changes, until it has ended: server-sent events named `job`."""
-    async for state in server.board.follow(one.id):
+async def follow(
+    job: Annotated[Job, Depends(get_job_to_follow)], services: ServicesDependency
+) -> AsyncIterator[ServerSentEvent]:
+    """Yield the job's state whenever it changes, until the job has ended, as server-sent events named `job`."""
+    async for state in services.broadcaster.follow(job.id):
         yield ServerSentEvent(event="job", data=state)
 
 
-@router.delete("/api/jobs/{job_id}", status_code=204, responses=MISSING)
-def cancel(one: Existing, server: Server) -> None:
-    """Cancel a job that has not ended; remove one that has, with its files."""
-    before = server.jobs.cancel(one.id)
-    # The files of a job at work are its worker's to remove.
-    if before == "queued" or (before is None and server.jobs.remove(one.id)):
-        shutil.rmtree(server.settings.job(one.id), ignore_errors=True)
+@router.delete("/api/jobs/{job_id}", status_code=204, responses=NOT_FOUND_ERRORS)
+def cancel(job: JobDependency, services: ServicesDependency) -> None:
+    """Cancel a job that has not ended; remove one that has ended, with its files."""
+    state = services.jobs.cancel(job.id)
+    # The files of a running job are removed by its worker.
+    if state == "queued" or (state is None and services.jobs.remove(job.id)):
+        shutil.rmtree(services.settings.job(job.id), ignore_errors=True)
 
 
-@router.get("/api/jobs/{job_id}/files/{name}", response_class=FileResponse, responses=MISSING)
-def fetch(one: Existing, server: Server, name: Literal[tuple(RESULTS)], download: bool = False) -> FileResponse:  # type: ignore[valid-type]
-    """A result, to be shown, or to be saved with `download`."""
-    path = server.settings.job(one.id) / (one.claim or "none") / name
-    if one.state != "done" or not path.is_file():
-        raise HTTPException(404, "no such file: the job has not made it")
-    return FileResponse(path, media_type=RESULTS[name], filename=f"raylift-{name}" if download else None)
+@router.get("/api/jobs/{job_id}/files/{name}", response_class=FileResponse, responses=NOT_FOUND_ERRORS)
+def fetch(
+    job: JobDependency,
+    services: ServicesDependency,
+    name: Literal[tuple(RESULT_FILES)],  # type: ignore[valid-type]
+    download: bool = False,
+) -> FileResponse:
+    """Return a result file; with `download`, browsers save it instead of showing it."""
+    path = _result_path(services.settings, job, name)
+    return FileResponse(path, media_type=RESULT_FILES[name], filename=f"raylift-{name}" if download else None)
 
 
 @contextmanager
-def _upload(settings: Settings) -> Iterator[Path]:
-    """Make a folder for one request's uploads, for as long as the block lasts."""
+def _upload_folder(settings: Settings) -> Iterator[Path]:
+    """Create a folder for one request's uploads, and remove it after the block.
+
+    Yields:
+        The folder's path.
+    """
     folder = settings.uploads / secrets.token_hex(16)
     folder.mkdir(parents=True)
     try:
@@ -217,52 +249,98 @@ def _upload(settings: Settings) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _understood(
-    server: Parts, files: list[UploadFile], options: Options, folder: Path, whole: bool
+async def _read_upload(
+    services: Services, files: list[UploadFile], options: Options, folder: Path, whole: bool
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Have uploads read; returns how they are understood, and their given names. Answers 422 or 503."""
-    asked = options.xrays or [Xray(view=None)] * len(files)
-    if len(asked) != len(files):
-        raise HTTPException(422, f"{len(files)} files, but options for {len(asked)} X-rays")
-    names = tuple(shown(file.filename) for file in files)
+    """Store uploads in a folder and read them in a process of their own.
+
+    Args:
+        services: the server's services.
+        files: the uploads.
+        options: options of the X-rays; without any, all is read from the files.
+        folder: the request's folder.
+        whole: whether the X-rays are those of a job; else they are only inspected.
+
+    Returns:
+        The fields of `raylift.server.models.Inspection`, and the client's names of the files.
+
+    Raises:
+        HTTPException: 422, the files or options cannot be used; 503, too many uploads at once.
+    """
+    xrays = options.xrays or [XrayOptions(view=None)] * len(files)
+    if len(xrays) != len(files):
+        raise HTTPException(422, f"{len(files)} files, but options for {len(xrays)} X-rays")
+    names = tuple(display_name(file.filename) for file in files)
     try:
-        kept = await run_in_threadpool(_taken_in, files, folder)
-        found = await server.readers.understand(
-            ReadRequest(server.settings.weights, folder, kept, names, tuple(asked), whole)
-        )
+        stored = await run_in_threadpool(_store_uploads, files, folder)
+        request = ReadRequest(services.settings.weights, folder, stored, names, tuple(xrays), whole)
+        result = await services.readers.read(request)
     except BadInput as problem:
         raise HTTPException(422, str(problem)) from None
     except Busy:
         raise HTTPException(503, "too many uploads at once; try again soon", {"Retry-After": "2"}) from None
     except Unreadable:
         raise HTTPException(422, "the X-rays cannot be read: reading them failed or took too long") from None
-    if "error" in found:
-        raise HTTPException(422, found["error"])
-    return found, names
+    if "error" in result:
+        raise HTTPException(422, result["error"])
+    return result, names
 
 
-def _taken_in(files: list[UploadFile], folder: Path) -> tuple[str, ...]:
-    """Write uploads into a folder; returns their names there. Raises BadInput for another format."""
+def _store_uploads(files: list[UploadFile], folder: Path) -> tuple[str, ...]:
+    """Write uploads to a folder. Raises BadInput, through `check_suffix`, for a format that is not accepted.
+
+    Returns:
+        The names of the files in the folder.
+    """
     for file in files:
-        check_ending(file.filename)
-    names = tuple(file_name(index, file.filename) for index, file in enumerate(files))
+        check_suffix(file.filename)
+    names = tuple(storage_name(index, file.filename) for index, file in enumerate(files))
     for name, file in zip(names, files, strict=True):
-        with (folder / name).open("wb") as there:
-            shutil.copyfileobj(file.file, there)
+        with (folder / name).open("wb") as target:
+            shutil.copyfileobj(file.file, target)
     return names
 
 
-def _add(server: Parts, job_id: str, upload: Path, options: dict[str, Any]) -> Job:
-    """Put a job whose X-rays were read on the list. Raises Full."""
-    folder = server.settings.job(job_id)
+def _check_room(services: Services) -> None:
+    """Check that the server can work and that one more job may wait.
+
+    Raises:
+        HTTPException: 503, the server cannot work; 429, too many jobs wait.
+    """
+    if not services.supervisor.can_work():
+        raise HTTPException(503, "the server cannot work at the moment; try again later", {"Retry-After": "10"})
+    if services.jobs.count("queued") >= services.settings.waiting:
+        raise HTTPException(429, QUEUE_FULL, {"Retry-After": "10"})
+
+
+def _add_job(services: Services, job_id: str, upload: Path, options: dict[str, Any]) -> Job:
+    """Move the X-rays that were read to the job's folder, and add the job to the list.
+
+    Returns:
+        The new job.
+
+    Raises:
+        HTTPException: 429, too many jobs wait.
+    """
+    folder = services.settings.job(job_id)
     folder.mkdir(parents=True)
     try:
-        (upload / NAME).rename(folder / NAME)
-        return server.jobs.add(job_id, options)
-    except BaseException:
+        (upload / XRAYS_FILE).rename(folder / XRAYS_FILE)
+        return services.jobs.add(job_id, options)
+    except BaseException as problem:
         shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(problem, QueueFull):
+            raise HTTPException(429, QUEUE_FULL, {"Retry-After": "10"}) from None
         raise
 
 
-def _full() -> HTTPException:
-    return HTTPException(429, "too many jobs wait; try again later", {"Retry-After": "10"})
+def _result_path(settings: Settings, job: Job, name: str) -> Path:
+    """Return the path of a job's result.
+
+    Raises:
+        HTTPException: 404, the job has no such result.
+    """
+    path = settings.job(job.id) / (job.claim or "none") / name
+    if job.state != "done" or not path.is_file():
+        raise HTTPException(404, "no such file: the job has no such result")
+    return path

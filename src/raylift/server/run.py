@@ -1,4 +1,4 @@
-"""The server as a process."""
+"""Running the server until it is interrupted."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ from filelock import FileLock, Timeout
 
 from raylift.errors import WrongUsage
 from raylift.server.app import create_app
-from raylift.server.pace import MOST_CONNECTIONS, PromptProtocol
 from raylift.server.settings import Settings
+from raylift.server.timeouts import MAX_CONNECTIONS, HeaderTimeoutProtocol
 
-SHUTDOWN_SECONDS = 5  # that requests have to end, when the server is told to
+SHUTDOWN_SECONDS = 5  # for requests that are being answered when the server stops
 
 
 def run(settings: Settings, say: Callable[[str], None]) -> None:
     """Serve until interrupted.
 
+    A job list that is damaged or cannot be opened raises BadInput, through `create_app`.
+
+    Args:
+        settings: the server's settings.
+        say: prints a line for the user.
+
     Raises:
-        BadInput: the list of jobs in the folder is damaged, or cannot be opened.
-        WrongUsage: another server has the folder.
+        WrongUsage: another server uses the folder.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     settings.folder.mkdir(parents=True, exist_ok=True)
@@ -29,17 +34,17 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise WrongUsage(f"--folder {settings.folder}: another server has it; name another") from None
+        raise WrongUsage(f"--folder {settings.folder}: another server uses it; name another folder") from None
     with lock:
         app = create_app(settings)
-        shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-        say(f"http://{shown}:{settings.port}/ (jobs in {settings.folder}); stop with Ctrl+C")
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        say(f"http://{host}:{settings.port}/ (jobs in {settings.folder}); stop with Ctrl+C")
         uvicorn.run(
             app,
             host=settings.host,
             port=settings.port,
-            http=PromptProtocol,
-            limit_concurrency=MOST_CONNECTIONS,
+            http=HeaderTimeoutProtocol,
+            limit_concurrency=MAX_CONNECTIONS,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
             log_config=None,
         )

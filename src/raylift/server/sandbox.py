@@ -1,7 +1,8 @@
-"""Bounds on the process that reads uploads: what it can see, and how much it can take.
+"""Limits on the process that reads uploads: the files that it can open, and the resources that it can use.
 
-On Linux 5.13 or newer Landlock (https://docs.kernel.org/userspace-api/landlock.html) closes all files to the process
-but those named, and from Linux 6.7 on the network. Elsewhere only the limits on memory, files and processor time hold.
+Landlock (https://docs.kernel.org/userspace-api/landlock.html) denies the process all files except those named here,
+from Linux 5.13 on, and the network, from Linux 6.7 on. On other systems only the limits on memory, file sizes and
+processor time apply.
 """
 
 from __future__ import annotations
@@ -12,20 +13,21 @@ import sys
 import sysconfig
 from pathlib import Path
 
-MEMORY = 6 * 2**30  # bytes of address space
-SECONDS = 60  # of processor time
-LARGEST_FILE = 512 * 2**20  # bytes, of a file that it writes
+MAX_MEMORY = 6 * 2**30  # bytes of address space
+MAX_CPU_SECONDS = 60
+MAX_FILE_BYTES = 512 * 2**20  # of a file that the process writes
 
-# System calls and flags of Linux's landlock.h; the numbers are the same on all processors.
+# System calls and flags from Linux's landlock.h; the numbers are the same on all processors.
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
-_VERSION = 1  # flag that asks for the newest version known
-_BENEATH = 1  # kind of rule
+_VERSION = 1  # flag that asks for the newest version that the system supports
+_BENEATH = 1  # kind of rule: a path and everything below it
 _NO_NEW_PRIVILEGES = 38  # option of prctl
-_READ = 0b1101  # execute, read a file, list a folder
-_ALL = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}  # rights, by the version they came with
-_FILE_RIGHTS = 0b1100_0000_0000_0111  # those that a file, rather than a folder, can have
+_READ = 0b1101  # rights to execute, to read a file and to list a folder
+# All rights, by the first version that has them.
+_ALL = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
+_FILE_RIGHTS = 0b1100_0000_0000_0111  # rights that apply to a file; the others apply to folders only
 _NETWORK = 0b11  # bind and connect
-_SCOPES = 0b11  # abstract sockets and signals of others
+_SCOPES = 0b11  # abstract sockets of other processes, and signals to them
 
 
 class _Ruleset(ctypes.Structure):
@@ -39,15 +41,15 @@ class _Beneath(ctypes.Structure):
 
 
 def confine(folder: Path) -> bool:
-    """Bound this process for good: it reads and writes below one folder, and reads Python's libraries besides.
+    """Restrict this process for good: it may read and write in one folder, and read Python's libraries.
 
     Args:
-        folder: that it may do everything in.
+        folder: the folder in which everything is allowed.
 
     Returns:
-        Whether the system closes all other files to it; the limits hold in any case.
+        Whether the system denies all other files; the limits on resources apply in any case.
     """
-    _limit()
+    _limit_resources()
     version = _landlock(_CREATE, None, 0, _VERSION)
     if version < 1:
         return False
@@ -57,35 +59,35 @@ def confine(folder: Path) -> bool:
     ruleset = _landlock(_CREATE, ctypes.byref(rules), size, 0)
     if ruleset < 0:
         return False
-    for path in _python():
+    for path in _python_paths():
         _allow(ruleset, path, _READ)
     _allow(ruleset, folder, everything)
     for device in ("/dev/null", "/dev/zero", "/dev/urandom"):
         _allow(ruleset, Path(device), everything)
     ctypes.CDLL(None).prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
-    done = _landlock(_RESTRICT, ruleset, 0) == 0
+    restricted = _landlock(_RESTRICT, ruleset, 0) == 0
     os.close(ruleset)
-    return done
+    return restricted
 
 
-def _limit() -> None:
+def _limit_resources() -> None:
     if sys.platform == "win32":
         return
     import resource
 
-    for kind, most in (
-        (resource.RLIMIT_AS, MEMORY),
-        (resource.RLIMIT_CPU, SECONDS),
-        (resource.RLIMIT_FSIZE, LARGEST_FILE),
+    for kind, wanted in (
+        (resource.RLIMIT_AS, MAX_MEMORY),
+        (resource.RLIMIT_CPU, MAX_CPU_SECONDS),
+        (resource.RLIMIT_FSIZE, MAX_FILE_BYTES),
         (resource.RLIMIT_CORE, 0),
     ):
         _, hard = resource.getrlimit(kind)
-        least = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (least, least))
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(kind, (limit, limit))
 
 
-def _python() -> set[Path]:
-    """Return where Python, its libraries and this program lie, and what tells of the processors."""
+def _python_paths() -> set[Path]:
+    """Return the folders of Python, of its libraries and of this program, and the system's files on processors."""
     paths = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "platlib", "purelib")}
     program = {Path(sys.base_prefix) / "lib", Path(__file__).parents[1]}
     system = ("/usr/lib", "/usr/local/lib", "/lib", "/lib64", "/etc/ld.so.cache", "/sys/devices/system/cpu")
@@ -96,7 +98,7 @@ def _allow(ruleset: int, path: Path, rights: int) -> None:
     try:
         handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
-        return  # what is not there needs no permission
+        return  # a path that does not exist needs no permission
     try:
         if not path.is_dir():
             rights &= _FILE_RIGHTS
@@ -106,7 +108,11 @@ def _allow(ruleset: int, path: Path, rights: int) -> None:
 
 
 def _landlock(call: int, *arguments: object) -> int:
-    """Make a system call; negative where the system does not know it, or refuses."""
+    """Make a system call of Landlock.
+
+    Returns:
+        The system's answer; negative where it does not know the call, or refuses it.
+    """
     if not sys.platform.startswith("linux"):
         return -1
     library = ctypes.CDLL(None, use_errno=True)

@@ -1,4 +1,4 @@
-"""What a server is told: where it keeps things, whom it lets in, and how much it takes on."""
+"""A server's settings: its folder, its address and token, and its limits."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True)
 class Settings:
-    """Of one server.
+    """The settings of one server.
 
     Args:
-        folder: for the list of jobs and their files.
+        folder: folder of the job list and of the jobs' files.
         host: address to listen at.
-        port: to listen at.
-        token: that a request has to bring; needed at any address but this machine's own. At least 16 characters.
-        weights: see `raylift.model.weights.load_weights`.
-        workers: processes that reconstruct.
+        port: port to listen at.
+        token: token of at least 16 characters that requests have to send; required unless `host` is a loopback address.
+        weights: weights to reconstruct with, see `raylift.model.weights.load_weights`.
+        workers: number of processes that reconstruct.
         waiting: how many jobs may wait.
-        seconds: that a job may take.
-        upload_bytes: of one request.
+        seconds: the longest time that a job may take.
+        upload_bytes: the largest size of a request.
     """
 
     folder: Path
@@ -45,22 +45,22 @@ class Settings:
 
     @property
     def database(self) -> Path:
-        """The list of jobs."""
+        """The path of the job list."""
         return self.folder / "jobs.sqlite"
 
     @property
     def jobs(self) -> Path:
-        """Holds a folder for each job: its X-rays until it ends, its results afterwards."""
+        """The folder with a folder for each job: its X-rays until it ends, its results afterwards."""
         return self.folder / "jobs"
 
     @property
     def uploads(self) -> Path:
-        """Holds a folder for each request that brings X-rays, for as long as it lasts."""
+        """The folder with a folder for each request that uploads X-rays, until it is answered."""
         return self.folder / "uploads"
 
     @property
     def work(self) -> Path:
-        """Holds a folder for each attempt that a worker is at, named for its claim."""
+        """The folder with a folder for each running attempt, named after its claim."""
         return self.folder / "work"
 
     def job(self, job_id: str) -> Path:

@@ -1,4 +1,4 @@
-"""One cell of a study: a row and a seed, trained under the budget if it is to be, and scored on every set."""
+"""One cell of a study: a row with a seed, which is trained under the budget and scored on every set."""
 
 from __future__ import annotations
 
@@ -26,15 +26,20 @@ from raylift.storage.atomic import write_json
 from raylift.studies.definitions import Row
 from raylift.training.run import train
 
-TRIAL_SECONDS, TRIAL_STEPS = 45.0, 40  # the trial that tells how long a step takes ends at either
-TWO_VIEWS = (View(0.0), View(90.0))  # of methods that are not trained
+TRIAL_SECONDS, TRIAL_STEPS = 45.0, 40  # the trial that measures the time of a step ends at whichever comes first
+TWO_VIEWS = (View(0.0), View(90.0))  # for methods that are not trained
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What each row may spend: minutes of wall-clock, or pairs that g is trained on; exactly one of them."""
+    """The training budget of each row; exactly one of the two is given.
+
+    Args:
+        minutes: wall-clock time of a training in minutes.
+        samples: number of pairs that g is trained on.
+    """
 
     minutes: float | None = None
     samples: int | None = None
@@ -42,7 +47,13 @@ class Budget:
 
 @dataclass(frozen=True)
 class CaseSet:
-    """Cases to score on: a split of a prepared dataset, under the name that tables give it."""
+    """A set of cases to score on.
+
+    Args:
+        name: the set's name in tables.
+        dataset: the prepared dataset that holds the cases.
+        split: the dataset's split: train, validation or all.
+    """
 
     name: str
     dataset: PreparedDataset
@@ -51,12 +62,12 @@ class CaseSet:
 
 @dataclass(frozen=True)
 class Cell:
-    """A row and a seed of a study in its folder.
+    """A row of a study with a seed.
 
     Args:
-        row: what is trained or computed.
-        seed: of the training.
-        folder: of the studies; the run goes to `runs/`, what it scored to `results/`.
+        row: the method to train or to compute.
+        seed: seed of the training.
+        folder: folder of the studies; the training run goes to `runs/`, the scores go to `results/`.
     """
 
     row: Row
@@ -65,130 +76,155 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """What is trained or computed, as a name: rows, of whatever study, that do the same have the same."""
+        """The name of the cell's files without the seed; rows of any study that compute the same have the same key."""
         if not self.row.recipe:
             return self.row.method
         recipe = self.recipe()
-        what = recipe.model_dump_json(exclude={"name": True, "train": {"seed"}, "network": {"checkpointing"}})
-        digest = hashlib.sha256(what.encode()).hexdigest()[:8]
+        content = recipe.model_dump_json(exclude={"name": True, "train": {"seed"}, "network": {"checkpointing"}})
+        digest = hashlib.sha256(content.encode()).hexdigest()[:8]
         return f"{recipe.network.name}-{recipe.lift}-{recipe.objective.name}-{digest}"
 
     @property
     def run(self) -> Path:
-        """The run's folder."""
+        """The folder of the training run."""
         return self.folder / "runs" / self.key / f"seed-{self.seed}"
 
     @property
     def result(self) -> Path:
-        """What the cell scored."""
+        """The path of the file with the cell's scores."""
         return self.folder / "results" / f"{self.key}-seed-{self.seed}.json"
 
     def recipe(self) -> Recipe:
-        """The row's recipe with the cell's seed."""
+        """Return the row's recipe with the cell's seed."""
         return load_recipe(self.row.recipe, [*self.row.changes, f"train.seed={self.seed}"])
 
 
 def with_steps(recipe: Recipe, steps: int) -> Recipe:
-    """The recipe with another number of steps, validated once.
+    """Return the recipe with another number of steps, and validation at the end only.
 
-    The fall of the rate begins at the same share of them, and the weights are averaged over the same share.
+    The learning rate begins to fall after the same share of the steps, and the weights are averaged over the same
+    share of them.
     """
-    train_part = recipe.train
-    changed = {
+    section = recipe.train
+    changes = {
         "steps": steps,
-        "decay_from": round(train_part.decay_from * steps / train_part.steps),
-        "warmup": min(train_part.warmup, steps // 4),
-        "ema_decay": train_part.ema_decay ** (train_part.steps / steps),
+        "decay_from": round(section.decay_from * steps / section.steps),
+        "warmup": min(section.warmup, steps // 4),
+        "ema_decay": section.ema_decay ** (section.steps / steps),
         "validate_every": steps,
     }
-    return recipe.model_copy(update={"train": train_part.model_copy(update=changed)})
+    return recipe.model_copy(update={"train": section.model_copy(update=changes)})
 
 
 def steps_within(budget: Budget, cell: Cell, data: PreparedDataset, progress: Progress) -> int:
-    """How many steps of a cell's recipe the budget allows; by the median of a short trial, if it is in minutes.
+    """Return how many steps of a cell's recipe the budget allows.
 
-    The trial is made once per row, so that all its seeds take as many steps.
+    Where the budget is in minutes, a short trial measures the time of a step. It is made once per row, so that all
+    seeds of the row take the same number of steps.
     """
     recipe = cell.recipe()
     if budget.samples is not None:
-        part = recipe.train
-        return max(1, round(budget.samples / (part.batch_size * part.accumulate * recipe.objective.updates_of_g)))
+        section = recipe.train
+        pairs_per_step = section.batch_size * section.accumulate * recipe.objective.updates_of_g
+        return max(1, round(budget.samples / pairs_per_step))
     assert budget.minutes is not None
-    kept = cell.run.parent / "steps.json"
-    if not kept.exists():
-        times: list[float] = []
+    steps_file = cell.run.parent / "steps.json"
+    if not steps_file.exists():
+        seconds = _seconds_per_step(cell, recipe, data, progress)
+        write_json({"seconds_per_step": seconds, "steps": max(1, round(60 * budget.minutes / seconds))}, steps_file)
+    return int(json.loads(steps_file.read_text())["steps"])
 
-        def tick(step: int, steps: int, numbers: dict[str, float]) -> None:
-            times.append(time.monotonic())
-            progress(f"{cell.row.label}, measuring its steps", step, steps)
-            if len(times) > 3 and times[-1] - times[0] > TRIAL_SECONDS:
-                raise _Enough
 
-        trial = cell.run.parent / "trial"
+def _seconds_per_step(cell: Cell, recipe: Recipe, data: PreparedDataset, progress: Progress) -> float:
+    """Measure the median time of a training step in a short trial.
+
+    Returns:
+        The time in seconds.
+    """
+    times: list[float] = []
+
+    def record(step: int, steps: int, numbers: dict[str, float]) -> None:
+        times.append(time.monotonic())
+        progress(f"{cell.row.label}, measuring the time of a step", step, steps)
+        if len(times) > 3 and times[-1] - times[0] > TRIAL_SECONDS:
+            raise _TrialEnded
+
+    trial = cell.run.parent / "trial"
+    shutil.rmtree(trial, ignore_errors=True)
+    try:
+        train(with_steps(recipe, TRIAL_STEPS), data.folder, trial, progress=record)
+    except _TrialEnded:
+        pass
+    finally:
         shutil.rmtree(trial, ignore_errors=True)
-        try:
-            train(with_steps(recipe, TRIAL_STEPS), data.folder, trial, progress=tick)
-        except _Enough:
-            pass
-        finally:
-            shutil.rmtree(trial, ignore_errors=True)
-        # The first step warms caches up.
-        seconds = statistics.median(b - a for a, b in itertools.pairwise(times[1:]))
-        write_json({"seconds_per_step": seconds, "steps": max(1, round(60 * budget.minutes / seconds))}, kept)
-    return int(json.loads(kept.read_text())["steps"])
+    # The first step also warms up caches, and is left out.
+    return statistics.median(b - a for a, b in itertools.pairwise(times[1:]))
 
 
-class _Enough(Exception):
-    """Ends a trial."""
+class _TrialEnded(Exception):
+    """Raised to end a trial when its time is over."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What a study has noted. Raises BadInput if it is damaged."""
+    """Read a file that a study wrote.
+
+    Returns:
+        The content of the file.
+
+    Raises:
+        BadInput: the file is damaged.
+    """
     try:
-        noted: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise BadInput(path, f"damaged ({error})", "delete it to have it made again") from None
-    return noted
+        raise BadInput(path, f"damaged ({error})", "delete it, and run the study again") from None
+    return content
 
 
 def compute(cell: Cell, budget: Budget, data: PreparedDataset, sets: list[CaseSet], protocol: str,
             progress: Progress) -> None:  # fmt: skip
-    """Train the cell if it is not, score it where it is not, and write its result.
+    """Train a cell unless it is trained, score it on the sets that lack its scores, and write its result.
 
     Args:
-        cell: what to do.
-        budget: for the training.
-        data: trained on, its `train` split.
-        sets: scored on.
-        protocol: of the scores.
-        progress: called with a note, steps done and their number.
+        cell: the row and its seed.
+        budget: the training's budget.
+        data: the dataset to train on, its `train` split.
+        sets: the sets to score on.
+        protocol: name of the scores' protocol.
+        progress: called with a note, the steps done and their number.
     """
-    about: dict[str, Any] = read_json(cell.result) if cell.result.exists() else {"scores": {}}
-    if not cell.row.recipe and about.get("raylift") != __version__:
-        about = {"raylift": __version__, "scores": {}}  # what is not trained may be computed otherwise by now
-    missing = [test for test in sets if test.name not in about["scores"].get(protocol, {})]
+    result: dict[str, Any] = read_json(cell.result) if cell.result.exists() else {"scores": {}}
+    if not cell.row.recipe and result.get("raylift") != __version__:
+        # Another version may compute a method that is not trained in another way.
+        result = {"raylift": __version__, "scores": {}}
+    missing = [test for test in sets if test.name not in result["scores"].get(protocol, {})]
     if not missing:
         return
     if cell.row.recipe:
-        method, trained = _trained(cell, budget, data, progress)
-        about |= trained
+        method, training = _train_cell(cell, budget, data, progress)
+        result |= training
     else:
         method = not_learned(cell.row.method, data, TWO_VIEWS)
-    about["seed"] = cell.seed
+    result["seed"] = cell.seed
     for test in missing:
-        cases, scored = test.dataset.cases(test.split), {}
+        cases, scores = test.dataset.cases(test.split), {}
         for number, case in enumerate(cases, 1):
-            scored[case.name] = score_case(method(test.dataset, case), case, protocol)
+            scores[case.name] = score_case(method(test.dataset, case), case, protocol)
             progress(f"{cell.row.label} on {test.name}", number, len(cases))
-        about["scores"].setdefault(protocol, {})[test.name] = scored
-        write_json(about, cell.result)
+        result["scores"].setdefault(protocol, {})[test.name] = scores
+        write_json(result, cell.result)
 
 
-def _trained(
+def _train_cell(
     cell: Cell, budget: Budget, data: PreparedDataset, progress: Progress
 ) -> tuple[CaseMethod, dict[str, Any]]:
+    """Train a cell, or load its weights if it is trained already.
+
+    Returns:
+        The trained method, and what the result file says about the training.
+    """
     recipe = with_steps(cell.recipe(), steps_within(budget, cell, data, progress))
-    if not (cell.run / "time.json").exists():  # written last
+    if not (cell.run / "time.json").exists():  # the last file that a run writes
         resume = (cell.run / "recipe.yaml").exists()
         run = train(recipe, data.folder, cell.run, resume=resume,
                     progress=lambda step, steps, numbers: progress(cell.row.label, step, steps))  # fmt: skip

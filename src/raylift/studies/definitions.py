@@ -1,4 +1,4 @@
-"""What each study compares: its rows, as recipes with what differs in them. Imports no PyTorch."""
+"""The studies: the rows of each, as a recipe and changes to it. Imports no PyTorch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import PurePath
 from raylift.errors import WrongUsage, known
 
 OBLIQUE = "views=[45, 135, 225, 315]"
-# Many views include both sides of some, so none is drawn from the other side.
+# Sets of many views contain opposite views already, so training never replaces a view by the opposite one.
 OWN_SIDE = "data.opposite_views=false"
 
 
@@ -18,10 +18,10 @@ class Row:
     """A row of a table.
 
     Args:
-        label: as printed, unique in its study.
-        recipe: name of a recipe that comes with Raylift, or its file; "" for a method that is not trained.
-        changes: `key=value` over the recipe.
-        method: of `raylift.evaluation.methods`, where nothing is trained.
+        label: the row's label in tables, unique in its study.
+        recipe: name of a recipe that comes with Raylift, or the path of one; "" for a method that is not trained.
+        changes: changes to the recipe, as `key=value`.
+        method: for a method that is not trained, its name in `raylift.evaluation.methods`.
     """
 
     label: str
@@ -35,12 +35,12 @@ class Study:
     """A table or figure of the paper.
 
     Args:
-        name: of its files.
-        title: heading of its report.
-        about: what it reproduces, in a sentence.
-        rows: methods to compare.
-        figure: "gradients" or "gallery" where a figure is made of the trained rows.
-        rows_of: the rows for a label and a recipe, where the study asks the same of any recipe.
+        name: name of the study and of its files.
+        title: heading of the report.
+        about: what the study reproduces, in a sentence.
+        rows: the methods to compare.
+        figure: "gradients" or "gallery" for a figure of the trained rows, "" for none.
+        rows_of: returns the rows for a label and a recipe, where the study can compare changes to any recipe.
     """
 
     name: str
@@ -52,21 +52,21 @@ class Study:
 
 
 def study_of(name: str, recipe: str | None) -> Study:
-    """Return a study, of another recipe than the paper's and ours if one is given.
+    """Return a study, with the rows of another recipe if one is given.
 
     Args:
         name: key of `STUDIES`.
-        recipe: name of a recipe that comes with Raylift, or its file.
+        recipe: name of a recipe that comes with Raylift, or the path of one; None for the paper's recipe and ours.
 
     Raises:
-        WrongUsage: there is no such study, or its rows are recipes of their own.
+        WrongUsage: there is no such study, or it compares fixed recipes.
     """
     study = STUDIES[known(name, STUDIES, "study")]
     if recipe is None:
         return study
     if study.rows_of is None:
-        asked = ", ".join(other for other, one in STUDIES.items() if one.rows_of)
-        raise WrongUsage(f"--recipe: the study {name} compares recipes of its own; it is for {asked}")
+        others = ", ".join(other for other, one in STUDIES.items() if one.rows_of)
+        raise WrongUsage(f"--recipe: the study {name} compares fixed recipes; use --recipe with one of {others}")
     label = PurePath(recipe).stem
     return replace(study, name=f"{name}-{label}", rows=study.rows_of(label, recipe))
 
@@ -76,34 +76,34 @@ def _views(count: int) -> str:
 
 
 def _views_of(label: str, recipe: str) -> tuple[Row, ...]:
-    """Table 1: numbers of views, and noise instead of copies."""
-    asked = (
+    """Return the rows of table 1: numbers of views, and noise instead of copies of the X-ray."""
+    changes_by_label = (
         *((f"{n} view{'s' * (n > 1)}", (_views(n),)) for n in (1, 2, 4, 8)),
         ("4 oblique views", (OBLIQUE,)),
         ("1 view and fixed noise", ("views=[0]", "lift=noise-fixed")),
         ("1 view and fresh noise", ("views=[0]", "lift=noise-fresh")),
     )
-    return tuple(Row(f"{label}: {what}", recipe, (*changes, OWN_SIDE)) for what, changes in asked)
+    return tuple(Row(f"{label}: {name}", recipe, (*changes, OWN_SIDE)) for name, changes in changes_by_label)
 
 
 def _alignment_of(label: str, recipe: str) -> tuple[Row, ...]:
-    """Figures 6 and 7: the lifts, for views at right angles and oblique ones."""
-    asked = (("2 views", _views(2)), ("4 views", _views(4)), ("8 views", _views(8)), ("oblique", OBLIQUE))
+    """Return the rows of figures 6 and 7: the lifts, for views at right angles and oblique ones."""
+    sets = (("2 views", _views(2)), ("4 views", _views(4)), ("8 views", _views(8)), ("oblique", OBLIQUE))
     return tuple(
-        Row(f"{label}: {what}, {lift}", recipe, (views, f"lift={lift}", OWN_SIDE))
-        for what, views in asked
-        for lift in (ALIGNMENTS if what in ("8 views", "oblique") else ALIGNMENTS[1:])
+        Row(f"{label}: {name}, {lift}", recipe, (views, f"lift={lift}", OWN_SIDE))
+        for name, views in sets
+        for lift in (ALIGNMENTS if name in ("8 views", "oblique") else ALIGNMENTS[1:])
     )
 
 
 def _gradients_of(label: str, recipe: str) -> tuple[Row, ...]:
-    """Figure 8: two, four and eight views."""
+    """Return the rows of figure 8: two, four and eight views."""
     return _views_of(label, recipe)[1:4]
 
 
-# The paper's recipe beside ours, both at a size for two cores.
+# The paper's recipe and ours, both at a size that two cores can train.
 BOTH = (("paper", "paper-cpu"), ("ours", "cpu"))
-# At right angles, `transpose` is `repeat`.
+# For views at right angles, `transpose` equals `repeat`, and is left out.
 ALIGNMENTS = ("transpose", "coarse", "repeat", "backproject")
 BEST = Row("Raylift (back-projection, paired)", "cpu")
 PAPER = Row("paper's recipe, small", "paper-cpu")
@@ -146,7 +146,7 @@ OBJECTIVES = (
     Row("paired", "cpu"),
     Row("paired with transport", "ablations/transport"),
 )
-# What was tried to do better than the paper, at 32³ voxels: each row changes one thing of the first.
+# Changes that were tried in order to surpass the paper, at 32³ voxels: each row changes one thing in the first row.
 TWO_VIEWS = ("data.any_views=0", "data.any_geometry=0", "aggregation=concatenate", "network.uncertainty=false")
 
 

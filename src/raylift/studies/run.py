@@ -1,4 +1,7 @@
-"""A study from its definition to its table or figure: resumable, and no failed cell loses the rest."""
+"""Running a study, from its definition to its tables and figures.
+
+A study can be resumed, and a cell that fails does not stop the others.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,12 @@ from raylift.studies.tables import comma_separated, latex, markdown
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a study came to.
+    """The outcome of a study.
 
     Args:
-        results: of the finished cells, in the order of the rows.
-        failures: cell -> why it failed, in one line.
-        report: the page with the table, or None where no cell is finished.
+        results: results of the finished cells, in the order of the rows.
+        failures: why cells failed, in one line each, by the cell's name.
+        report: path of the page with the table, or None where no cell is finished.
     """
 
     results: list[dict[str, Any]]
@@ -45,44 +48,46 @@ def run_study(
     only: Sequence[str] = (),
     progress: Progress = lambda note, done, total: None,
 ) -> Outcome:
-    """Train what is missing, score it, and write the study's report.
+    """Train and score the cells that are missing, and write the study's report.
+
+    It raises WrongUsage where the folder holds studies with another budget, other data or another set of the same
+    name, or where a set has other cubes or another X-ray geometry; and BadInput where a dataset lacks the X-rays of a
+    view that a row needs.
 
     Args:
-        study: what is compared.
-        data: trained on, its `train` split.
-        folder: of studies that share budget and data, so that what several need is trained once. `results/` holds a
-            file per cell, `runs/` the training runs; NAME.md, NAME.csv and NAME.tex are written anew after every
-            cell, NAME.png and NAME.svg at the end.
-        budget: the same for every trained row.
-        seeds: of the trainings; methods that are not trained are computed once.
-        sets: scored on; more may be added later.
-        protocol: of the scores.
+        study: the study.
+        data: the dataset to train on, its `train` split.
+        folder: folder of studies with the same budget and data, which share trained cells. `results/` holds a file
+            per cell, `runs/` the training runs; NAME.md, NAME.csv and NAME.tex are written after every cell, NAME.png
+            and NAME.svg at the end.
+        budget: the training budget of every row.
+        seeds: seeds of the trainings; methods that are not trained are computed once.
+        sets: the sets to score on; more can be added later.
+        protocol: name of the scores' protocol.
         only: labels of the rows to train now; all by default.
-        progress: called with a note, steps done and their number.
+        progress: called with a note, the steps done and their number.
 
-    Raises:
-        WrongUsage: the folder holds studies with another budget, data or meaning of a set's name, or a set has other
-            cubes or another X-ray unit.
-        BadInput: a row needs X-rays of views that a dataset does not hold.
+    Returns:
+        The results and failures of the study, and its page.
     """
     _check_sets(data, sets)
     rows = [row for row in study.rows if not only or row.label in only]
     _check_views([Cell(row, 0, folder) for row in rows], [data, *(test.dataset for test in sets)])
-    _settle(folder, budget, data, sets)
+    _write_settings(folder, budget, data, sets)
     failures: dict[str, str] = {}
     cells = [Cell(row, seed, folder) for row in rows for seed in (seeds if row.recipe else seeds[:1])]
     for number, cell in enumerate(cells, 1):
 
-        def tell(note: str, done: int, total: int, number: int = number) -> None:
+        def report(note: str, done: int, total: int, number: int = number) -> None:
             progress(f"cell {number} of {len(cells)}: {note}", done, total)
 
-        reason = folder / "failures" / f"{cell.result.stem}.txt"
+        failure_file = folder / "failures" / f"{cell.result.stem}.txt"
         try:
-            compute(cell, budget, data, list(sets), protocol, tell)
-            reason.unlink(missing_ok=True)
+            compute(cell, budget, data, list(sets), protocol, report)
+            failure_file.unlink(missing_ok=True)
         except Exception as error:
             failures[f"{cell.row.label}, seed {cell.seed}"] = " ".join(str(error).split()) or type(error).__name__
-            with atomic_write(reason) as temporary:
+            with atomic_write(failure_file) as temporary:
                 temporary.write_text(traceback.format_exc())
         write_tables(folder, study, protocol)
     results = read_results(folder, study, protocol)
@@ -97,48 +102,56 @@ def run_study(
 
 
 def _draw(study: Study, folder: Path, seeds: Sequence[int], sets: Sequence[CaseSet]) -> None:
-    """Draw a study's figure of what is finished, unless it shows that already."""
+    """Draw a study's figure of its finished cells, unless it was drawn of the same cells and sets before."""
     cells = [Cell(row, seed, folder) for row in study.rows for seed in seeds]
     finished = [cell for cell in cells if cell.result.exists()]
     wanted = {"cells": [cell.result.stem for cell in finished], "sets": [test.name for test in sets]}
-    note = figures_of(folder, study) / "drawn.json"  # written last
-    drawn = json.loads(note.read_text()) if note.exists() else {"cells": [], "sets": []}
+    drawn_file = figures_folder(folder, study) / "drawn.json"  # written last
+    drawn = json.loads(drawn_file.read_text()) if drawn_file.exists() else {"cells": [], "sets": []}
     if drawn["cells"] != wanted["cells"] or not set(wanted["sets"]) <= set(drawn["sets"]):
-        draw(study.figure, figures_of(folder, study), finished, sets)
-        write_json(wanted, note)
+        draw(study.figure, figures_folder(folder, study), finished, sets)
+        write_json(wanted, drawn_file)
 
 
-def figures_of(folder: Path, study: Study) -> Path:
-    """Where a study's pictures go."""
+def figures_folder(folder: Path, study: Study) -> Path:
+    """Return the folder of a study's figures of trained rows."""
     return folder / "figures" / study.name
 
 
 def read_results(folder: Path, study: Study, protocol: str) -> list[dict[str, Any]]:
-    """The finished cells of a study under a protocol, in the order of its rows and by seed."""
+    """Read the results of a study's finished cells.
+
+    Returns:
+        The results with scores under the protocol, in the order of the rows and then of the seeds.
+    """
     results = []
     for row in study.rows:
         key = Cell(row, 0, folder).key
-        found = [read_json(path) for path in (folder / "results").glob(f"{key}-seed-*.json")]
+        cells = [read_json(path) for path in (folder / "results").glob(f"{key}-seed-*.json")]
         results += [
             {**result, "row": row.label, "protocol": protocol, "scores": result["scores"][protocol]}
-            for result in sorted(found, key=lambda r: r["seed"])
+            for result in sorted(cells, key=lambda r: r["seed"])
             if protocol in result["scores"]
         ]
     return results
 
 
 def write_tables(folder: Path, study: Study, protocol: str) -> Path | None:
-    """The study's page, CSV and LaTeX of what is finished; the page's path, or None."""
+    """Write the tables of a study's finished cells, as a page in Markdown, CSV and LaTeX.
+
+    Returns:
+        The path of the page, or None where no cell is finished.
+    """
     results = read_results(folder, study, protocol)
     if not results:
         return None
     name, settings = study.name, json.loads((folder / "settings.json").read_text())
     tests, budget = list(settings["sets"]), settings["budget"]
-    spent = f"{budget['minutes']:g} minutes" if budget["minutes"] else f"{budget['samples']:,} training pairs"
+    spending = f"{budget['minutes']:g} minutes" if budget["minutes"] else f"{budget['samples']:,} training pairs"
     page = [
         f"# {study.title}",
         study.about,
-        f"Each trained method had {spent} per seed, on {len(settings['trained_on'])} patients.",
+        f"Each trained method had {spending} per seed, on {len(settings['trained_on'])} patients.",
         markdown(results, tests),
         f"Raylift {__version__}. {NOT_MEDICAL}",
     ]
@@ -153,16 +166,24 @@ def write_tables(folder: Path, study: Study, protocol: str) -> Path | None:
 
 
 def _check_sets(data: PreparedDataset, sets: Sequence[CaseSet]) -> None:
-    """Raise WrongUsage unless all sets have the training's cubes and X-ray unit."""
+    """Check that all sets have the cubes and the X-ray geometry of the training data.
+
+    Raises:
+        WrongUsage: a set has others.
+    """
     for test in sets:
-        for what in ("voxels", "cube_mm", "geometry"):
-            ours, theirs = data.info[what], test.dataset.info[what]
+        for key in ("voxels", "cube_mm", "geometry"):
+            ours, theirs = data.info[key], test.dataset.info[key]
             if ours != theirs:
-                raise WrongUsage(f"the set '{test.name}' has another {what} ({theirs}) than the training data ({ours})")
+                raise WrongUsage(f"the set '{test.name}' has another {key} ({theirs}) than the training data ({ours})")
 
 
-def _settle(folder: Path, budget: Budget, data: PreparedDataset, sets: Sequence[CaseSet]) -> None:
-    """Write what all studies of a folder have in common; sets may be added. Raises WrongUsage if it is another."""
+def _write_settings(folder: Path, budget: Budget, data: PreparedDataset, sets: Sequence[CaseSet]) -> None:
+    """Write the settings that all studies of a folder share; later studies may add sets.
+
+    Raises:
+        WrongUsage: the folder's settings are others.
+    """
     path = folder / "settings.json"
     before = read_json(path) if path.exists() else {}
     settings = {"budget": asdict(budget), "data": data.fingerprint, "trained_on": data.names("train")}
@@ -177,7 +198,11 @@ def _settle(folder: Path, budget: Budget, data: PreparedDataset, sets: Sequence[
 
 
 def _check_views(cells: Sequence[Cell], datasets: Sequence[PreparedDataset]) -> None:
-    """Raise BadInput if a dataset lacks X-rays; it names all views that the cells need."""
+    """Check that the datasets hold the X-rays of all views that the cells need.
+
+    Raises:
+        BadInput: a dataset lacks some; the message names all views that are needed.
+    """
     needed = {cell.row.label: cell.recipe().view_list if cell.row.recipe else TWO_VIEWS for cell in cells}
     every = sorted({view.angle for views in needed.values() for view in views})
     for dataset in datasets:

@@ -1,4 +1,4 @@
-"""A study's numbers as tables: Markdown, CSV and LaTeX, with spreads over seeds and intervals over patients."""
+"""A study's scores as tables in Markdown, CSV and LaTeX, with deviations over seeds and intervals over patients."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ class Entry:
     """One number of a table.
 
     Args:
-        mean: over the patients, of the means over the seeds.
-        spread: standard deviation over the seeds of the mean over the patients; None for one seed.
-        interval: of that mean over the patients, see `mean_interval`; None for one patient.
+        mean: mean over the patients and seeds.
+        std: standard deviation over the seeds of the mean over the patients; None for one seed.
+        interval: interval of the mean over the patients, see `mean_interval`; None for one patient.
     """
 
     mean: float
-    spread: float | None
+    std: float | None
     interval: tuple[float, float] | None
 
 
 def aggregate(results: Sequence[dict[str, Any]], test: str) -> dict[str, dict[str, Entry]]:
-    """Entries by row and metric for one test set.
+    """Return the entries of a table for one test set, by row and metric.
 
     Args:
-        results: of cells, as `raylift.studies.cells.compute` writes them.
+        results: results of cells, as `raylift.studies.cells.compute` writes them.
         test: name of the set; results that lack it are left out.
     """
     rows: dict[str, list[dict[str, dict[str, float]]]] = {}
@@ -62,7 +62,7 @@ def _entries(seeds: list[dict[str, dict[str, float]]]) -> dict[str, Entry]:
 
 
 def best_rows(table: dict[str, dict[str, Entry]]) -> dict[str, str]:
-    """The row with the best mean for each metric."""
+    """Return the row with the best mean for each metric."""
     metrics = next(iter(table.values()), {})
     return {
         metric: (min if metric in LOWER_IS_BETTER else max)(table, key=lambda row: table[row][metric].mean)
@@ -71,7 +71,7 @@ def best_rows(table: dict[str, dict[str, Entry]]) -> dict[str, str]:
 
 
 def markdown(results: Sequence[dict[str, Any]], tests: Sequence[str]) -> str:
-    """A table per test set; the best mean of each column in bold."""
+    """Return a table per test set in Markdown, with the best mean of each column in bold."""
     protocol = find_protocol(results[0]["protocol"])
     blocks = [f"Protocol **{protocol.name}**: {protocol.description}."]
     for test in tests:
@@ -89,17 +89,17 @@ def markdown(results: Sequence[dict[str, Any]], tests: Sequence[str]) -> str:
         blocks.append(f"## {test} ({patients} patients)")
         blocks.append(_table(lines))
         if len(table) > 1:
-            blocks += [f"### Minus the best of {test}", _differences(results, test, best)]
+            blocks += [f"### Differences from the best row on {test}", _differences(results, test, best)]
     blocks.append(
-        f"Mean over patients and seeds ± standard deviation over the seeds [{EXPLAINED}]; bold is the best mean. "
-        "Differences are of the same patients and seeds: what has 0 in its interval, or is smaller than the seeds' "
-        "spread, may be chance."
+        f"Mean over patients and seeds ± standard deviation over the seeds [{EXPLAINED}]; the best mean is bold. "
+        "Differences are between the same patients and seeds: a difference whose interval contains 0, or that is "
+        "smaller than the standard deviation over the seeds, may be chance."
     )
     return "\n\n".join(blocks) + "\n"
 
 
 def _differences(results: Sequence[dict[str, Any]], test: str, best: dict[str, str]) -> str:
-    """A table of each row's scores minus those of the metric's best row, patient by patient."""
+    """Return a table of each row's scores minus those of the metric's best row, patient by patient."""
     scores: dict[str, dict[int, dict[str, dict[str, float]]]] = {}
     for result in results:
         if test in result["scores"]:
@@ -113,25 +113,25 @@ def _differences(results: Sequence[dict[str, Any]], test: str, best: dict[str, s
 def _difference(
     ours: dict[int, dict[str, dict[str, float]]], theirs: dict[int, dict[str, dict[str, float]]], metric: str
 ) -> str:
-    """Mean ± spread over the seeds [interval over the patients] of the differences, by seed and patient."""
+    """Return mean ± standard deviation over the seeds [interval over the patients] of the differences, as text."""
 
     def by_case(seeds: dict[int, dict[str, dict[str, float]]], chosen: Sequence[int]) -> dict[str, float]:
         return {case: float(np.mean([seeds[k][case][metric] for k in chosen])) for case in seeds[chosen[0]]}
 
-    # What is not trained has one seed, which stands for all.
+    # A method that is not trained has one seed, which is compared with all seeds of the other.
     shared = sorted(ours.keys() & theirs.keys())
-    few = len(ours) == 1 or len(theirs) == 1
-    found = paired_difference(
-        by_case(ours, sorted(ours) if few else shared), by_case(theirs, sorted(theirs) if few else shared)
+    one_seed = len(ours) == 1 or len(theirs) == 1
+    difference = paired_difference(
+        by_case(ours, sorted(ours) if one_seed else shared), by_case(theirs, sorted(theirs) if one_seed else shared)
     )
-    if found is None:
+    if difference is None:
         return ""
-    text = format_signed(metric, found.mean)
-    if len(shared) > 1 and not few:
+    text = format_signed(metric, difference.mean)
+    if len(shared) > 1 and not one_seed:
         by_seed = [np.mean([ours[k][c][metric] - theirs[k][c][metric] for c in ours[k]]) for k in shared]
         text += f" ± {format_number(metric, float(np.std(by_seed, ddof=1)))}"
-    if found.interval is not None:
-        low, high = found.interval
+    if difference.interval is not None:
+        low, high = difference.interval
         text += f" [{format_signed(metric, low)}, {format_signed(metric, high)}]"
     return text
 
@@ -141,7 +141,7 @@ def _table(lines: Sequence[Sequence[str]]) -> str:
 
 
 def latex(results: Sequence[dict[str, Any]], tests: Sequence[str]) -> str:
-    """A `booktabs` table per test set."""
+    """Return a `booktabs` table per test set in LaTeX."""
     blocks = []
     for test in tests:
         table = aggregate(results, test)
@@ -162,17 +162,17 @@ def latex(results: Sequence[dict[str, Any]], tests: Sequence[str]) -> str:
                 numbers.append(rf"\textbf{{{text}}}" if best[m] == row else text)
             lines.append(" & ".join([_escape(row), *numbers]) + r" \\")
         patients = max(len(r["scores"][test]) for r in results if test in r["scores"])
-        under = (
+        footer = (
             rf"\multicolumn{{{1 + len(metrics)}}}{{l}}{{\footnotesize {_escape(test)} ({patients} patients), protocol "
             rf"{results[0]['protocol']}; mean $\pm$ standard deviation over seeds [{LEVEL * 100:.0f}\% interval "
             r"over patients]} \\"
         )
-        blocks.append("\n".join([*lines, r"\bottomrule", under, r"\end{tabular}"]))
+        blocks.append("\n".join([*lines, r"\bottomrule", footer, r"\end{tabular}"]))
     return "\n\n".join(blocks) + "\n"
 
 
 def comma_separated(results: Sequence[dict[str, Any]]) -> str:
-    """Every score: method, seed, set, case, protocol, metrics."""
+    """Return every score as CSV text, with columns method, seed, set, case, protocol and one per metric."""
     rows = [
         {"method": r["row"], "seed": r["seed"], "set": test, "case": case, "protocol": r["protocol"], **metrics}
         for r in results
@@ -195,8 +195,8 @@ def _cost(seeds: Sequence[dict[str, Any]]) -> tuple[str, str, str]:
 
 def _text(metric: str, entry: Entry) -> str:
     text = format_number(metric, entry.mean)
-    if entry.spread is not None:
-        text += f" ± {format_number(metric, entry.spread)}"
+    if entry.std is not None:
+        text += f" ± {format_number(metric, entry.std)}"
     if entry.interval is not None:
         low, high = entry.interval
         text += f" [{format_number(metric, low)}, {format_number(metric, high)}]"

@@ -10,7 +10,7 @@ import httpx
 import pytest
 import uvicorn
 
-from raylift.server import pace
+from raylift.server import timeouts
 from raylift.server.app import create_app
 from raylift.server.settings import Settings
 
@@ -21,12 +21,12 @@ BODY = 1.5
 @pytest.fixture
 def port(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A server of short patience, in a thread."""
-    monkeypatch.setattr(pace, "HEADER_SECONDS", HEADERS)
-    monkeypatch.setattr(pace, "BODY_SECONDS", BODY)
+    monkeypatch.setattr(timeouts, "HEADER_SECONDS", HEADERS)
+    monkeypatch.setattr(timeouts, "BODY_SECONDS", BODY)
     app = create_app(Settings(tmp_path / "server", weights=str(weights), workers=0))
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, http=pace.PromptProtocol, limit_concurrency=30, log_level="critical")
+        config = uvicorn.Config(app, http=timeouts.HeaderTimeoutProtocol, limit_concurrency=30, log_level="critical")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()

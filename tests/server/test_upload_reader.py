@@ -14,9 +14,9 @@ from raylift.geometry import Geometry, View
 from raylift.images.xray_set import XraySet
 from raylift.radiographs.sets import write_xrays
 from raylift.reconstruction.reconstructor import Reconstructor
-from raylift.server.intake import ReadRequest, understand
-from raylift.server.kept import NAME, kept
-from raylift.server.requests import Xray
+from raylift.server.options import XrayOptions
+from raylift.server.upload_reader import ReadRequest, read_upload
+from raylift.server.xrays_file import XRAYS_FILE, load_xrays
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +35,10 @@ def xrays() -> XraySet:
 def test_a_picture(tmp_path: Path, reconstructor: Reconstructor, xrays: XraySet, view: str | None) -> None:
     image = xrays.images[0]
     Image.fromarray(np.rint(255 * image / image.max()).astype(np.uint8)).save(tmp_path / "xray-0.png")
-    request = ReadRequest(None, tmp_path, ("xray-0.png",), ("a.png",), (Xray(view=view),), view is not None)
-    (found,) = json.loads(json.dumps(understand(request, reconstructor)))["xrays"]
+    request = ReadRequest(None, tmp_path, ("xray-0.png",), ("a.png",), (XrayOptions(view=view),), view is not None)
+    (found,) = json.loads(json.dumps(read_upload(request, reconstructor)))["xrays"]
     assert (found["name"], found["turnable"], type(found["sure"])) == ("a.png", True, bool)
-    assert view is None or kept(tmp_path / NAME).views == (View.parse("pa"),)
+    assert view is None or load_xrays(tmp_path / XRAYS_FILE).views == (View.parse("pa"),)
 
 
 def test_line_integrals_in_dicom(tmp_path: Path, reconstructor: Reconstructor, xrays: XraySet) -> None:
@@ -46,9 +46,9 @@ def test_line_integrals_in_dicom(tmp_path: Path, reconstructor: Reconstructor, x
     for index, name in enumerate(("pa.dcm", "lateral-left.dcm")):
         (tmp_path / "films" / name).rename(tmp_path / f"xray-{index}.dcm")
     files = ("xray-0.dcm", "xray-1.dcm")
-    request = ReadRequest(None, tmp_path, files, ("a.dcm", "b.dcm"), (Xray(view=None),) * 2, True)
-    found = json.loads(json.dumps(understand(request, reconstructor)))["xrays"]
+    request = ReadRequest(None, tmp_path, files, ("a.dcm", "b.dcm"), (XrayOptions(view=None),) * 2, True)
+    found = json.loads(json.dumps(read_upload(request, reconstructor)))["xrays"]
     assert [one["view"] for one in found] == ["pa", "lateral-left"]
-    read = kept(tmp_path / NAME)
+    read = load_xrays(tmp_path / XRAYS_FILE)
     assert read.views == xrays.views
     np.testing.assert_allclose(read.images, xrays.images, atol=1e-3)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from raylift.server import board
-from raylift.server.board import Board
+from raylift.server import broadcast
+from raylift.server.broadcast import JobBroadcaster
 from raylift.server.models import JobState
 
 
@@ -30,10 +30,10 @@ def state(progress: float, ended: float | None = None) -> JobState:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(board, "LOOK", 0.01)
+    monkeypatch.setattr(broadcast, "POLL_SECONDS", 0.01)
 
 
-async def told(to: Board, job_id: str = "a") -> list[float]:
+async def told(to: JobBroadcaster, job_id: str = "a") -> list[float]:
     return [one.progress async for one in to.follow(job_id)]
 
 
@@ -47,7 +47,7 @@ def test_two_hundred_followers_and_one_look() -> None:
         return {"a": answers.pop(0)}
 
     async def follow() -> list[list[float]]:
-        one = Board(look)
+        one = JobBroadcaster(look)
         found = await asyncio.gather(*(told(one) for _ in range(200)))
         assert not one.followers
         return list(found)
@@ -59,7 +59,7 @@ def test_two_hundred_followers_and_one_look() -> None:
 
 def test_a_job_that_is_gone_ends_its_following() -> None:
     answers: list[dict[str, JobState]] = [{"a": state(0.1)}, {}]
-    assert asyncio.run(told(Board(lambda ids: answers.pop(0)))) == [0.1]
+    assert asyncio.run(told(JobBroadcaster(lambda ids: answers.pop(0)))) == [0.1]
 
 
 def test_a_list_that_fails_is_looked_at_again() -> None:
@@ -71,7 +71,7 @@ def test_a_list_that_fails_is_looked_at_again() -> None:
             raise sqlite3.OperationalError("database is locked")
         return answer
 
-    assert asyncio.run(told(Board(look))) == [0.2, 1.0]
+    assert asyncio.run(told(JobBroadcaster(look))) == [0.2, 1.0]
 
 
 def test_who_comes_later_hears_at_once_where_the_job_stands() -> None:
@@ -81,7 +81,7 @@ def test_who_comes_later_hears_at_once_where_the_job_stands() -> None:
         return {"a": state(0.4)}
 
     async def follow() -> float:
-        one = Board(look)
+        one = JobBroadcaster(look)
         first = one.follow("a")
         await anext(first)
         later = one.follow("a")
