@@ -22,11 +22,12 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "-m", "raylift", "serve", "--folder", folder, "--port", self.port]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.log = (folder.parent / f"{folder.name}-{self.port}.log").open("w+")
         self.process = subprocess.Popen(
             [*map(str, command), *(() if weights is None else ("--weights", str(weights))), *arguments],
             env=environment,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=self.log,
         )
         self.until(lambda: httpx.get(f"{self.url}/api/about").status_code in (200, 401))
 
@@ -61,9 +62,9 @@ class Server:
             time.sleep(0.2)
         raise AssertionError("processes outlive their server")
 
-    def stop(self) -> None:
-        """As Ctrl+C does."""
-        self.process.send_signal(signal.SIGINT)
+    def stop(self, number: int = signal.SIGINT) -> None:
+        """As Ctrl+C does, or with another signal."""
+        self.process.send_signal(number)
         try:
             self.process.wait(30)
         except subprocess.TimeoutExpired:

@@ -25,6 +25,14 @@ def client(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator[
         yield client
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with the embedded weights, for all of a module's tests that ask nothing special of it."""
+    server = Server(tmp_path_factory.mktemp("live") / "server", None)
+    yield server
+    server.stop()
+
+
 @pytest.fixture
 def serve(weights: Path) -> Callable[..., object]:
     """Starts a server with random weights, unless others are named, and stops it at the end."""

@@ -1,6 +1,9 @@
 """What the server survives: being killed, workers that die, jobs without end."""
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +52,15 @@ def test_a_stopped_server_goes_on_later(tmp_path: Path, serve: Callable[..., Any
         server.until(lambda: states(server.url)[job_id] == "done", 120)
 
 
+def test_it_ends_quietly_when_told_to(tmp_path: Path, serve: Callable[..., Any]) -> None:
+    with serve(tmp_path / "server") as server:
+        server.until(lambda: httpx.get(f"{server.url}/api/health").json()["workers"] == 1)
+        server.stop(signal.SIGTERM)
+        server.log.seek(0)
+        lines = server.log.read().splitlines()
+        assert (server.process.returncode, len(lines)) == (0, 1), lines  # the line with its address
+
+
 def test_a_job_without_end_is_ended(tmp_path: Path, serve: Callable[..., Any]) -> None:
     with serve(tmp_path, "--seconds", "1") as server:
         slow = submit(server.url, refine=True)
@@ -57,9 +69,6 @@ def test_a_job_without_end_is_ended(tmp_path: Path, serve: Callable[..., Any]) -
 
 
 def test_one_folder_one_server(tmp_path: Path, serve: Callable[..., Any], weights: Path) -> None:
-    import subprocess
-    import sys
-
     with serve(tmp_path):
         second = subprocess.run(
             [sys.executable, "-m", "raylift", "serve", "--folder", tmp_path, "--weights", weights],

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from live_server import Server
 from radiograph_files import grey
 from raylift.io.volumes import read_volume
 from raylift.server.app import PAGE
@@ -56,83 +57,80 @@ def shades(page: Any, selector: str, path: Path) -> np.ndarray:
 
 @pytest.mark.parametrize(("width", "real"), [(1100, None), (390, None), (1100, "00027426_000.png")])
 def test_from_a_radiograph_to_a_volume(
-    tmp_path: Path, serve: Callable[..., Any], browser: Any, picture: Path, width: int, real: str | None
+    tmp_path: Path, server: Server, browser: Any, picture: Path, width: int, real: str | None
 ) -> None:
     if real is not None:
         picture = SHARED / "radiographs" / real
         if not picture.exists():
             pytest.skip("no radiograph here")
-    with serve(tmp_path / "server", weights=None) as server:
-        page = browser.new_page(viewport={"width": width, "height": 900})
-        problems: list[str] = []
-        page.on("pageerror", lambda problem: problems.append(str(problem)))
-        page.on("request", lambda request: problems.append(request.url) if server.url not in request.url and
-                not request.url.startswith(("data:", "blob:")) else None)  # fmt: skip
-        page.goto(server.url)
-        page.set_input_files("#files", picture)
-        page.wait_for_selector("#cards li")
-        page.select_option("#cards select", "ap")
-        page.wait_for_selector("#cards:not([aria-busy]) option[value=ap]:checked", state="attached")
-        page.wait_for_selector("#go:enabled")
-        before = page.get_attribute("#cards img", "src")
-        page.click("#cards button[aria-label^=Mirror]")
-        page.wait_for_selector(f"#cards:not([aria-busy]) img:not([src='{before}'])")
-        page.click("#cards button[aria-label^=Mirror]")
-        page.wait_for_selector(f"#cards img[src='{before}']")
-        page.click("#go")
-        page.wait_for_selector("#job:not([hidden])")
-        page.wait_for_selector("#viewer[data-ready]", timeout=90_000)
-        page.wait_for_timeout(1500)
-        planes = shades(page, "#viewer", tmp_path / "planes.png")
-        assert planes.std() > 20, "nothing is seen of the volume"
-        page.fill("#uncertainty", "0.8")
-        page.wait_for_timeout(500)
-        assert np.abs(shades(page, "#viewer", tmp_path / "uncertainty.png") - planes).mean() > 2
-        page.fill("#uncertainty", "0")
-        page.click("[data-show=rendering]")
-        page.wait_for_timeout(2000)
-        assert shades(page, "#viewer", tmp_path / "rendering.png").std() > 20
-        assert page.locator("#agreement").evaluate("image => image.naturalWidth") > 300
-        with page.expect_download() as download:
-            page.click("text=Volume, MetaImage")
-        download.value.save_as(tmp_path / "volume.mha")
-        assert read_volume(tmp_path / "volume.mha").array.shape == (64, 64, 64)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        page.reload()
-        page.wait_for_selector("#viewer[data-ready]", timeout=30_000)
-        assert problems == []
-        page.close()
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    problems: list[str] = []
+    page.on("pageerror", lambda problem: problems.append(str(problem)))
+    page.on("request", lambda request: problems.append(request.url) if server.url not in request.url and
+            not request.url.startswith(("data:", "blob:")) else None)  # fmt: skip
+    page.goto(server.url)
+    page.set_input_files("#files", picture)
+    page.wait_for_selector("#cards li")
+    page.select_option("#cards select", "ap")
+    page.wait_for_selector("#cards:not([aria-busy]) option[value=ap]:checked", state="attached")
+    page.wait_for_selector("#go:enabled")
+    before = page.get_attribute("#cards img", "src")
+    page.click("#cards button[aria-label^=Mirror]")
+    page.wait_for_selector(f"#cards:not([aria-busy]) img:not([src='{before}'])")
+    page.click("#cards button[aria-label^=Mirror]")
+    page.wait_for_selector(f"#cards img[src='{before}']")
+    page.click("#go")
+    page.wait_for_selector("#job:not([hidden])")
+    page.wait_for_selector("#viewer[data-ready]", timeout=90_000)
+    page.wait_for_timeout(1500)
+    planes = shades(page, "#viewer", tmp_path / "planes.png")
+    assert planes.std() > 20, "nothing is seen of the volume"
+    page.fill("#uncertainty", "0.8")
+    page.wait_for_timeout(500)
+    assert np.abs(shades(page, "#viewer", tmp_path / "uncertainty.png") - planes).mean() > 2
+    page.fill("#uncertainty", "0")
+    page.click("[data-show=rendering]")
+    page.wait_for_timeout(2000)
+    assert shades(page, "#viewer", tmp_path / "rendering.png").std() > 20
+    assert page.locator("#agreement").evaluate("image => image.naturalWidth") > 300
+    with page.expect_download() as download:
+        page.click("text=Volume, MetaImage")
+    download.value.save_as(tmp_path / "volume.mha")
+    assert read_volume(tmp_path / "volume.mha").array.shape == (64, 64, 64)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.reload()
+    page.wait_for_selector("#viewer[data-ready]", timeout=30_000)
+    assert problems == []
+    page.close()
 
 
-def test_with_the_keyboard_alone(tmp_path: Path, serve: Callable[..., Any], browser: Any, picture: Path) -> None:
-    with serve(tmp_path / "server", weights=None) as server:
-        page = browser.new_page()
-        page.goto(server.url)
+def test_with_the_keyboard_alone(tmp_path: Path, server: Server, browser: Any, picture: Path) -> None:
+    page = browser.new_page()
+    page.goto(server.url)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "files"
+    page.set_input_files("#files", picture)
+    page.wait_for_selector("#cards li")
+    seen = []
+    for _ in range(8):
         page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.id") == "files"
-        page.set_input_files("#files", picture)
-        page.wait_for_selector("#cards li")
-        seen = []
-        for _ in range(8):
-            page.keyboard.press("Tab")
-            seen.append(page.evaluate("document.activeElement.getAttribute('aria-label') || document.activeElement.id"))
-            if seen[-1] == "go":
-                break
-        assert seen[0].startswith("View of chest.png")
-        assert "go" in seen
-        page.close()
+        seen.append(page.evaluate("document.activeElement.getAttribute('aria-label') || document.activeElement.id"))
+        if seen[-1] == "go":
+            break
+    assert seen[0].startswith("View of chest.png")
+    assert "go" in seen
+    page.close()
 
 
-def test_what_is_no_radiograph_is_said(tmp_path: Path, serve: Callable[..., Any], browser: Any) -> None:
+def test_what_is_no_radiograph_is_said(tmp_path: Path, server: Server, browser: Any) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    with serve(tmp_path / "server") as server:
-        page = browser.new_page()
-        page.goto(server.url)
-        page.set_input_files("#files", tmp_path / "broken.png")
-        page.wait_for_selector("#message:not([hidden])")
-        assert "broken.png: cannot be read" in page.inner_text("#message")
-        assert page.locator("#cards li").count() == 0
-        page.close()
+    page = browser.new_page()
+    page.goto(server.url)
+    page.set_input_files("#files", tmp_path / "broken.png")
+    page.wait_for_selector("#message:not([hidden])")
+    assert "broken.png: cannot be read" in page.inner_text("#message")
+    assert page.locator("#cards li").count() == 0
+    page.close()
 
 
 def test_a_token_is_asked_for(tmp_path: Path, serve: Callable[..., Any], browser: Any) -> None:
@@ -149,15 +147,14 @@ def test_a_token_is_asked_for(tmp_path: Path, serve: Callable[..., Any], browser
         page.close()
 
 
-def test_file_names_are_text(tmp_path: Path, serve: Callable[..., Any], browser: Any) -> None:
+def test_file_names_are_text(tmp_path: Path, server: Server, browser: Any) -> None:
     name = "<img src=x onerror=document.title='got' >.png"
     Image.fromarray(grey(8)).save(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
-    with serve(tmp_path / "server", weights=None) as server:
-        page = browser.new_page()
-        page.goto(server.url)
-        page.set_input_files("#files", {"name": name, "mimeType": "image/png", "buffer": content})
-        page.wait_for_selector("#cards li")
-        assert name in page.inner_text("#cards .name")
-        assert page.title() == "Raylift"
-        page.close()
+    page = browser.new_page()
+    page.goto(server.url)
+    page.set_input_files("#files", {"name": name, "mimeType": "image/png", "buffer": content})
+    page.wait_for_selector("#cards li")
+    assert name in page.inner_text("#cards .name")
+    assert page.title() == "Raylift"
+    page.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+import sys
 from collections.abc import Callable
 
 import uvicorn
@@ -17,7 +19,7 @@ SHUTDOWN_SECONDS = 5  # for requests that are being answered when the server sto
 
 
 def run(settings: Settings, say: Callable[[str], None]) -> None:
-    """Serve until interrupted.
+    """Serve until interrupted, or ended by SIGTERM, which is exit code 0.
 
     A job list that is damaged or cannot be opened raises BadInput, through `create_app`.
 
@@ -35,6 +37,8 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         lock.acquire(timeout=0)
     except Timeout:
         raise WrongUsage(f"--folder {settings.folder}: another server uses it; name another folder") from None
+    # Once it has stopped, uvicorn sends itself the signal that it got; by default that ends Python without cleaning up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with lock:
         app = create_app(settings)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
