@@ -1,4 +1,4 @@
-// The page of `raylift serve`: drop X-rays, confirm how they hang, follow the job, look at the volume.
+// The web page of `raylift serve`: add X-rays, check their views and orientations, follow the job, view the volume.
 import { Niivue, SLICE_TYPE } from "@niivue/niivue";
 
 const VIEWS = { pa: "PA (frontal, from behind)", ap: "AP (frontal, from the front)", "lateral-left": "Left lateral", "lateral-right": "Right lateral" };
@@ -10,14 +10,14 @@ const by = (id) => document.getElementById(id);
 const state = { cards: [], job: null, source: null, viewer: null };
 
 function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
+  const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value === true) made.setAttribute(name, "");
-    else if (value !== false && value !== null) made.setAttribute(name, value);
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value === true) node.setAttribute(name, "");
+    else if (value !== false && value !== null) node.setAttribute(name, value);
   }
-  made.append(...children);
-  return made;
+  node.append(...children);
+  return node;
 }
 
 function say(text) {
@@ -57,7 +57,7 @@ async function inspect(card) {
 async function add(files) {
   say("");
   for (const file of files) {
-    if (state.cards.length >= 8) return say("Eight X-rays are the most.");
+    if (state.cards.length >= 8) return say("A job can have at most eight X-rays.");
     const card = { file };
     try {
       by("drop").setAttribute("aria-busy", "true");
@@ -97,18 +97,18 @@ function showCards() {
     const lateral = card.view?.startsWith("lateral");
     const turn = (label, sign, what) => element("button", { type: "button", "aria-label": `${label}, ${card.name}`, title: label, onclick: () => change(card, index, what) }, sign);
     return element("li", {},
-      element("figure", {}, element("img", { src: card.picture, alt: `${card.name}, as it is taken` }),
+      element("figure", {}, element("img", { src: card.picture, alt: `${card.name}, in the chosen orientation` }),
         element("span", { "aria-hidden": "true" }, lateral ? "A" : "R"), element("span", { "aria-hidden": "true" }, lateral ? "P" : "L")),
       element("p", { class: "name" }, card.name),
       element("select", { "aria-label": `View of ${card.name}`, onchange: (event) => change(card, index, (one) => { one.view = event.target.value; }) },
-        ...(card.view ? [] : [element("option", { value: "", selected: true, disabled: true }, "Which view?")]),
+        ...(card.view ? [] : [element("option", { value: "", selected: true, disabled: true }, "Choose the view")]),
         ...Object.entries(known).map(([value, text]) => element("option", { value, selected: value === card.view }, text))),
       element("p", { class: "ask" }, card.sure
-        ? (card.turnable ? "Please check: head up, bone bright, sides as marked." : "As the file says.")
-        : "Its view is not certain: please choose, and check how it hangs."),
+        ? (card.turnable ? "Please check: the head is up, bone is bright, and the sides are as marked." : "View and orientation come from the file.")
+        : "The view is not certain: please choose it, and check the orientation."),
       element("div", { class: "buttons" },
         ...(card.turnable ? [
-          turn("Turn to the left", "↺", (one) => { one.orientation.quarter_turns = (one.orientation.quarter_turns + (one.orientation.mirrored ? 3 : 1)) % 4; }),
+          turn("Turn counter-clockwise", "↺", (one) => { one.orientation.quarter_turns = (one.orientation.quarter_turns + (one.orientation.mirrored ? 3 : 1)) % 4; }),
           turn("Mirror", "⇋", (one) => { one.orientation.mirrored = !one.orientation.mirrored; }),
           turn("Invert", "◐", (one) => { one.orientation.inverted = !one.orientation.inverted; }),
         ] : []),
@@ -154,8 +154,8 @@ function follow(id) {
 function showJob(job) {
   if (job.id !== state.job) return;
   const words = {
-    queued: job.place ? `Waiting; ${job.place} before it.` : "Waiting; it is next.",
-    running: `${job.note || "Beginning"} …`, done: "Done.", failed: `Failed: ${job.error}`, cancelled: "Cancelled.",
+    queued: job.place ? `Waiting; ${job.place} ${job.place === 1 ? "job is" : "jobs are"} before this one.` : "Waiting; this job is next.",
+    running: `${job.note || "Starting"} …`, done: "Done.", failed: `Failed: ${job.error}`, cancelled: "Cancelled.",
   };
   const ended = !["queued", "running"].includes(job.state);
   by("job-title").textContent = job.title || "Reconstruction";
@@ -200,7 +200,7 @@ async function show(what) {
   const viewer = state.viewer;
   if (!viewer?.volumes.length) return;
   const [volume] = viewer.volumes;
-  // In a rendering, air and lungs are left out, and what is dense is bright.
+  // A rendering leaves out air and lungs, and shows dense tissue bright.
   [volume.cal_min, volume.cal_max] = planes ? [-1000, 600] : [-250, 250];
   viewer.setColormap(volume.id, planes ? "gray" : "ct_surface");
   viewer.opts.show3Dcrosshair = planes;
@@ -217,7 +217,7 @@ async function earlier() {
     const jobs = await ask("api/jobs");
     by("earlier").replaceChildren(...(jobs.length ? jobs.map((job) => element("li", {},
       element("span", {}, element("a", { href: `#${job.id}` }, job.title || job.xrays.join(", ") || job.id), ` (${job.state}, ${new Date(job.created * 1000).toLocaleString()})`),
-      element("button", { type: "button", "aria-label": `Remove ${job.title}`, onclick: () => remove(job) }, ["queued", "running"].includes(job.state) ? "Cancel" : "Remove"))) : [element("li", {}, "Nothing yet.")]));
+      element("button", { type: "button", "aria-label": `Remove ${job.title}`, onclick: () => remove(job) }, ["queued", "running"].includes(job.state) ? "Cancel" : "Remove"))) : [element("li", {}, "No jobs yet.")]));
   } catch (problem) {
     say(problem.message);
   }

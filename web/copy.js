@@ -1,4 +1,4 @@
-// What the page needs beside the bundle.
+// Copies the files of the page that are not in the bundle.
 import { copyFileSync } from "node:fs";
 
 for (const file of ["index.html", "style.css"]) {

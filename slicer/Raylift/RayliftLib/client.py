@@ -1,4 +1,4 @@
-"""Talks to `raylift serve`; needs only requests, which 3D Slicer brings along."""
+"""A client of `raylift serve`; it needs only requests, which comes with 3D Slicer."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ TIMEOUT = 120.0  # seconds for one answer
 
 
 class Refused(Exception):
-    """The server's answer, as one sentence."""
+    """Raised where the server does not answer, refuses a request, or a job fails; says why in one sentence."""
 
 
 class Client:
-    """A server of reconstructions.
+    """A client of one server.
 
     Args:
-        url: of the server, like "http://127.0.0.1:8000".
-        token: that the server asks for, if any.
+        url: the server's address, like "http://127.0.0.1:8000".
+        token: the server's token, if it needs one.
     """
 
     def __init__(self, url: str, token: str = "") -> None:
@@ -32,31 +32,31 @@ class Client:
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def submit(self, files: Sequence[Path], views: Sequence[str | None], *, refine: bool = False) -> str:
-        """Hand in X-rays, one view for each (None where the file says it); returns the job's id. Raises Refused."""
+        """Submit a job and return its id; a view of None is taken from the file. Raises Refused."""
         options = {"xrays": [{"view": view} for view in views], "refine": refine}
         options["title"] = ", ".join(path.name for path in files)[:100]
         with ExitStack() as opened:
             parts = [("xrays", (path.name, opened.enter_context(path.open("rb")))) for path in files]
-            answer = self._ask("POST", "/api/jobs", files=parts, data={"options": json.dumps(options)})
+            answer = self._request("POST", "/api/jobs", files=parts, data={"options": json.dumps(options)})
         return str(answer.json()["id"])
 
     def states(self, job_id: str, seconds: float = 0.5) -> Iterator[dict[str, Any]]:
-        """The job, every so many seconds, until it has ended. Raises Refused."""
+        """Yield the job's state every few seconds until the job has ended. Raises Refused."""
         while True:
-            job = self._ask("GET", f"/api/jobs/{job_id}").json()
+            job = self._request("GET", f"/api/jobs/{job_id}").json()
             yield job
             if job["state"] in ENDED:
                 return
             time.sleep(seconds)
 
     def fetch(self, job_id: str, name: str, path: Path) -> Path:
-        """Save a result. Raises Refused."""
-        path.write_bytes(self._ask("GET", f"/api/jobs/{job_id}/files/{name}").content)
+        """Save a result file to `path`, and return the path. Raises Refused."""
+        path.write_bytes(self._request("GET", f"/api/jobs/{job_id}/files/{name}").content)
         return path
 
     def cancel(self, job_id: str) -> None:
         """Cancel a job, or remove one that has ended. Raises Refused."""
-        self._ask("DELETE", f"/api/jobs/{job_id}")
+        self._request("DELETE", f"/api/jobs/{job_id}")
 
     def reconstruct(
         self,
@@ -67,20 +67,20 @@ class Client:
         refine: bool = False,
         progress: Callable[[str, float], bool] = lambda note, done: True,
     ) -> tuple[Path, Path | None, str]:
-        """From X-rays to files.
+        """Reconstruct X-rays and save the results.
 
         Args:
-            files: X-rays.
-            views: one for each; None where the file says it.
-            folder: for the results.
-            refine: bring the volume into agreement with the X-rays.
-            progress: called with a note and a share of 1; False cancels.
+            files: the X-rays.
+            views: one view for each file; None takes it from the file.
+            folder: folder for the results.
+            refine: whether the volume is brought into agreement with the X-rays.
+            progress: called with a note and a number from 0 to 1; the job is cancelled if it returns False.
 
         Returns:
-            The volume, its uncertainty if there is one, and how far to trust it.
+            The path of the volume, the path of its uncertainty if there is one, and a sentence on how far to trust it.
 
         Raises:
-            Refused: by the server, or because it was cancelled.
+            Refused: the server refused the X-rays, or the job failed or was cancelled.
         """
         job_id = self.submit(files, views, refine=refine)
         job: dict[str, Any] = {}
@@ -93,12 +93,12 @@ class Client:
         uncertainty = None
         if "uncertainty.nrrd" in job["files"]:
             uncertainty = self.fetch(job_id, "uncertainty.nrrd", folder / "uncertainty.nrrd")
-        report = self._ask("GET", f"/api/jobs/{job_id}/files/report.json").json()
+        report = self._request("GET", f"/api/jobs/{job_id}/files/report.json").json()
         return volume, uncertainty, report["trust"]
 
-    def _ask(self, method: str, path: str, **more: Any) -> requests.Response:
+    def _request(self, method: str, path: str, **arguments: Any) -> requests.Response:
         try:
-            answer = requests.request(method, self.url + path, headers=self.headers, timeout=TIMEOUT, **more)
+            answer = requests.request(method, self.url + path, headers=self.headers, timeout=TIMEOUT, **arguments)
         except requests.RequestException as problem:
             raise Refused(f"{self.url} does not answer ({type(problem).__name__}); is raylift serve running?") from None
         if not answer.ok:
