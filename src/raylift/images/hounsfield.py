@@ -17,7 +17,8 @@ WATER_MU = 0.02
 def hu_to_normalised(hu: np.ndarray) -> np.ndarray:
     """Return Hounsfield units, an array of any shape, as values in the network's window [0, 1], clipped."""
     low, high = WINDOW
-    return (np.clip(hu, low, high) - low) / (high - low)
+    normalised: np.ndarray = (np.clip(hu, low, high) - low) / (high - low)
+    return normalised
 
 
 def normalised_to_hu(normalised: Values) -> Values:
@@ -47,4 +48,5 @@ def hu_to_mu(hu: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """
     mu = np.multiply(hu, WATER_MU / 1000, out=out, dtype=None if out is None else out.dtype)
     mu += WATER_MU
-    return np.maximum(mu, 0, out=mu if mu.ndim else None)
+    clipped: np.ndarray = np.maximum(mu, 0, out=mu if mu.ndim else None)
+    return clipped
