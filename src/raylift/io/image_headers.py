@@ -17,7 +17,7 @@ import SimpleITK as sitk
 
 from raylift.errors import BadInput
 from raylift.storage.paths import suffix_of
-from raylift.storage.records import inside
+from raylift.storage.records import file_inside
 
 READERS = {
     ".mha": "MetaImageIO",
@@ -104,7 +104,7 @@ def _check_beside(path: Path, named: str, alone: bool) -> None:
     if alone or named.upper().startswith("LIST") or "%" in named:
         raise BadInput(path, "its pixels lie in another file" if alone else "its pixels lie in several", SAVE_AS_ONE)
     try:
-        inside(path.parent, named)
+        file_inside(path.parent, named)
     except ValueError as error:
         raise BadInput(path, f"the file that it names cannot be used ({error})", "put it beside the header") from None
 
