@@ -120,7 +120,7 @@ def understand(request: ReadRequest, reconstructor: Reconstructor) -> dict[str, 
     try:
         for path in request.paths:
             if suffix_of(path) in READERS:
-                image_reader(path, alone=True)
+                image_reader(path, self_contained=True)
         decoded = [decode(path) for path in request.paths]
         found = [_looked_at(request, index, decoded[index], reconstructor) for index in range(len(decoded))]
         if request.whole:
