@@ -36,7 +36,7 @@ from raylift.parallel.cases import CaseTask, run_case
 from raylift.parallel.executors import HERE, Executor, one_thread, run_cases
 from raylift.reconstruction.batch import Lifting
 from raylift.reconstruction.reconstructor import Reconstructor
-from raylift.storage.paths import LISTINGS
+from raylift.storage.paths import PARALLEL_REQUESTS
 
 SLICES = (100, 200, 400)
 IN_PLANE, ALONG = 0.72, 360.0  # mm: the width of a voxel, and the length that slices divide
@@ -141,7 +141,7 @@ def modelled(costs: dict[str, Cost], handed: float, cores: int, rate: float, lis
                 "files": moved / rate / machines / 3600,
                 "engine": collection.series * handed / 3600,
             }
-            found = collection.series * listing / LISTINGS / 3600
+            found = collection.series * listing / PARALLEL_REQUESTS / 3600
             slowest = max(hours, key=lambda name: hours[name])
             rows.append(
                 {

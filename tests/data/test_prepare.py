@@ -503,5 +503,5 @@ def test_two_scans_of_one_name(tmp_path: Path, other: str) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "b.nii.gz").touch()
     (tmp_path / other).touch()
-    with pytest.raises(BadInput, match=r"it would be called a_b, as .* is; rename one"):
+    with pytest.raises(BadInput, match=r"its case name would be a_b, like that of .*; rename one"):
         find_scans(tmp_path)

@@ -50,15 +50,15 @@ def upload(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-@pytest.mark.parametrize("alone", [True, False])
-def test_no_header_opens_anothers_file(secret: Path, upload: Path, kind: str, alone: bool) -> None:
+@pytest.mark.parametrize("self_contained", [True, False])
+def test_no_header_opens_anothers_file(secret: Path, upload: Path, kind: str, self_contained: bool) -> None:
     text, opened = HOSTILE[kind]
     path = upload / "a.mha"
     path.write_text(text.replace("SECRET", str(secret)), newline="")
     if opened:  # the attack is one: ITK alone falls for it
         assert sitk.GetArrayFromImage(sitk.ReadImage(str(path))).max() > 0.9
     with pytest.raises(BadInput) as raised:
-        image_reader(path, alone=alone)
+        image_reader(path, self_contained=self_contained)
     assert "0.6369" not in str(raised.value)
 
 
@@ -66,8 +66,8 @@ def test_no_header_opens_anothers_file(secret: Path, upload: Path, kind: str, al
 def test_a_strangers_header_says_known_things_once(upload: Path, line: str) -> None:
     path = upload / "a.mha"
     path.write_bytes(f"{START}{line}\nElementDataFile = LOCAL\n".encode() + bytes(4 * 64 * 64))
-    with pytest.raises(BadInput, match="its header says"):
-        image_reader(path, alone=True)
+    with pytest.raises(BadInput, match=r"its header (says|has)"):
+        image_reader(path, self_contained=True)
 
 
 @pytest.mark.parametrize("ending", ["mha", "nii", "nii.gz", "nrrd"])
@@ -78,17 +78,17 @@ def test_what_itk_writes_is_read(upload: Path, ending: str, compressed: bool) ->
     image.SetMetaData("ITK_note", "by hand")
     path = upload / f"a.{ending}"
     sitk.WriteImage(image, str(path), useCompression=compressed)
-    read = image_reader(path, alone=True).Execute()
+    read = image_reader(path, self_contained=True).Execute()
     np.testing.assert_array_equal(sitk.GetArrayFromImage(read), sitk.GetArrayFromImage(image))
 
 
 def test_pixels_beside_their_header(secret: Path, upload: Path) -> None:
     sitk.WriteImage(sitk.GetImageFromArray(np.ones((4, 5, 6), np.int16)), str(upload / "a.mhd"))
     assert image_reader(upload / "a.mhd").Execute().GetSize() == (6, 5, 4)
-    with pytest.raises(BadInput, match="its pixels lie in another file; save it as one file"):
-        image_reader(upload / "a.mhd", alone=True)
+    with pytest.raises(BadInput, match="its pixels are in another file; save it as one file"):
+        image_reader(upload / "a.mhd", self_contained=True)
     (upload / "a.raw").unlink()
-    with pytest.raises(BadInput, match=r"the file that it names cannot be used \(a\.raw is missing"):
+    with pytest.raises(BadInput, match=r"its data file cannot be used \(a\.raw is missing"):
         image_reader(upload / "a.mhd")
     (upload / "a.raw").symlink_to(secret)
     with pytest.raises(BadInput, match=r"cannot be used \(a\.raw leads out of its folder\)"):
@@ -103,13 +103,13 @@ def test_pixels_beside_their_header(secret: Path, upload: Path) -> None:
 def test_an_nrrd_that_names_another_file(secret: Path, upload: Path, field: str) -> None:
     header = f"NRRD0004\ntype: float\ndimension: 2\nsizes: 64 64\nencoding: raw\nendian: little\n{field}: {secret}\n"
     (upload / "a.nrrd").write_text(header)
-    with pytest.raises(BadInput, match="is no plain name of a file"):
+    with pytest.raises(BadInput, match="is no plain file name"):
         image_reader(upload / "a.nrrd")
 
 
 def test_a_text_nifti_names_files_too(secret: Path, upload: Path) -> None:
     (upload / "a.nii").write_text(f"<nifti_image\n nifti_type = 'NIFTI-1A'\n image_filename = '{secret}'\n/>\n")
-    with pytest.raises(BadInput, match="no NIfTI that holds its own voxels"):
+    with pytest.raises(BadInput, match="not a NIfTI file that holds its own voxels"):
         image_reader(upload / "a.nii")
 
 
@@ -124,5 +124,5 @@ def test_the_ending_decides_on_the_reader(upload: Path) -> None:
 
 def test_a_pipe_is_not_waited_for(upload: Path) -> None:
     os.mkfifo(upload / "a.nii")
-    with pytest.raises(BadInput, match="no regular file"):
+    with pytest.raises(BadInput, match="not a regular file"):
         read_volume(upload / "a.nii")

@@ -209,7 +209,7 @@ def test_mhd_with_its_raw_file(tmp_path: Path) -> None:
     sitk.WriteImage(marked().to_sitk(), str(tmp_path / "ct.mhd"))
     assert world_of(read_volume(tmp_path / "ct.mhd"), 700) == pytest.approx(MARK_AT)
     (tmp_path / "ct.raw").unlink()
-    with pytest.raises(BadInput, match=r"ct\.mhd: the file that it names cannot be used \(ct\.raw is missing"):
+    with pytest.raises(BadInput, match=r"ct\.mhd: its data file cannot be used \(ct\.raw is missing"):
         read_volume(tmp_path / "ct.mhd")
 
 
@@ -397,7 +397,7 @@ def test_npy_of_any_byte_order(tmp_path: Path, kind: str) -> None:
 
 def test_npy_of_another_shape_or_kind(tmp_path: Path) -> None:
     grid = {"grid": GRID.to_dict()}
-    fails(npy(tmp_path, np.zeros((7, 6, 5), np.int16), grid), r"\(7, 6, 5\), but its grid says \(5, 6, 7\)")
+    fails(npy(tmp_path, np.zeros((7, 6, 5), np.int16), grid), r"\(7, 6, 5\), but its grid has \(5, 6, 7\)")
     fails(npy(tmp_path, np.zeros(GRID.shape, complex), grid), "complex128")
     np.save(tmp_path / "ct.npy", np.array([{"pickled": "object"}]), allow_pickle=True)
     fails(tmp_path / "ct.npy", "not a NumPy array of numbers")
@@ -535,7 +535,7 @@ def test_slices_at_one_place(tmp_path: Path) -> None:
     series = generate_uid()
     for k in range(4):
         write_slice(tmp_path / f"{k}.dcm", np.full((6, 7), k), -400.0, series)
-    fails(tmp_path, "all slices lie at one place")
+    fails(tmp_path, "all slices have the same position")
 
 
 @pytest.mark.parametrize("spacing", [3.0, 9.0])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from raylift.storage.records import Typed, inside, parse_json, parse_yaml, plain_name, read_json, read_record
+from raylift.storage.records import Typed, file_inside, parse_json, parse_yaml, plain_name, read_json, read_record
 from repository import ROOT
 
 
@@ -22,7 +22,7 @@ class Point(Typed):
         ('{"x": NaN}', "NaN is no number"),
         ('{"x": -Infinity}', "-Infinity is no number"),
         ('{"x": 1e999}', "1e999 is no finite number"),
-        ('{"x": 1, "x": 2}', "a key stands there twice"),
+        ('{"x": 1, "x": 2}', "a key occurs twice"),
         ('{"x": ' + "9" * 5000 + "}", "a number is too long"),
         ("[" * 200_000, "too deeply"),
         ('{"x": "1"}', "x: Input should be a valid number"),
@@ -54,7 +54,7 @@ def test_only_regular_files_are_opened(tmp_path: Path, kind: str) -> None:
         "device": lambda: path.symlink_to("/dev/zero"),
         "circle": lambda: path.symlink_to(path),
     }[kind]()
-    with pytest.raises(OSError, match=r"no regular file|Too many levels"):
+    with pytest.raises(OSError, match=r"not a regular file|Too many levels"):
         read_json(path)
 
 
@@ -69,7 +69,7 @@ def test_a_long_file_is_not_read(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("a: &a [x]\nb: *a\n", "aliases"),
-        ("a: 1\na: 2\n", "a key stands there twice"),
+        ("a: 1\na: 2\n", "a key occurs twice"),
         ("[" * 100, "too deeply"),
         ("a: " + "9" * 5000, "a number is too long"),
         ("a: !!python/object/apply:os.system ['true']\n", "could not determine a constructor"),
@@ -88,7 +88,7 @@ def test_what_is_plain_is_read() -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a\\b", "a\0", "a\n", "C:a", "a" * 300])
 def test_names_that_are_ways(name: str) -> None:
-    with pytest.raises(ValueError, match="no plain name"):
+    with pytest.raises(ValueError, match="no plain file name"):
         plain_name(name)
 
 
@@ -99,11 +99,11 @@ def test_a_file_in_its_folder(tmp_path: Path) -> None:
     (tmp_path / "b").write_text("")
     (folder / "b").symlink_to(tmp_path / "b")
     (folder / "c").symlink_to(folder / "a")
-    assert inside(folder, "a") == folder / "a"
-    assert inside(folder, "c").read_text() == ""
-    for name, words in (("b", "leads out of its folder"), ("d", "is missing"), ("..", "no plain name")):
+    assert file_inside(folder, "a") == folder / "a"
+    assert file_inside(folder, "c").read_text() == ""
+    for name, words in (("b", "leads out of its folder"), ("d", "is missing"), ("..", "no plain file name")):
         with pytest.raises(ValueError, match=words):
-            inside(folder, name)
+            file_inside(folder, name)
 
 
 def test_a_siege_of_recipes_and_xrays() -> None:

@@ -24,7 +24,16 @@ from pydicom.errors import InvalidDicomError
 from raylift.errors import BadInput
 from raylift.parallel.executors import HERE, Executor, GivenUp, run_cases
 from raylift.storage.atomic import atomic_write_folder, write_json
-from raylift.storage.paths import LISTINGS, StoragePath, Unreachable, files_below, remove, safe_name, stamps, stamps_of
+from raylift.storage.paths import (
+    PARALLEL_REQUESTS,
+    StoragePath,
+    Unreachable,
+    files_below,
+    remove,
+    safe_name,
+    stamps,
+    stamps_of,
+)
 from raylift.storage.records import read_json
 
 if TYPE_CHECKING:
@@ -324,7 +333,7 @@ def provenance(scans: Mapping[str, StoragePath]) -> dict[str, dict[str, Any]]:
     """
     kept = ("collection", "doi", "licence", "idc_version", "patient_id", "study_uid", "series_uid")
     parents = sorted({path.parent for path in scans.values()}, key=str)
-    with ThreadPoolExecutor(LISTINGS) as pool:
+    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
         sources = dict(zip(parents, pool.map(read_sources, parents), strict=True))
     records = {name: sources[path.parent].get(path.name, {}) for name, path in scans.items()}
     return {

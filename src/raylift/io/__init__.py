@@ -1,4 +1,4 @@
-"""Volumes in the formats of others, and DICOM."""
+"""Volumes in common file formats, and DICOM."""
 
 import lazy_loader
 

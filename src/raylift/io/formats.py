@@ -1,4 +1,4 @@
-"""The volume formats by their ending: who reads and writes them. Imports nothing that reads."""
+"""The table of volume formats by ending, with the modules that read and write them; they are imported when used."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Format:
     """A volume format.
 
     Args:
-        path: module, or module:class, with `read(path) -> Volume` in Hounsfield units, as the file has it, and
-            `write(volume, path)`. Both raise BadInput for a file that does not serve.
-        reads: it has `read`.
-        writes: it has `write`.
-        media_type: of a file, as HTTP says it.
+        path: the module, or module:class, with `read(path) -> Volume`, which returns the stored Hounsfield units and
+            grid, and `write(volume, path)`. Both raise BadInput for an unusable file.
+        reads: whether there is a `read`.
+        writes: whether there is a `write`.
+        media_type: the media type of a file in HTTP.
     """
 
     path: str
@@ -27,7 +27,11 @@ class Format:
     media_type: str = "application/octet-stream"
 
     def read(self, path: Path) -> Any:
-        """Return the volume in a file."""
+        """Read a volume from a file.
+
+        Returns:
+            The volume in Hounsfield units.
+        """
         return load(self.path).read(path)
 
     def write(self, volume: Any, path: Path) -> None:
@@ -36,7 +40,7 @@ class Format:
 
 
 ITK = "raylift.io.itk_files"
-# By the ending without its dot; another package's entry point has that for a name.
+# Keys are endings without the dot, which are also the names of other packages' entry points.
 FORMATS: Registry[Format] = Registry(
     "raylift.formats",
     {
@@ -52,16 +56,16 @@ FORMATS: Registry[Format] = Registry(
 
 
 def readable() -> tuple[str, ...]:
-    """Return the endings of volume files that are read, with their dots."""
-    return tuple(f".{ending}" for ending, one in FORMATS.items() if one.reads)
+    """Return the endings, with the dot, of the volume files that Raylift reads."""
+    return tuple(f".{ending}" for ending, entry in FORMATS.items() if entry.reads)
 
 
 def writable() -> tuple[str, ...]:
-    """Return the endings of volume files that are written, with their dots."""
-    return tuple(f".{ending}" for ending, one in FORMATS.items() if one.writes)
+    """Return the endings, with the dot, of the volume files that Raylift writes."""
+    return tuple(f".{ending}" for ending, entry in FORMATS.items() if entry.writes)
 
 
 def media_type_of(name: str) -> str:
-    """Return the media type of a volume file by its name. Raises KeyError for another ending."""
+    """Return the media type of a volume file by its name. An unknown ending is a KeyError."""
     ending = max((e for e in FORMATS if name.lower().endswith(f".{e}")), key=len, default="")
     return FORMATS[ending].media_type

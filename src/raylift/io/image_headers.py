@@ -1,7 +1,8 @@
-"""Image files that ITK reads: each by the reader of its ending, and with no file but those in its own folder.
+"""Check the headers of image files before ITK reads them.
 
-A MetaImage or NRRD header may name any other file as the one that holds its pixels, and ITK opens whatever is named.
-So headers are parsed here first, more strictly than ITK does.
+A MetaImage or NRRD header may name any file as the one that holds its pixels, and ITK opens it. So headers are parsed
+here first, more strictly than ITK does: a header may only name a file in its own folder, and the ending of the file's
+name decides which of ITK's readers reads it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import SimpleITK as sitk
 
 from raylift.errors import BadInput
 from raylift.storage.paths import suffix_of
-from raylift.storage.records import inside
+from raylift.storage.records import file_inside
 
 READERS = {
     ".mha": "MetaImageIO",
@@ -28,9 +29,9 @@ READERS = {
 }
 LONGEST_HEADER = 2**16  # bytes
 SAVE_AS_ONE = "save it as one file"
-# Of a MetaImage: how many numbers a key has, by the number of axes. ITK reads on in the next line where some are
-# missing, so that a key could hide there.
-NUMBERS = {
+# The keys of a MetaImage, each with the number of its numbers by the number of axes; None for a text. ITK continues in
+# the next line where numbers are missing, so that a key could hide there.
+VALUE_COUNTS = {
     "NDims": lambda axes: 1,
     "DimSize": lambda axes: axes,
     "ElementSpacing": lambda axes: axes,
@@ -66,62 +67,71 @@ NUMBERS = {
     "Comment": None,
     "AcquisitionDate": None,
 }
-# Keys that ITK adds of what it knows besides: DICOM tags and its own.
-FURTHER = re.compile(r"[0-9A-Fa-f]{4}\|[0-9A-Fa-f]{4}|ITK_\w+")
-KEY = re.compile(r"[\w|. -]+")  # ITK takes a colon for an equals sign
+# Further keys that ITK writes: DICOM tags and its own.
+ITK_KEY = re.compile(r"[0-9A-Fa-f]{4}\|[0-9A-Fa-f]{4}|ITK_\w+")
+KEY = re.compile(r"[\w|. -]+")  # without a colon, which ITK reads as an equals sign
 
 
-def image_reader(path: Path, *, alone: bool = False) -> sitk.ImageFileReader:
-    """Return ITK's reader of an image file, by its ending, once its header has been found harmless.
+def image_reader(path: Path, *, self_contained: bool = False) -> sitk.ImageFileReader:
+    """Return ITK's reader of an image file, by the file's ending, after checking its header.
 
     Args:
-        path: .mha, .mhd, .nrrd, .nii or .nii.gz.
-        alone: the file has to hold all of itself, and its header nothing unknown, since a stranger sent it.
+        path: a .mha, .mhd, .nrrd, .nii or .nii.gz file.
+        self_contained: the file must hold its own pixels, and its header only known keys; for files from strangers.
 
     Raises:
-        BadInput: it is no regular file; or its header is damaged, or names a file that does not lie in its folder.
+        BadInput: it is not a regular file, or its header is damaged or names a file outside its folder.
     """
-    if not path.is_file():  # a pipe or a device would be waited for without end
-        raise BadInput(path, "no regular file", "give an image file")
+    if not path.is_file():  # reading a pipe or a device might never end
+        raise BadInput(path, "not a regular file", "give an image file")
     suffix = suffix_of(path)
     if suffix in (".mha", ".mhd"):
-        named = _metaimage_data_file(path, alone)
+        data_file = _metaimage_data_file(path, self_contained)
     elif suffix == ".nrrd":
-        named = _nrrd_data_file(path)
+        data_file = _nrrd_data_file(path)
     else:
-        named = None
+        data_file = None
         _check_nifti(path)
-    if named is not None:
-        _check_beside(path, named, alone)
+    if data_file is not None:
+        _check_data_file(path, data_file, self_contained)
     reader = sitk.ImageFileReader()
-    reader.SetImageIO(READERS[suffix])  # ITK chooses by content otherwise: HDF5, which names files too, say
+    reader.SetImageIO(READERS[suffix])  # else ITK chooses by content, and HDF5, for one, may name files too
     reader.SetFileName(str(path))
     return reader
 
 
-def _check_beside(path: Path, named: str, alone: bool) -> None:
-    """Raise BadInput unless a data file that a header names is a regular one in the header's folder."""
-    if alone or named.upper().startswith("LIST") or "%" in named:
-        raise BadInput(path, "its pixels lie in another file" if alone else "its pixels lie in several", SAVE_AS_ONE)
+def _check_data_file(path: Path, data_file: str, self_contained: bool) -> None:
+    """Check that the data file that a header names is a regular file in the header's folder.
+
+    Raises:
+        BadInput: it is not, or there are several, or the header should not name any.
+    """
+    if self_contained or data_file.upper().startswith("LIST") or "%" in data_file:
+        problem = "its pixels are in another file" if self_contained else "its pixels are in several files"
+        raise BadInput(path, problem, SAVE_AS_ONE)
     try:
-        inside(path.parent, named)
+        file_inside(path.parent, data_file)
     except ValueError as error:
-        raise BadInput(path, f"the file that it names cannot be used ({error})", "put it beside the header") from None
+        raise BadInput(path, f"its data file cannot be used ({error})", "put the data file beside the header") from None
 
 
-def _metaimage_data_file(path: Path, alone: bool) -> str | None:
-    """Return the file that a MetaImage names for its pixels, None where they follow the header. Raises BadInput."""
-    axes, seen = 0, set[str]()
-    for line in _lines(path):
+def _metaimage_data_file(path: Path, self_contained: bool) -> str | None:
+    """Return the name of the data file in a MetaImage's header, None where the pixels follow the header.
+
+    Raises:
+        BadInput: the header is damaged or, of a `self_contained` file, has an unknown key.
+    """
+    axes, keys = 0, set[str]()
+    for line in _header_lines(path):
         key, equals, value = (part.strip() for part in line.partition("="))
-        if not equals or not KEY.fullmatch(key) or key in seen:
+        if not equals or not KEY.fullmatch(key) or key in keys:
             raise BadInput(path, f"cannot be read (its header says '{line[:60]}')", "save it again")
-        seen.add(key)
+        keys.add(key)
         if key == "ElementDataFile":
             return None if value.upper() == "LOCAL" else value
-        if alone and (key == "HeaderSize" or not (key in NUMBERS or FURTHER.fullmatch(key))):
-            raise BadInput(path, f"its header says '{key[:60]}', which is not known", "save it again without that")
-        count = NUMBERS.get(key)
+        if self_contained and (key == "HeaderSize" or not (key in VALUE_COUNTS or ITK_KEY.fullmatch(key))):
+            raise BadInput(path, f"its header has the unknown key '{key[:60]}'", "save it again without the key")
+        count = VALUE_COUNTS.get(key)
         if count is None:
             continue
         try:
@@ -136,21 +146,29 @@ def _metaimage_data_file(path: Path, alone: bool) -> str | None:
 
 
 def _nrrd_data_file(path: Path) -> str | None:
-    """Return the file that an NRRD names for its pixels, None where they follow the header. Raises BadInput."""
-    named: list[str] = []
-    for line in _lines(path):
+    """Return the name of the data file in an NRRD's header, None where the pixels follow the header.
+
+    Raises:
+        BadInput: the header is damaged or names several files.
+    """
+    data_files: list[str] = []
+    for line in _header_lines(path):
         if not line:
             break
         field, _, value = line.partition(":")
         if field.lower().replace(" ", "") == "datafile":
-            named.append(value.strip())
-    if len(named) > 1:
-        raise BadInput(path, "names more than one file for its pixels", SAVE_AS_ONE)
-    return named[0] if named else None
+            data_files.append(value.strip())
+    if len(data_files) > 1:
+        raise BadInput(path, "its pixels are in several files", SAVE_AS_ONE)
+    return data_files[0] if data_files else None
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a text header, one after another. Raises BadInput where one is no printable text."""
+def _header_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a text header.
+
+    Raises:
+        BadInput: a line is not printable text.
+    """
     with path.open("rb") as file:
         left = LONGEST_HEADER
         while left > 0 and (line := file.readline(left)):
@@ -162,16 +180,20 @@ def _lines(path: Path) -> Iterator[str]:
             except UnicodeDecodeError:
                 text = "\0"
             if not text.replace("\t", "").isprintable():
-                raise BadInput(path, "cannot be read (its header is no text)", "copy it again")
+                raise BadInput(path, "cannot be read (its header is not text)", "copy it again")
             yield text
 
 
 def _check_nifti(path: Path) -> None:
-    """Raise BadInput unless it is a binary NIfTI of one file: text headers and those of pairs name others."""
+    """Check that a file is a binary NIfTI that holds its own voxels: other kinds of header name other files.
+
+    Raises:
+        BadInput: it is not, or it is damaged.
+    """
     try:
         with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rb") if packed else path.open("rb") as file:
+            compressed = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rb") if compressed else path.open("rb") as file:
             header = file.read(540)
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(path, f"cannot be read ({error})", "the file is damaged or cut short; copy it again") from None
@@ -179,5 +201,7 @@ def _check_nifti(path: Path) -> None:
     magic = header[344:348] if length in (348, 0x5C010000) else header[4:8]
     if magic[:3] not in (b"n+1", b"n+2"):
         raise BadInput(
-            path, "cannot be read (no NIfTI that holds its own voxels)", "copy it again, or convert it to .nii.gz"
+            path,
+            "cannot be read (not a NIfTI file that holds its own voxels)",
+            "copy it again, or convert it to .nii.gz",
         )

@@ -1,4 +1,4 @@
-"""Volumes in the image files that ITK reads and writes: MetaImage, NIfTI and NRRD."""
+"""Read and write volumes in the image files of ITK: MetaImage, NIfTI and NRRD."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ from raylift.storage.paths import suffix_of
 def read(path: Path) -> Volume:
     """Read a .mha, .mhd, .nrrd, .nii or .nii.gz file.
 
+    Returns:
+        The volume in Hounsfield units, with the file's axes and type.
+
     Raises:
-        BadInput: it is damaged, names other files than it may, or is no scalar three-dimensional image.
+        BadInput: the file is damaged, names a file outside its folder, or is not a scalar three-dimensional image.
     """
     reader = image_reader(path)
     try:
@@ -41,14 +44,18 @@ def read(path: Path) -> Volume:
 
 
 def _check_nifti(path: Path, image: sitk.ImageFileReader) -> None:
-    """Raise BadInput for voxels that ITK's reader makes 0 without a word: those cut off, NaN or infinite."""
+    """Check for voxels that ITK's reader silently replaces by 0: missing, NaN or infinite ones.
+
+    Raises:
+        BadInput: there are such voxels.
+    """
     first, values = int(float(image.GetMetaData("vox_offset"))), math.prod(image.GetSize())
     last = first + values * int(image.GetMetaData("bitpix")) // 8
     with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
+        compressed = file.read(2) == b"\x1f\x8b"
     try:
-        with gzip.open(path, "rb") if packed else path.open("rb") as file:
-            content = file.read(last)  # what comes after it is nobody's, and may unpack to any size
+        with gzip.open(path, "rb") if compressed else path.open("rb") as file:
+            content = file.read(last)  # bytes after it are not used, and could expand to any size
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(path, f"cannot be read ({error})", "the file is damaged or cut short; copy it again") from None
     missing = last - len(content)
@@ -62,7 +69,7 @@ def _check_nifti(path: Path, image: sitk.ImageFileReader) -> None:
 
 
 def write(volume: Volume, path: Path) -> None:
-    """Write a .mha, .nrrd or .nii.gz file, compressed. Raises BadInput where it cannot be read again."""
+    """Write a compressed .mha, .nrrd or .nii.gz file. Raises BadInput, through `read`, where a .nii.gz is damaged."""
     sitk.WriteImage(volume.to_sitk(), str(path), useCompression=True)
-    if suffix_of(path) == ".nii.gz":  # ITK says nothing where the disk is full
+    if suffix_of(path) == ".nii.gz":  # ITK raises no error when the disk is full
         read(path)

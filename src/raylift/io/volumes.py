@@ -1,4 +1,4 @@
-"""CT volumes read and written, in Hounsfield units."""
+"""Read and write CT volumes in Hounsfield units."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def read_volume(path: str | Path) -> Volume:
         path: a folder with the DICOM files of one series, or a file of one of the formats of `FORMATS`.
 
     Returns:
-        The volume in Hounsfield units; integer types are kept, NaN-free, with array axes turned and flipped to run
-        nearest to +z, +y, +x of the world.
+        The volume in Hounsfield units, without NaN; integer types are kept. Its array axes are permuted and flipped so
+        that they run as nearly as possible along +z, +y and +x of the world.
 
     Raises:
-        BadInput: the file is missing, unreadable, not three-dimensional, holds NaN or infinite values, or a folder
-            holds no series, more than one, or one with missing slices.
+        BadInput: the file is missing, unreadable, not three-dimensional, or holds NaN or infinite values; or the folder
+            holds no series, several, or one with missing slices.
     """
     path = Path(path)
     if not path.exists():
@@ -47,10 +47,10 @@ def read_volume(path: str | Path) -> Volume:
 
 
 def check_writable(path: str | StoragePath) -> StoragePath:
-    """The path, if its ending is one Raylift writes.
+    """Return a path after checking that Raylift writes its ending.
 
     Raises:
-        BadInput: it is not; the message lists those that are.
+        BadInput: Raylift does not write it; the message lists the endings that it writes.
     """
     path = storage_path(path)
     if suffix_of(path) not in writable():
@@ -59,14 +59,16 @@ def check_writable(path: str | StoragePath) -> StoragePath:
 
 
 def write_volume(volume: Volume, path: str | StoragePath) -> StoragePath:
-    """Write a volume with its grid, as a whole or not at all.
+    """Write a volume and its grid to a file, as a whole or not at all.
 
     Args:
         volume: values in Hounsfield units; floating point is rounded to int16.
-        path: ends in one of `writable()`; a format of several files puts them beside one another.
+        path: a path or URL with one of the endings of `writable()`; a format of several files writes them side by side.
+
+    Raises BadInput, through `check_writable`, where Raylift does not write the ending.
 
     Returns:
-        The path written.
+        The path.
     """
     path = check_writable(path)
     if volume.array.dtype.kind == "f":

@@ -1,4 +1,4 @@
-"""Many cases at once: in processes of this machine, or on a Ray cluster, each recorded when it is done."""
+"""Work on many cases in processes of this machine or on a Ray cluster, and record each finished case."""
 
 import lazy_loader
 

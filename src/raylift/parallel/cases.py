@@ -1,4 +1,4 @@
-"""Work on many cases, each recorded in its own folder when it is done, so that none is done twice."""
+"""Work on many cases and record each finished one in its own folder, so that it is not repeated."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Protocol
@@ -20,50 +21,61 @@ from raylift.storage.atomic import atomic_write_folder, write_json
 from raylift.storage.paths import StoragePath, Unreachable, checksum, files_below, remove
 
 RECORD = "case.json"
-# What is no case's fault, and of all that follow too.
-SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
+# Errors of the system, which would fail the following cases too.
+SYSTEM_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
 Progress = Callable[[str, int, int], None]
 
 
-def _below(name: str) -> str:
-    """Return a file's way below its case's folder. Raises ValueError for one that leads elsewhere."""
+def _relative_path(name: str) -> str:
+    """Return a path relative to a case's folder after checking that it does not lead out of it.
+
+    Raises ValueError, through `plain_name`, where it does.
+    """
     for part in name.split("/"):
         records.plain_name(part)
     return name
 
 
 class TaskRecord(records.Typed):
-    """What of `case.json` decides whether a case is done.
+    """The entries of `case.json` that decide whether a case is finished.
 
     Args:
         status: "ok", "rejected" or "failed".
-        fingerprint: of source and settings; the result is the same while it is.
-        files: of the result, as ways below the case's folder.
-        sha256: of the files' contents, one after another.
+        fingerprint: the SHA-256 of source and settings; the same fingerprint means the same result.
+        files: the files of the result, as paths relative to the case's folder.
+        sha256: the SHA-256 of the files' concatenated contents.
     """
 
     status: Literal["ok", "rejected", "failed"]
     fingerprint: records.Sha256 | None = None
-    files: list[Annotated[str, AfterValidator(_below)]] = Field(default_factory=list, max_length=10_000)
+    files: list[Annotated[str, AfterValidator(_relative_path)]] = Field(default_factory=list, max_length=10_000)
     sha256: records.Sha256 | None = None
 
     def model_post_init(self, context: object) -> None:
-        """Check that a result has a checksum. Raises ValueError."""
+        """Check that a result has a checksum.
+
+        Raises:
+            ValueError: it has none.
+        """
         if self.status == "ok" and self.sha256 is None:
             raise ValueError("a result without a checksum")
 
 
 class CaseTask(Protocol):
-    """What is done to each case. Sent to the workers, so that its values must be such as can be pickled."""
+    """The work on one case. It is sent to the workers, so it must be possible to pickle it."""
 
     def depends_on(self, source: Any) -> Any:
-        """JSON-ready: the result is the same while this is."""
+        """Return JSON-ready data that determines the result: the same data means the same result."""
 
     def compute(self, source: Any) -> Any:
-        """The result, in memory. Raises BadInput where the source does not serve."""
+        """Return the result of a source, in memory; raise BadInput where the source is unusable."""
 
-    def write(self, made: Any, folder: Path) -> tuple[dict[str, Any], list[str]]:
-        """Write the result into an empty folder; returns what is recorded of it, and the files' names."""
+    def write(self, result: Any, folder: Path) -> tuple[dict[str, Any], list[str]]:
+        """Write the result to an empty folder.
+
+        Returns:
+            The further entries of the record, and the names of the files.
+        """
 
 
 def run_tasks(
@@ -73,43 +85,47 @@ def run_tasks(
     executor: Executor,
     progress: Progress = lambda name, done, total: None,
 ) -> dict[str, dict[str, Any]]:
-    """Work on every case, into `output/NAME/`.
+    """Run the work on every case and write each result to `output/NAME/`.
+
+    Raises WrongUsage, through `run_cases`, where the executor cannot be used, and an OSError of the system, such as a
+    full disk, where it is not the fault of one case.
 
     Args:
-        work: what is done.
-        sources: of the cases, by name.
-        output: folder of the cases' folders.
-        engine: where.
-        progress: called with the case's name, the number done and the total after each case.
+        work: the work on one case.
+        sources: the cases' sources by name.
+        output: the folder of the cases' folders.
+        executor: where to compute.
+        progress: called after each case with its name, the number of finished cases and the total.
 
     Returns:
-        By name, in the order of `sources`, the content of `case.json`: "status", which is "ok", "rejected" where the
-        source does not serve, or "failed" where it may another time, and the "reason".
-
-    Raises:
-        WrongUsage: of the engine.
-        OSError: of the system rather than a case, such as a full disk.
+        The content of each case's `case.json` by name, in the order of `sources`. Its "status" is "ok", or "rejected"
+        where the source is unusable, or "failed" where another attempt may succeed; its "reason" says why.
     """
-    # Workers of a cluster stand in folders of their own.
+    # The workers of a cluster have working folders of their own.
     output = output.absolute()
-    places = {name: source.absolute() if isinstance(source, Path) else source for name, source in sources.items()}
-    cases = {name: (source, output / name) for name, source in places.items()}
-    found = dict[str, dict[str, Any]]()
+    absolute = {name: source.absolute() if isinstance(source, Path) else source for name, source in sources.items()}
+    cases = {name: (source, output / name) for name, source in absolute.items()}
+    results = dict[str, dict[str, Any]]()
     for name, record in run_cases(partial(run_case, work), cases, executor, progress):
         if isinstance(record, GivenUp):
-            record = _failed(sources[name], record.reason)
-            _write(record, output / name)
-        found[name] = record
-    return {name: found[name] for name in sources}
+            record = _failure(sources[name], record.reason)
+            _write_record(record, output / name)
+        results[name] = record
+    return {name: results[name] for name in sources}
 
 
 def run_case(work: CaseTask, case: tuple[Any, StoragePath]) -> dict[str, Any]:
-    """Work on one case, source and folder; a failure is recorded, not raised.
+    """Run the work on one case, unless its folder already has the result; a failure is recorded, not raised.
 
-    The record is written last: without it, what is in the folder counts for nothing.
+    The record is written last: files in a folder without a record are not a result. An OSError of the system, such as
+    a full disk, passes through.
 
-    Raises:
-        OSError: of the system rather than the case, such as a full disk.
+    Args:
+        work: the work on one case.
+        case: the source and the case's folder.
+
+    Returns:
+        The record, which is the content of `case.json`.
     """
     source, folder = case
     record: dict[str, Any] = {"source": _name(source)}
@@ -120,63 +136,77 @@ def run_case(work: CaseTask, case: tuple[Any, StoragePath]) -> dict[str, Any]:
             return previous
         _clear(folder, previous)
         record["fingerprint"] = fingerprint
-        made = work.compute(source)
+        result = work.compute(source)
     except Exception as error:
-        if _is_systems(error):
+        if _is_system_error(error):
             raise
         if isinstance(error, BadInput) and not isinstance(error, Unreachable):
             record |= {"status": "rejected", "reason": _reason(error, source)}
         else:
-            record = _failed(source, _reason(error, source))
+            record = _failure(source, _reason(error, source))
     else:
         try:
-            with atomic_write_folder(folder) as there:
-                told, files = work.write(made, there)
-                sha256 = checksum(there / name for name in files)
-            record |= {"status": "ok", "reason": "", **told, "files": files, "sha256": sha256}
+            with atomic_write_folder(folder) as temporary:
+                details, files = work.write(result, temporary)
+                sha256 = checksum(temporary / name for name in files)
+            record |= {"status": "ok", "reason": "", **details, "files": files, "sha256": sha256}
         except Exception as error:
-            if _is_systems(error):
+            if _is_system_error(error):
                 raise
-            record = _failed(source, _reason(error, source))
-    _write(record, folder)
+            record = _failure(source, _reason(error, source))
+    _write_record(record, folder)
     return record
 
 
-def _write(record: dict[str, Any], folder: StoragePath) -> None:
-    """The record, if it can be written: what is not recorded is done again."""
+def _write_record(record: dict[str, Any], folder: StoragePath) -> None:
+    """Write the record of a case; a case whose record cannot be written is repeated in the next run.
+
+    Raises:
+        OSError: the system's error, such as a full disk; other reasons not to write are ignored.
+    """
     try:
-        write_json(record, folder / RECORD)
-    except (OSError, Unreachable) as error:
-        if _is_systems(error):
+        with suppress(Unreachable):
+            write_json(record, folder / RECORD)
+    except OSError as error:
+        if _is_system_error(error):
             raise
 
 
-def _is_systems(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno in SYSTEM
+def _is_system_error(error: Exception) -> bool:
+    """Return whether an error comes from the system, so that the following cases would fail as well."""
+    return isinstance(error, OSError) and error.errno in SYSTEM_ERRORS
 
 
 def _clear(folder: StoragePath, previous: dict[str, Any] | None) -> None:
-    """Remove what is of another source or other settings, or damaged, and what killed workers left."""
+    """Remove an outdated or damaged result from a case's folder, and the temporary files of killed workers."""
     for name in [RECORD, *(previous or {}).get("files", [])]:
-        # Names may hold folders; none of those may be a link to somewhere else.
-        if not isinstance(folder, Path) or _real((folder / name).parent) == _real(folder) / PurePosixPath(name).parent:
-            remove(folder / name)
-    for left in folder.glob(".*.partial*") if isinstance(folder, Path) else ():
-        remove(left)
+        # A folder in a name may be a link that leads out of the case's folder: then the file is not removed.
+        path, relative = folder / name, PurePosixPath(name)
+        if not isinstance(folder, Path) or _resolved(folder / relative.parent) == _resolved(folder) / relative.parent:
+            remove(path)
+    for leftover in folder.glob(".*.partial*") if isinstance(folder, Path) else ():
+        remove(leftover)
 
 
-def _real(folder: Path) -> Path:
-    """Return where a folder lies, all links followed."""
+def _resolved(folder: Path) -> Path:
+    """Return the real path of a folder, with all links resolved."""
     return Path(os.path.realpath(folder))
 
 
-def _failed(source: Any, reason: str) -> dict[str, Any]:
-    """Without a fingerprint, as it is not the source's fault for certain: the next run tries it again."""
+def _failure(source: Any, reason: str) -> dict[str, Any]:
+    """Return the record of a failed case; it has no fingerprint, so that the next run tries the case again."""
     return {"source": _name(source), "status": "failed", "reason": reason}
 
 
 def read_record(folder: StoragePath) -> dict[str, Any] | None:
-    """What `case.json` says in a folder; None without one that can be read. Raises Unreachable."""
+    """Read the `case.json` of a case's folder.
+
+    Returns:
+        Its content; None if it is missing or unreadable.
+
+    Raises:
+        Unreachable: a store does not answer.
+    """
     try:
         return records.read_record(folder / RECORD, TaskRecord).model_dump(mode="json", exclude_unset=True)
     except Unreachable:
@@ -186,21 +216,22 @@ def read_record(folder: StoragePath) -> dict[str, Any] | None:
 
 
 def _complete(folder: StoragePath, record: dict[str, Any]) -> bool:
-    """Whether what a record tells of is there, and on this machine also undamaged."""
+    """Return whether the files of a record exist and, on this machine, are undamaged."""
     if record["status"] != "ok":
         return True
     names = record.get("files", [""])
-    if not isinstance(folder, Path):  # objects are whole, and reading them all again costs
+    if not isinstance(folder, Path):  # objects are never incomplete, and reading them all again is slow
         return files_below(folder) >= set(names)
     files = [folder / name for name in names]
     return all(file.is_file() for file in files) and checksum(files) == record["sha256"]
 
 
 def _name(source: Any) -> str:
+    """Return the name of a source, without its folder."""
     return str(getattr(source, "name", source))
 
 
 def _reason(error: Exception, source: Any) -> str:
-    """Without the way to the source, which is this machine's."""
+    """Return the text of an error in one line, with the source's name in place of its path on this machine."""
     kind = "" if isinstance(error, BadInput) else f"{type(error).__name__}: "
     return kind + " ".join(str(error).removeprefix("scan: ").split()).replace(str(source), _name(source))

@@ -1,8 +1,7 @@
-"""Where the cases of bulk work are computed: in processes of this machine, or on a Ray cluster.
+"""Run a function on many cases, in processes of this machine or on a Ray cluster.
 
-The same function works on every case, and leaves its result where it can be found again. A worker that dies, with its
-machine or by itself or for want of an end, costs the case it was at: that is tried again. One that is lost `ATTEMPTS`
-times is given up, and named, while the others go on.
+The function stores its results itself. If a worker dies or exceeds the time limit, its case is tried again. A case
+whose worker was lost `ATTEMPTS` times is given up and reported, and the others continue.
 """
 
 from __future__ import annotations
@@ -27,19 +26,19 @@ Result = TypeVar("Result")
 
 EXECUTORS = ("local", "ray")
 ATTEMPTS = 3
-QUEUED = 64  # cases that a cluster has at hand, at least; what waits tells an autoscaler of the need
+MIN_QUEUED = 64  # least number of cases submitted to a cluster at a time; waiting ones make an autoscaler add nodes
 
 
 @dataclass(frozen=True)
 class Executor:
-    """Where to compute.
+    """A choice of where to compute.
 
     Args:
-        name: "local" or "ray", or "here".
-        processes: of the local engine; the number of cores by default.
-        address: of the Ray cluster, as `ray.init` takes it; by default that of the environment, or one of this machine
-            alone, which ends with the work.
-        seconds: that a case may take; its worker is killed then. Not in this process.
+        name: "local" for processes of this machine, "ray" for a Ray cluster, or "here" for the current process.
+        processes: the number of local processes; by default the number of cores.
+        address: the address of the Ray cluster, in the form of `ray.init`; by default that of the environment, or else
+            a new cluster on this machine for as long as the work lasts.
+        seconds: the time limit of a case, after which its worker is killed; "here" has none.
     """
 
     name: str = "local"
@@ -49,36 +48,52 @@ class Executor:
 
 
 LOCAL = Executor()
-HERE = Executor("here")  # one case after another in this process, with all its threads or GPU
+HERE = Executor("here")  # one case after another in this process, with all its threads or its GPU
 
 
 @dataclass(frozen=True)
 class GivenUp:
-    """A case that was given up."""
+    """The result of a case that was given up.
+
+    Args:
+        reason: why, in one line.
+    """
 
     reason: str
 
 
 class WorkerLost(Exception):
-    """The worker at a case is gone."""
+    """Raised when the worker of a case died or exceeded the time limit."""
 
 
 class Workers(Protocol):
-    """What an engine is here: cases go in, and come out as they are done."""
+    """The interface of an executor's workers.
+
+    Attributes:
+        limit: the number of cases that may be submitted at a time.
+    """
 
     limit: int
 
     def submit(self, case: Any) -> Any:
-        """Begin with a case; what is returned stands for it."""
+        """Start the work on a case.
+
+        Returns:
+            A handle of the job.
+        """
 
     def finished(self, running: list[Any]) -> list[Any]:
-        """Wait until some of those that were begun have ended."""
+        """Wait until some of the running jobs have ended.
 
-    def result(self, one: Any) -> Any:
-        """What came of it. Raises Died, or what the work raised."""
+        Returns:
+            Their handles.
+        """
+
+    def result(self, job: Any) -> Any:
+        """Return the result of a job that ended; raise WorkerLost, or the error that the work raised."""
 
     def stop(self) -> None:
-        """End, and drop what is running."""
+        """Stop all workers and abandon the running jobs."""
 
 
 def run_cases(
@@ -87,20 +102,19 @@ def run_cases(
     executor: Executor,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> Iterator[tuple[str, Result | GivenUp]]:
-    """Work on every case.
+    """Run a function on every case.
+
+    Raises WrongUsage, through `_Ray`, where Ray is not installed or its cluster does not answer. An error that the
+    function raises ends the whole work and passes through.
 
     Args:
-        work: importable from the workers, or of such parts (`functools.partial`).
-        cases: what it takes, by name.
-        engine: where.
-        progress: called with a case's name, the number done and the total after each.
+        work: the function; the workers must be able to import it, or its parts (`functools.partial`).
+        cases: the function's argument for each case by name.
+        executor: where to compute.
+        progress: called after each case with its name, the number of finished cases and the total.
 
     Yields:
-        Name and result, in the order in which they end.
-
-    Raises:
-        WrongUsage: Ray is not installed, or does not answer.
-        Exception: what the work raised for a case ends everything.
+        The name and the result of each case in the order in which they end.
     """
     if not cases:
         return
@@ -112,25 +126,25 @@ def run_cases(
             while waiting and len(running) < workers.limit:
                 name, attempt = waiting.popleft()
                 running[workers.submit(cases[name])] = name, attempt
-            for one in workers.finished(list(running)):
-                name, attempt = running.pop(one)
-                found: Result | GivenUp
+            for job in workers.finished(list(running)):
+                name, attempt = running.pop(job)
+                result: Result | GivenUp
                 try:
-                    found = workers.result(one)
+                    result = workers.result(job)
                 except WorkerLost as death:
                     if attempt < ATTEMPTS:
                         waiting.append((name, attempt + 1))
                         continue
-                    found = GivenUp(f"its worker died {ATTEMPTS} times ({death})")
+                    result = GivenUp(f"its worker died {ATTEMPTS} times ({death})")
                 done += 1
                 progress(name, done, len(cases))
-                yield name, found
+                yield name, result
     finally:
         workers.stop()
 
 
 def one_thread() -> None:
-    """Let this process compute with one thread: there is one for each core."""
+    """Restrict this process to one thread, as there is one process for each core."""
     import SimpleITK as sitk
     import torch
 
@@ -139,6 +153,11 @@ def one_thread() -> None:
 
 
 def _begin(executor: Executor, work: Callable[[Any], Any], cases: int) -> Workers:
+    """Start the workers of an executor.
+
+    Returns:
+        The workers.
+    """
     if executor.name == "here":
         return _Here(work)
     if executor.name == "local":
@@ -147,7 +166,7 @@ def _begin(executor: Executor, work: Callable[[Any], Any], cases: int) -> Worker
 
 
 class _Here:
-    """This process itself."""
+    """The current process as the only worker."""
 
     limit = 1
 
@@ -155,29 +174,29 @@ class _Here:
         self.work = work
 
     def submit(self, case: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        done.set_result(self.work(case))
-        return done
+        future: Future[Any] = Future()
+        future.set_result(self.work(case))
+        return future
 
     def finished(self, running: list[Future[Any]]) -> list[Future[Any]]:
         return running
 
-    def result(self, one: Future[Any]) -> Any:
-        return one.result()
+    def result(self, job: Future[Any]) -> Any:
+        return job.result()
 
     def stop(self) -> None:
         pass
 
 
 class _Local:
-    """Processes of this machine."""
+    """Worker processes on this machine."""
 
     def __init__(self, work: Callable[[Any], Any], processes: int, seconds: float) -> None:
         from pebble import ProcessPool
 
         self.limit, self.seconds = 2 * processes, seconds
         # Spawned, not forked: PyTorch's threads do not survive a fork.
-        self.pool = ProcessPool(processes, initializer=_take_up, initargs=[work], context=get_context("spawn"))
+        self.pool = ProcessPool(processes, initializer=_initialise, initargs=[work], context=get_context("spawn"))
 
     def submit(self, case: Any) -> Future[Any]:
         submitted: Future[Any] = self.pool.schedule(_work_on, [case], timeout=self.seconds)
@@ -186,11 +205,11 @@ class _Local:
     def finished(self, running: list[Future[Any]]) -> list[Future[Any]]:
         return list(wait(running, return_when=FIRST_COMPLETED).done)
 
-    def result(self, one: Future[Any]) -> Any:
+    def result(self, job: Future[Any]) -> Any:
         from pebble import ProcessExpired
 
         try:
-            return one.result()
+            return job.result()
         except ProcessExpired as death:
             raise WorkerLost(f"exit code {death.exitcode}") from None
         except TimeoutError:
@@ -201,42 +220,43 @@ class _Local:
         self.pool.join()
 
 
-def _take_up(work: Callable[[Any], Any]) -> None:
-    """In a worker, once: what it will do, and in one thread."""
+def _initialise(work: Callable[[Any], Any]) -> None:
+    """Set a new worker's function, and limit it to one thread."""
     one_thread()
-    _TAKEN[:] = [work]
+    _WORK[:] = [work]
 
 
 def _work_on(case: Any) -> Any:
-    return _TAKEN[0](case)
+    """Return the result of the worker's function for a case."""
+    return _WORK[0](case)
 
 
-_TAKEN: list[Callable[[Any], Any]] = []
+_WORK: list[Callable[[Any], Any]] = []
 
 
 class _Ray:
-    """A Ray cluster, a core for each case."""
+    """A Ray cluster, with one core for each case."""
 
     def __init__(self, work: Callable[[Any], Any], address: str | None, seconds: float) -> None:
         try:
             import ray
         except ImportError:
             raise WrongUsage("--engine ray: Ray is not installed: pip install 'raylift[ray]'") from None
-        self.ray, self.begun = ray, not ray.is_initialized()
-        if self.begun:
-            named = address or os.environ.get("RAY_ADDRESS", "")
+        self.ray, self.started = ray, not ray.is_initialized()
+        if self.started:
+            target = address or os.environ.get("RAY_ADDRESS", "")
             try:
-                _knock(named)
+                _check_address(target)
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     ray.init(address, log_to_driver=False, configure_logging=False)
             except (OSError, RuntimeError, ValueError) as error:
                 remedy = "check the address; where the cluster asks for a token, set RAY_AUTH_MODE=token"
-                raise WrongUsage(f"--address {named}: no Ray cluster answers there ({error}); {remedy}") from None
-        self.limit = max(QUEUED, 2 * int(ray.cluster_resources().get("CPU", 1)))
-        self.seconds, self.work = seconds, ray.put(work)  # to each node once
-        # Deaths are counted here, as those of local workers are.
-        self.task = ray.remote(num_cpus=1, max_retries=0)(_on_a_core)
+                raise WrongUsage(f"--address {target}: no Ray cluster answers there ({error}); {remedy}") from None
+        self.limit = max(MIN_QUEUED, 2 * int(ray.cluster_resources().get("CPU", 1)))
+        self.seconds, self.work = seconds, ray.put(work)  # sent to each node once
+        # Ray does not retry: lost workers are counted in `run_cases`, like local ones.
+        self.task = ray.remote(num_cpus=1, max_retries=0)(_work_with_limit)
 
     def submit(self, case: Any) -> Any:
         return self.task.remote(self.work, case, self.seconds)
@@ -244,30 +264,33 @@ class _Ray:
     def finished(self, running: list[Any]) -> list[Any]:
         return list(self.ray.wait(running, num_returns=1)[0])
 
-    def result(self, one: Any) -> Any:
+    def result(self, job: Any) -> Any:
         try:
-            return self.ray.get(one)
+            return self.ray.get(job)
         except self.ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except self.ray.exceptions.RayError as death:
             raise WorkerLost(type(death).__name__) from None
 
     def stop(self) -> None:
-        if self.begun:
+        if self.started:
             self.ray.shutdown()
 
 
-def _knock(address: str) -> None:
-    """Raise OSError at once where nobody listens at an address; Ray itself tries for minutes."""
-    place = urlsplit(address if "//" in address else f"//{address}")
-    if place.hostname and place.port:
-        socket.create_connection((place.hostname, place.port), timeout=10).close()
+def _check_address(address: str) -> None:
+    """Try an address once; an OSError passes through at once, while Ray itself would try for minutes."""
+    url = urlsplit(address if "//" in address else f"//{address}")
+    if url.hostname and url.port:
+        socket.create_connection((url.hostname, url.port), timeout=10).close()
 
 
-def _on_a_core(work: Callable[[Any], Any], case: Any, seconds: float) -> Any:
-    """Work in one thread; the process ends where that takes longer, in the midst of compiled code too.
+def _work_with_limit(work: Callable[[Any], Any], case: Any, seconds: float) -> Any:
+    """Run the work on a case with one thread and a time limit, which ends the process even within compiled code.
 
-    Windows has no such alarm.
+    Windows has no such alarm, and so no limit.
+
+    Returns:
+        The result of the work.
     """
     one_thread()
     if sys.platform == "win32":

@@ -19,7 +19,7 @@ from raylift.io.dicom import Study, digital_xray, new_uid
 from raylift.radiographs import read_radiograph
 from raylift.storage.atomic import atomic_write, write_json
 from raylift.storage.paths import StoragePath, add_case, case_name, is_file, walk
-from raylift.storage.records import Millimetres, PlainName, Typed, inside, read_record
+from raylift.storage.records import Millimetres, PlainName, Typed, file_inside, read_record
 
 SIDECAR = "xrays.json"
 MOST_XRAYS = 1000  # of a set
@@ -103,7 +103,7 @@ def read_xrays(folder: str | Path) -> XraySet:
         views = tuple(View.from_dict(x.model_dump()) for x in record.xrays)
         if len(views) * geometry.pixels**2 > MOST_VALUES:
             raise ValueError(f"{len(views)} X-rays of {geometry.pixels} × {geometry.pixels} pixels are too many")
-        files = [inside(path.parent, x.file) for x in record.xrays]
+        files = [file_inside(path.parent, x.file) for x in record.xrays]
         if len(set(files)) < len(files):
             raise ValueError("a file stands there twice")
         point = record.isocentre_lps_mm

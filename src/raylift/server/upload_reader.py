@@ -122,7 +122,7 @@ def read_upload(request: ReadRequest, reconstructor: Reconstructor) -> dict[str,
     try:
         for path in request.paths:
             if suffix_of(path) in READERS:
-                image_reader(path, alone=True)
+                image_reader(path, self_contained=True)
         decoded = [decode(path) for path in request.paths]
         inspections = [_inspect(request, index, decoded[index], reconstructor) for index in range(len(decoded))]
         if request.whole:

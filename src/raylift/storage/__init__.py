@@ -1,4 +1,4 @@
-"""Files by path or by URL: found, copied, written as a whole or not at all, and read with bounds."""
+"""Files named by path or by URL: find and copy them, write them as a whole or not at all, read them with bounds."""
 
 import lazy_loader
 

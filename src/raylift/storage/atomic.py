@@ -1,4 +1,4 @@
-"""Files written as a whole or not at all."""
+"""Write files as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from raylift.errors import DiskFull
-from raylift.storage.paths import StoragePath, reaching, remove, stem_of, suffix_of
+from raylift.storage.paths import StoragePath, remove, stem_of, store_errors, suffix_of
 from raylift.storage.scratch import scratch_folder
 
-FULL = (errno.ENOSPC, errno.EDQUOT)  # as the system says that a disk is full
-TRIAL = 2**16  # bytes that a disk which is not full takes
+FULL = (errno.ENOSPC, errno.EDQUOT)  # the system's error codes of a full disk
+TRIAL = 2**16  # bytes that are written as a trial
 
 
 def is_full(folder: Path, error: BaseException) -> bool:
-    """Tell whether a write failed since the disk is full: by the error, or by a trial where it does not say why.
+    """Return whether a write failed because the disk is full.
+
+    The error tells, or, where it does not say why, another trial to write.
 
     Args:
-        folder: that was written into; what was written must still be there.
-        error: that a library raised.
+        folder: the folder that was written to; the incomplete file must still be in it.
+        error: the error that a library raised.
     """
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in FULL
@@ -37,25 +39,32 @@ def is_full(folder: Path, error: BaseException) -> bool:
 
 
 def try_writing(folder: Path) -> None:
-    """Write a little into a folder and take it away. Raises OSError where that fails."""
+    """Write a small file to a folder and remove it. An OSError of the system passes through."""
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes(TRIAL))
 
 
 @contextmanager
 def atomic_write(path: StoragePath) -> Iterator[Path]:
-    """A temporary path of the same ending that takes `path`'s place when the block ends well, else vanishes."""
+    """Write a file through a temporary one, which replaces `path` if the block succeeds and is removed if not.
+
+    Args:
+        path: the file to write; the folders above it are created.
+
+    Yields:
+        A temporary path with the same ending, which the block writes to.
+    """
     ending, stem = suffix_of(path), stem_of(path)
     folder = None
     if isinstance(path, Path):
         folder = path.parent
         folder.mkdir(parents=True, exist_ok=True)
-    with naming_a_full_disk(path, folder or Path(tempfile.gettempdir())):
+    with detect_full_disk(path, folder or Path(tempfile.gettempdir())):
         handle, name = tempfile.mkstemp(dir=folder, prefix=f".{stem}.", suffix=f".partial{ending}")
     os.close(handle)
     temporary = Path(name)
     try:
-        with naming_a_full_disk(path, temporary.parent):
+        with detect_full_disk(path, temporary.parent):
             yield temporary
             temporary.chmod(_mode())
             _move(temporary, path)
@@ -64,15 +73,18 @@ def atomic_write(path: StoragePath) -> Iterator[Path]:
 
 
 @contextmanager
-def naming_a_full_disk(path: StoragePath, folder: Path) -> Iterator[None]:
-    """Let a block's failure to write into a folder of this machine be called a full disk, where it is one.
+def detect_full_disk(path: StoragePath, folder: Path) -> Iterator[None]:
+    """Raise DiskFull in place of the error of a block that fails because the disk is full.
 
     Args:
-        path: that is named.
-        folder: that the block writes into.
+        path: the path that the error names.
+        folder: the folder on this machine that the block writes to.
+
+    Yields:
+        Nothing.
 
     Raises:
-        DiskFull: there is no room.
+        DiskFull: the disk is full.
     """
     try:
         yield
@@ -85,7 +97,7 @@ def naming_a_full_disk(path: StoragePath, folder: Path) -> Iterator[None]:
 
 
 def _mode() -> int:
-    """Return what a new file may be to whom: as the user's umask says."""
+    """Return the permissions of a new file under the user's umask."""
     mask = os.umask(0o077)
     os.umask(mask)
     return 0o666 & ~mask
@@ -93,34 +105,41 @@ def _mode() -> int:
 
 @contextmanager
 def atomic_write_folder(folder: StoragePath) -> Iterator[Path]:
-    """A temporary folder whose files go to `folder`, in place of those of the same names, when the block ends well.
+    """Write files through a temporary folder; if the block succeeds, they replace those of the same names in `folder`.
 
-    A folder that is made for them is gone again where it does not. Raises Unreachable of a store.
+    Where the block fails, `folder` is removed if it is new. Raises Unreachable, through `_move`, where a store cannot
+    be written.
+
+    Args:
+        folder: the folder to write to; it is created.
+
+    Yields:
+        A temporary folder, which the block writes to.
     """
     if not isinstance(folder, Path):
         with scratch_folder() as written:
             yield written
             for path in sorted(written.rglob("*")):
-                there = folder / path.relative_to(written).as_posix()
-                _move(path, there) if path.is_file() else remove(there)
+                target = folder / path.relative_to(written).as_posix()
+                _move(path, target) if path.is_file() else remove(target)
         return
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with (
             tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=".partial") as name,
-            naming_a_full_disk(folder, folder),
+            detect_full_disk(folder, folder),
         ):
             yield Path(name)
             for file in sorted(Path(name).iterdir()):
                 if file.is_file():
                     file.chmod(_mode())
-                else:  # a folder does not take the place of another
+                else:  # os.replace does not replace a folder by another
                     remove(folder / file.name)
                 os.replace(file, folder / file.name)
     except BaseException:
         if new:
-            with suppress(OSError):  # others may have written there
+            with suppress(OSError):  # another process may have written to it
                 folder.rmdir()
         raise
 
@@ -132,9 +151,9 @@ def write_json(data: object, path: StoragePath) -> None:
 
 
 def _move(file: Path, path: StoragePath) -> None:
-    """A file of this machine to a place, whole at once."""
+    """Move a file of this machine to a path or URL in one step."""
     if isinstance(path, Path):
         os.replace(file, path)
     else:
-        with reaching(path, "written"):
-            path.fs.put(str(file), path.path)  # an object is there when all of it is
+        with store_errors(path, "written"):
+            path.fs.put(str(file), path.path)  # a store shows an object only when it is complete

@@ -1,4 +1,4 @@
-"""Files of a store, brought to this machine."""
+"""Copy files of a store to this machine."""
 
 from __future__ import annotations
 
@@ -10,24 +10,31 @@ from pathlib import Path
 
 from raylift.errors import BadInput
 from raylift.storage.atomic import atomic_write
-from raylift.storage.paths import StoragePath, parts_of, reaching
+from raylift.storage.paths import StoragePath, parts_of, store_errors
 from raylift.storage.scratch import scratch_folder
 
 
 @contextmanager
 def local_copy(source: StoragePath) -> Iterator[Path]:
-    """The file or folder on this machine: itself, or a copy for as long as the block lasts.
+    """Copy a file or folder of a store to this machine for as long as the block lasts.
+
+    Raises Unreachable, through `store_errors`, where the source cannot be copied.
+
+    Args:
+        source: a path of this machine, which is not copied, or a URL.
+
+    Yields:
+        The path on this machine.
 
     Raises:
-        Unreachable: it cannot be copied.
-        BadInput: as the block raises it, with the source for its copy.
+        BadInput: the block raised it; the message names the source, not its copy.
     """
     if isinstance(source, Path):
         yield source
         return
     with scratch_folder() as folder:
         copy = folder / source.name
-        with reaching(source):
+        with store_errors(source):
             if source.fs.isdir(source.path):
                 copy.mkdir()
                 names = source.fs.find(source.path, maxdepth=1)
@@ -43,15 +50,22 @@ def local_copy(source: StoragePath) -> Iterator[Path]:
 
 
 def cached_copy(source: StoragePath) -> Path:
-    """A file on this machine: itself, or a copy that is kept in the cache folder until it changes.
+    """Copy a file of a store to the cache folder, unless the copy is there and the file has not changed since.
 
-    The folder is RAYLIFT_CACHE, or raylift in XDG_CACHE_HOME. Raises Unreachable where it cannot be copied.
+    The cache folder is RAYLIFT_CACHE, or raylift in XDG_CACHE_HOME. Raises Unreachable, through `store_errors`, where
+    the file cannot be copied.
+
+    Args:
+        source: a path of this machine, which is not copied, or a URL.
+
+    Returns:
+        The path on this machine.
     """
     if isinstance(source, Path):
         return source
     home = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
     cache = Path(os.environ.get("RAYLIFT_CACHE", Path(home) / "raylift"))
-    with reaching(source):
+    with store_errors(source):
         key = hashlib.sha256(f"{source} {source.fs.ukey(source.path)}".encode()).hexdigest()
         copy = cache / key / source.name
         if not copy.exists():

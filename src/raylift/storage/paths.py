@@ -1,4 +1,4 @@
-"""Files by path or by URL."""
+"""Files named by path or by URL."""
 
 from __future__ import annotations
 
@@ -18,24 +18,29 @@ from upath import UPath
 
 from raylift.errors import BadInput, WrongUsage
 
-StoragePath: TypeAlias = Path | UPath  # of this machine, or of a store that fsspec knows
-EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
-LISTINGS = 32
-COMPANIONS = {".npy": (".json",), ".mhd": (".raw", ".zraw")}  # where a part of the content may stand, by the same name
-# What a store says of a file that changes with its content, the first that there is.
+StoragePath: TypeAlias = Path | UPath  # a path of this machine, or a URL of a store that fsspec supports
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # a URL's scheme → the extra that installs its reader
+PARALLEL_REQUESTS = 32  # to a store
+# A file's ending → endings of the files of the same name that may hold a part of its content.
+COMPANIONS = {".npy": (".json",), ".mhd": (".raw", ".zraw")}
+# Entries of a store's description of a file that change with its content; the first that exists is used.
 VERSIONS = ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created")
-LONGEST = 200  # letters of a case's name; systems take 255 bytes
+LONGEST = 200  # characters of a case's name; file systems allow 255 bytes
 
 
 class Unreachable(BadInput):
-    """A store cannot be read or written; it may another time."""
+    """Raised when a store cannot be read or written; another attempt may succeed."""
 
 
 def storage_path(text: str | Path | UPath) -> StoragePath:
-    """A path, or a URL like s3://bucket/folder or gs://bucket/folder, with the credentials of the environment.
+    """Return the path of this machine or of a store that a text names.
+
+    Args:
+        text: a path, or a URL such as s3://bucket/folder or gs://bucket/folder; the credentials come from the
+            environment.
 
     Raises:
-        WrongUsage: the kind of store is unknown, or what reads it is not installed.
+        WrongUsage: the kind of store is unknown, or the package that reads it is not installed.
     """
     if isinstance(text, (Path, UPath)):
         return text
@@ -43,9 +48,9 @@ def storage_path(text: str | Path | UPath) -> StoragePath:
     if not separator:
         return Path(text)
     try:
-        # Listings that are kept would not show what other workers wrote.
-        found = UPath(text, use_listings_cache=False)
-        return Path(found.path) if kind in ("file", "local") else (found.fs and found)
+        # Cached listings would not show the files that other workers wrote.
+        url = UPath(text, use_listings_cache=False)
+        return Path(url.path) if kind in ("file", "local") else (url.fs and url)
     except ImportError:
         raise WrongUsage(f"{text}: needs pip install 'raylift[{EXTRAS.get(kind, kind)}]'") from None
     except ValueError as error:
@@ -53,58 +58,64 @@ def storage_path(text: str | Path | UPath) -> StoragePath:
 
 
 def case_name(path: StoragePath, root: StoragePath) -> str:
-    """What a file or folder below a folder is called as a case: its path, in letters that are safe everywhere."""
+    """Return the case name of a file or folder below `root`: its relative path as a safe file name."""
     return safe_name(str(path).removeprefix(str(root)).replace(os.sep, "/").strip("/") or path.absolute().name)
 
 
 def safe_name(text: str) -> str:
-    """A text in letters that a file's name may have everywhere, and not too many of them."""
+    """Return a text as a file name that every system accepts: ASCII, without separators, of bounded length."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._") or "case"
     return name if len(name) <= LONGEST else f"{name[:LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def add_case(cases: dict[str, StoragePath], name: str, path: StoragePath) -> None:
-    """Add a case. Raises BadInput if another has its name."""
+    """Add a case.
+
+    Raises:
+        BadInput: another case has the same name.
+    """
     if cases.setdefault(name, path) != path:
-        raise BadInput(path, f"as a case it would be called {name}, as {cases[name]} is", "rename one of them")
+        raise BadInput(path, f"its case name would be {name}, like that of {cases[name]}", "rename one of them")
 
 
 def suffix_of(path: StoragePath) -> str:
-    """The file's ending in lower case, ".nii.gz" being one."""
+    """Return the file's ending in lower case; ".nii.gz" counts as one ending."""
     name = path.name.lower()
     return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
 
 
 def stem_of(path: StoragePath) -> str:
-    """The file's name without its ending."""
+    """Return the file's name without its ending."""
     return path.name[: len(path.name) - len(suffix_of(path))] if suffix_of(path) else path.name
 
 
 def walk(folder: StoragePath) -> Iterator[tuple[StoragePath, list[str], list[str]]]:
-    """Folders, each with the names of its folders, which may be removed to leave them out, and of its files.
+    """Walk through a folder and all folders below it, as `os.walk` does.
 
-    Stores take a while to answer, and are asked for `LISTINGS` folders at a time.
+    `PARALLEL_REQUESTS` folders of a store are listed at a time, as a store takes a while to answer. Raises Unreachable,
+    through `_list_folder`, where a folder of a store cannot be listed.
 
-    Raises:
-        Unreachable: the folder is in a store and cannot be listed.
+    Yields:
+        A folder, the names of its folders and the names of its files. A folder whose name the caller removes from the
+        list is left out.
     """
     if isinstance(folder, Path):
         for name, folders, files in os.walk(folder):
             yield Path(name), folders, files
         return
     level = [folder]
-    with ThreadPoolExecutor(LISTINGS) as pool:
+    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
         while level:
             below: list[UPath] = []
-            for here, (folders, files) in zip(level, pool.map(_listed, level), strict=True):
-                yield here, folders, files
-                below += [here / name for name in folders]
+            for current, (folders, files) in zip(level, pool.map(_list_folder, level), strict=True):
+                yield current, folders, files
+                below += [current / name for name in folders]
             level = below
 
 
-def _listed(folder: UPath) -> tuple[list[str], list[str]]:
-    """Names of the folders and of the files in a folder of a store."""
-    with reaching(folder):
+def _list_folder(folder: UPath) -> tuple[list[str], list[str]]:
+    """Return the names of the folders and of the files in a folder of a store."""
+    with store_errors(folder):
         folders, files = list[str](), list[str]()
         for info in folder.fs.ls(folder.path, detail=True):
             name = PurePosixPath(info["name"].rstrip("/")).name
@@ -114,10 +125,13 @@ def _listed(folder: UPath) -> tuple[list[str], list[str]]:
 
 
 def is_file(path: StoragePath) -> bool:
-    """Whether it is a file rather than a folder or nothing. Raises Unreachable."""
+    """Return whether a file, not a folder, exists at a path.
+
+    Raises Unreachable, through `store_errors`, where a store does not answer.
+    """
     if isinstance(path, Path):
         return path.is_file()
-    with reaching(path):
+    with store_errors(path):
         return bool(path.fs.isfile(path.path))
 
 
@@ -125,54 +139,61 @@ def size_of(path: Path) -> int:
     """Return the size of a file of this machine in bytes.
 
     Raises:
-        FileNotFoundError: it is not there.
-        OSError: it cannot be looked at, or is no regular file.
+        OSError: the file is missing (FileNotFoundError), cannot be examined, or is not a regular file.
     """
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):  # a pipe or a device would be waited for without end
-        raise OSError(errno.EINVAL, "no regular file", str(path))
-    return found.st_size
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device might never end
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return status.st_size
 
 
-def read_bytes(path: StoragePath, most: int) -> bytes:
-    """Return the content of a file of at most so many bytes.
+def read_bytes(path: StoragePath, most_bytes: int) -> bytes:
+    """Read a file of at most `most_bytes` bytes.
+
+    Raises Unreachable, through `store_errors`, where a store does not answer, and an OSError of the system where a file
+    of this machine cannot be read or is not a regular file.
+
+    Returns:
+        The content.
 
     Raises:
-        FileNotFoundError: it is not there.
-        Unreachable: the store does not answer.
-        OSError: of this machine; or it is no regular file.
-        ValueError: it is longer.
+        FileNotFoundError: the file is missing.
+        ValueError: the file is longer.
     """
     content: bytes | None = None
     if isinstance(path, Path):
         size = size_of(path)
-        content = path.read_bytes() if size <= most else None
+        content = path.read_bytes() if size <= most_bytes else None
     else:
-        with reaching(path), suppress(FileNotFoundError):
-            content = bytes(path.fs.cat_file(path.path, end=most + 1))
+        with store_errors(path), suppress(FileNotFoundError):
+            content = bytes(path.fs.cat_file(path.path, end=most_bytes + 1))
         if content is None:
             raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
         size = len(content)
-    if content is None or size > most:
-        raise ValueError(f"longer than the {most / 2**20:.0f} MB that are read")
+    if content is None or size > most_bytes:
+        raise ValueError(f"longer than the {most_bytes / 2**20:.0f} MB that are allowed")
     return content
 
 
 def stamps(source: StoragePath) -> list[tuple[str, int, str | int]]:
-    """Name, size and what changes with the content, of a file or of each in a folder. Raises Unreachable."""
+    """Return name, size and version of a file, or of each file in a folder; they change when the content does.
+
+    The version is the time of the last change or, in a store, its checksum if there is one. Raises Unreachable, through
+    `store_errors`, where a store does not answer.
+    """
     if isinstance(source, Path):
         files = sorted(source.iterdir()) if source.is_dir() else parts_of(source)
         return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
-    with reaching(source):
-        found: dict[str, Any] = {}
+    with store_errors(source):
+        infos: dict[str, Any] = {}
         for part in parts_of(source):
-            found |= part.fs.find(part.path, maxdepth=1, detail=True)
-        return [(PurePosixPath(n).name, info["size"], _version(source, n, info)) for n, info in sorted(found.items())]
+            infos |= part.fs.find(part.path, maxdepth=1, detail=True)
+        return [(PurePosixPath(n).name, info["size"], _version(source, n, info)) for n, info in sorted(infos.items())]
 
 
 def stamps_of(sources: Sequence[StoragePath]) -> list[list[tuple[str, int, str | int]]]:
-    """Those of many, of a store some at a time. Raises Unreachable."""
-    with ThreadPoolExecutor(LISTINGS) as pool:
+    """Return the `stamps` of each source; `PARALLEL_REQUESTS` of them are examined at a time. Raises Unreachable."""
+    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
         return list(pool.map(stamps, sources))
 
 
@@ -181,24 +202,30 @@ def _version(store: UPath, name: str, info: dict[str, Any]) -> str:
 
 
 def parts_of(file: StoragePath) -> list[Any]:
-    """A file, and those beside it where a part of its content may stand."""
+    """Return a file and the paths of the files beside it that may hold a part of its content."""
     beside = COMPANIONS.get(suffix_of(file), ()) if file.suffix else ()
     return [file, *(file.with_suffix(ending) for ending in beside)]
 
 
 def files_below(folder: StoragePath) -> set[str]:
-    """Ways from a folder to all files in it. Raises Unreachable."""
+    """Return the paths, relative to a folder, of all files in it and in the folders below.
+
+    Raises Unreachable, through `store_errors`, where a store does not answer.
+    """
     if isinstance(folder, Path):
         return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    with reaching(folder):
+    with store_errors(folder):
         start = folder.path.rstrip("/") + "/"
         return {name.removeprefix(start) for name in folder.fs.find(folder.path)}
 
 
 def remove(path: StoragePath) -> None:
-    """A file, or a folder with all that is in it, if it is there."""
+    """Remove a file, or a folder with its content; a path that does not exist is ignored.
+
+    Raises Unreachable, through `store_errors`, where a store does not answer.
+    """
     if not isinstance(path, Path):
-        with reaching(path, "changed"):
+        with store_errors(path, "changed"):
             if path.exists():
                 path.fs.rm(path.path, recursive=True)
     elif path.is_dir() and not path.is_symlink():
@@ -208,7 +235,7 @@ def remove(path: StoragePath) -> None:
 
 
 def checksum(files: Iterable[Path]) -> str:
-    """SHA-256 of the files' contents, one after another."""
+    """Return the SHA-256 in hexadecimal of the concatenated contents of files."""
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())
@@ -216,13 +243,26 @@ def checksum(files: Iterable[Path]) -> str:
 
 
 @contextmanager
-def reaching(store: UPath, what: str = "read") -> Iterator[None]:
+def store_errors(store: UPath, action: str = "read") -> Iterator[None]:
+    """Raise Unreachable in place of the error of a block that uses a store.
+
+    Args:
+        store: the URL that the error names.
+        action: the participle that says what failed, such as "written".
+
+    Yields:
+        Nothing.
+
+    Raises:
+        Unreachable: the block failed.
+        BadInput: the block raised it; it passes through, as does the error of a full disk of this machine.
+    """
     try:
         yield
     except BadInput:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # of this machine
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # the disk of this machine is full
             raise
-        problem = f"cannot be {what} ({type(error).__name__}: {error})"
+        problem = f"cannot be {action} ({type(error).__name__}: {error})"
         raise Unreachable(store, problem, "check the URL, the credentials and the network") from None

@@ -1,4 +1,4 @@
-"""Temporary folders that do not stay where a process is killed."""
+"""Temporary folders that do not remain on the disk after a process was killed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ SCRATCH = "raylift-scratch-"
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A temporary folder. Those that killed processes left are removed: a scan in each would fill the disk."""
+    """Create a temporary folder for as long as the block lasts.
+
+    Folders that killed processes left behind are removed, since scans in them would fill the disk.
+
+    Yields:
+        The folder.
+    """
     for lock in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*/.lock"):
         with suppress(OSError, Timeout), FileLock(lock, timeout=0):
             shutil.rmtree(lock.parent)

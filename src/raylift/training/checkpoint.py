@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from raylift.errors import BadInput
-from raylift.storage.atomic import naming_a_full_disk
+from raylift.storage.atomic import detect_full_disk
 from raylift.storage.paths import size_of
-from raylift.storage.records import PlainName, Sha256, Typed, inside, parse_json, parse_record, read_json
+from raylift.storage.records import PlainName, Sha256, Typed, file_inside, parse_json, parse_record, read_json
 
 INDEX = "index.json"
 MOST_BYTES = 64 * 2**30  # of a checkpoint
@@ -122,7 +122,7 @@ class Checkpoints:
         temporary = path.with_name(PREFIX + path.name)
         contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         try:
-            with naming_a_full_disk(path, self.folder):
+            with detect_full_disk(path, self.folder):
                 save_file(contiguous, temporary, metadata={"state": json.dumps(state)})
                 _sync(temporary)
         except BaseException:
@@ -157,7 +157,7 @@ class Checkpoints:
         while entries:
             newest = max(entries, key=lambda e: e.step)
             try:
-                path = inside(self.folder, newest.name)
+                path = file_inside(self.folder, newest.name)
                 if _sha256(path) == newest.sha256:
                     return _read(path)
             except (OSError, SafetensorError, ValueError):

@@ -1,4 +1,4 @@
-"""Volumes and X-rays out as DICOM, marked as computed, and with nobody's identity unless that is asked for."""
+"""Write volumes and X-rays as DICOM, marked as computed and, unless the user wants otherwise, without an identity."""
 
 from raylift.io.dicom.ct import write_ct
 from raylift.io.dicom.dx import LINE_INTEGRALS, digital_xray, view_at

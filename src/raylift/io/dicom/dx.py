@@ -1,4 +1,4 @@
-"""X-rays as DICOM digital radiographs whose pixels say what line integrals they stand for: PS3.3 A.26."""
+"""Build DICOM digital radiographs whose pixels are mapped to line integrals: PS3.3 A.26."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from raylift.io.dicom.study import Study, decimal
 
 LINE_INTEGRALS = "LINE_INTEGRAL"  # label of the mapping of pixels to ∫μ dl
 LEVELS = 2**16 - 1
-# Letters of PatientOrientation along the patient's axes.
+# PatientOrientation's letters for the positive and the negative direction of the axes x, y and z.
 LETTERS = (("L", "R"), ("P", "A"), ("H", "F"))
 
 
 def primary_angle(view: View) -> float:
-    """PositionerPrimaryAngle in (-180, 180]: of the detector, from the patient's front towards the left."""
+    """Return a view's PositionerPrimaryAngle: the detector's in (-180, 180]°, from the patient's front to the left."""
     angle = (view.angle - 180) % 360
     return angle - 360 if angle > 180 else angle
 
 
 def view_at(primary: float) -> float:
-    """The view's angle of a PositionerPrimaryAngle."""
+    """Return a view's angle in [0, 360)° from its PositionerPrimaryAngle."""
     return (primary + 180) % 360
 
 
 def orientation(direction: np.ndarray) -> str:
-    """PatientOrientation of a direction (x, y, z): its larger part first, as "L", "LP" or "F"."""
+    """Return the PatientOrientation of a direction (x, y, z), larger component first, such as "L", "LP" or "F"."""
     parts = sorted(
         ((abs(x), positive if x > 0 else negative) for x, (positive, negative) in zip(direction, LETTERS, strict=True)),
         reverse=True,
@@ -38,39 +38,39 @@ def orientation(direction: np.ndarray) -> str:
     return "".join(letter for size, letter in parts if size > 0.1)
 
 
-def digital_xray(image: np.ndarray, view: View, unit: Geometry, study: Study, series: str, index: int) -> Dataset:
-    """A radiograph of line integrals, ready to be saved.
+def digital_xray(image: np.ndarray, view: View, geometry: Geometry, study: Study, series: str, index: int) -> Dataset:
+    """Return a radiograph of line integrals as a DICOM dataset that can be saved.
 
     Args:
-        image: ∫μ dl (rows, columns) without unit, not negative; kept to 1/65535 of its largest.
-        view: without turn and shift, which DICOM cannot say.
-        unit: X-ray unit that took it.
-        study: what it belongs to.
-        series: UID.
-        index: in the series, from 1.
+        image: ∫μ dl (rows, columns), dimensionless and not negative; stored in steps of 1/65535 of the largest value.
+        view: a view without turn and shift, which DICOM cannot describe.
+        geometry: the source and the detector.
+        study: the study of the image.
+        series: the UID of the series.
+        index: the number of the image in the series, from 1.
     """
-    made = study.instance(DigitalXRayImageStorageForProcessing, series, 1, index, "DX", "X-rays computed from a CT")
-    made.PresentationIntentType, made.ImageType = "FOR PROCESSING", ["DERIVED", "SECONDARY"]
-    made.PatientOrientation = [orientation(view.u), orientation(view.v)]
-    made.ImageLaterality = "U"
-    made.AnatomicRegionSequence = [CodedConcept.from_code(codes.SCT.Chest)]
-    made.AcquisitionContextSequence = []
-    made.DetectorType, made.PositionerType = "DIRECT", "CARM"
-    made.PositionerPrimaryAngle, made.PositionerSecondaryAngle = decimal(primary_angle(view)), 0
-    if not unit.parallel:
-        made.DistanceSourceToDetector, made.DistanceSourceToPatient = decimal(unit.sdd), decimal(unit.sad)
-        made.EstimatedRadiographicMagnificationFactor = decimal(unit.sdd / unit.sad)
-    made.ImagerPixelSpacing = [decimal(unit.pitch)] * 2
+    dataset = study.instance(DigitalXRayImageStorageForProcessing, series, 1, index, "DX", "X-rays computed from a CT")
+    dataset.PresentationIntentType, dataset.ImageType = "FOR PROCESSING", ["DERIVED", "SECONDARY"]
+    dataset.PatientOrientation = [orientation(view.u), orientation(view.v)]
+    dataset.ImageLaterality = "U"
+    dataset.AnatomicRegionSequence = [CodedConcept.from_code(codes.SCT.Chest)]
+    dataset.AcquisitionContextSequence = []
+    dataset.DetectorType, dataset.PositionerType = "DIRECT", "CARM"
+    dataset.PositionerPrimaryAngle, dataset.PositionerSecondaryAngle = decimal(primary_angle(view)), 0
+    if not geometry.parallel:
+        dataset.DistanceSourceToDetector, dataset.DistanceSourceToPatient = decimal(geometry.sdd), decimal(geometry.sad)
+        dataset.EstimatedRadiographicMagnificationFactor = decimal(geometry.sdd / geometry.sad)
+    dataset.ImagerPixelSpacing = [decimal(geometry.pitch)] * 2
 
     slope = max(float(image.max()), 1e-6) / LEVELS
     stored = np.rint(np.clip(image / slope, 0, LEVELS)).astype("<u2")
-    made.Rows, made.Columns = stored.shape
-    made.SamplesPerPixel, made.PhotometricInterpretation, made.PixelRepresentation = 1, "MONOCHROME2", 0
-    made.BitsAllocated, made.BitsStored, made.HighBit = 16, 16, 15
-    made.PixelIntensityRelationship, made.PixelIntensityRelationshipSign = "LOG", -1
-    made.RescaleIntercept, made.RescaleSlope, made.RescaleType = 0, 1, "US"
-    made.PresentationLUTShape = "IDENTITY"
-    made.RealWorldValueMappingSequence = [
+    dataset.Rows, dataset.Columns = stored.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = 1, "MONOCHROME2", 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
+    dataset.PixelIntensityRelationship, dataset.PixelIntensityRelationshipSign = "LOG", -1
+    dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = 0, 1, "US"
+    dataset.PresentationLUTShape = "IDENTITY"
+    dataset.RealWorldValueMappingSequence = [
         RealWorldValueMapping(
             lut_label=LINE_INTEGRALS,
             lut_explanation="Line integral of attenuation, natural logarithm",
@@ -80,5 +80,5 @@ def digital_xray(image: np.ndarray, view: View, unit: Geometry, study: Study, se
             intercept=0.0,
         )
     ]
-    made.PixelData = stored.tobytes()
-    return made
+    dataset.PixelData = stored.tobytes()
+    return dataset
