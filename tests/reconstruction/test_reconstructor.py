@@ -70,7 +70,7 @@ def test_folder_files_array_and_set_are_the_same(
     same(reconstructor(images), expected)
     files = [tmp_path / "xrays" / "ap.mha", tmp_path / "xrays" / "lateral-right.mha"]
     same(reconstructor(files, views=["ap", 90]), expected)
-    with pytest.raises(BadInput, match=r"ap\.mha: does not say its view; say it with --views"):
+    with pytest.raises(BadInput, match=r"ap\.mha: declares no view; give it with --views"):
         reconstructor(files)
     write_xrays(given, tmp_path / "dicom", "torch", dicom=True)
     told = reconstructor([tmp_path / "dicom" / "lateral-right.dcm", tmp_path / "dicom" / "ap.dcm"])

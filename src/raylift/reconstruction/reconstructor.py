@@ -237,7 +237,7 @@ class Reconstructor:
             files,
             views,
             self.geometry,
-            any_unit=bool(data.get("any_geometry")),
+            geometry_from_files=bool(data.get("any_geometry")),
             ood_detector=self.weights.ood_detector,
             orientations=orientations,
             decoded=decoded,
