@@ -355,7 +355,7 @@ class Run:
         network = (network or self.average.module).eval()
         volumes = []
         for images in xrays:
-            seen = self.mapping.seen(images[None].to(self.fabric.device))
+            seen = self.mapping.preprocess(images[None].to(self.fabric.device))
             out = self.mapping.translate(network, seen, None, None, self.mapping.iterations)
             assert out is not None
             volumes.append(out[0, 0])
@@ -567,7 +567,7 @@ def load_matching(network: nn.Module, weights: Weights) -> dict[str, Any]:
     Raises:
         BadInput: it is less than `LEAST_TAKEN` of the network.
     """
-    own, given = network.state_dict(), weights.mapping.network.state_dict()
+    own, given = network.state_dict(), weights.lifted_network.network.state_dict()
     taken = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
     share = sum(tensor.numel() for tensor in taken.values()) / sum(tensor.numel() for tensor in own.values())
     if share < LEAST_TAKEN:
