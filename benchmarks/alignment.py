@@ -41,7 +41,7 @@ def main() -> None:
     options = parser.parse_args()
     dataset = PreparedDataset(options.prepared)
     reconstructor = Reconstructor.from_pretrained(options.weights)
-    views, unit = reconstructor.mapping.views, reconstructor.geometry
+    views, unit = reconstructor.lifted_network.views, reconstructor.geometry
     rng = np.random.default_rng(0)
     rows: dict[str, list[dict[str, float]]] = defaultdict(list)
     cases = dataset.cases(options.split)

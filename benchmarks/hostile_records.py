@@ -44,7 +44,7 @@ from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View
 from raylift.images.xray_set import XraySet
 from raylift.io.volumes import write_volume
-from raylift.model.weights import build_mapping, describe, load_weights, save_weights
+from raylift.model.weights import build_lifted_network, describe, load_weights, save_weights
 from raylift.parallel.executors import HERE
 from raylift.radiographs.sets import read_xrays, write_xrays
 from raylift.training.checkpoint import Checkpoints
@@ -84,11 +84,11 @@ def make_weights(folder: Path) -> None:
     }
     told = parse_recipe(recipe, "benchmark").model_dump(mode="json")
     info = describe(told, Geometry.preset("chest-stand", 32), 32, 320.0, {"cases": ["a"]})
-    save_weights(build_mapping(info), info, folder)
+    save_weights(build_lifted_network(info), info, folder)
 
 
 def read_weights(folder: Path) -> None:
-    network = load_weights(folder).mapping.network
+    network = load_weights(folder).lifted_network.network
     if not all(value.isfinite().all() for value in network.state_dict().values()):
         raise AssertionError("NaN was read")
 

@@ -48,7 +48,7 @@ def main() -> None:
     found: dict[str, list[float]] = {}
     for name, spoil in SPOILT.items():
         for case in cases:
-            xrays = stored_xrays(dataset, case, reconstructor.mapping.views)
+            xrays = stored_xrays(dataset, case, reconstructor.lifted_network.views)
             spoilt = replace(xrays, images=np.ascontiguousarray(spoil(xrays.images)))
             found.setdefault(name, []).append(ood_score(reconstructor, spoilt))
     with tempfile.TemporaryDirectory() as folder:

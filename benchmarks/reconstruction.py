@@ -50,12 +50,12 @@ def command(*arguments: object) -> Callable[[], object]:
 
 def network(weights: Weights, mixed: bool = False) -> Callable[[], object]:
     """The network of weights on one lifted patient."""
-    pixels = weights.mapping.geometry.pixels
-    lifted = weights.mapping.inputs(torch.rand(1, len(weights.mapping.views), pixels, pixels))
+    pixels = weights.lifted_network.geometry.pixels
+    lifted = weights.lifted_network.inputs(torch.rand(1, len(weights.lifted_network.views), pixels, pixels))
 
     def work() -> None:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-            weights.mapping.network(lifted)
+            weights.lifted_network.network(lifted)
 
     return work
 

@@ -67,7 +67,7 @@ def main() -> None:
                 raise SystemExit(f"{place} has seen all patients of {dataset.folder}")
             found, powers = [], []
             for case in cases:
-                xrays = stored_xrays(dataset, case, reconstructor.mapping.views)
+                xrays = stored_xrays(dataset, case, reconstructor.lifted_network.views)
                 made = reconstructor(xrays, refine=place.endswith(":refine")).volume
                 measures, power = measure(made, case.truth)
                 scores = score_case(made, case, "hu")

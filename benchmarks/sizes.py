@@ -38,24 +38,24 @@ def measure(kind: str, network: tuple[int, int], voxels: int, views: int, checkp
     """Median seconds, and GiB of this process's peak, of a "step" or a "reconstruction"."""
     torch.manual_seed(0)
     feature_size, window = network
-    mapping = LiftedNetwork(
+    lifted_network = LiftedNetwork(
         network="swin_unetr", feature_size=feature_size, window_size=window, checkpointing=checkpointing,
         lift="backproject", geometry=Geometry.preset("chest-stand", 2 * voxels),
         views=[View(360 * k / views if views > 2 else 90 * k) for k in range(views)], voxels=voxels, cube_mm=320,
     )  # fmt: skip
     xrays, truth = torch.rand(1, views, 2 * voxels, 2 * voxels), torch.rand(1, 1, *[voxels] * 3)
-    optimizer = torch.optim.AdamW(mapping.parameters())
+    optimizer = torch.optim.AdamW(lifted_network.parameters())
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16):
-            made = mapping(xrays)
+            made = lifted_network(xrays)
         (made.float() - truth).abs().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
 
     def reconstruction() -> None:
         with torch.inference_mode():
-            mapping(xrays)
+            lifted_network(xrays)
 
     work: Callable[[], None] = step if kind == "step" else reconstruction
     seconds = []

@@ -114,7 +114,7 @@ def main() -> None:
         if options.only:
             return
         for case in data.cases("validation"):
-            xrays = stored_xrays(data, case, reconstructor.mapping.views)
+            xrays = stored_xrays(data, case, reconstructor.lifted_network.views)
             made = reconstructor(xrays)
             found = {name: score_case(made.volume, case, "hu")[name] for name in SHOWN}
             found["own error"] = made.reprojection_error

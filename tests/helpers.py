@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from raylift.config.files import parse_recipe
 from raylift.geometry import Geometry
-from raylift.model.weights import Weights, build_mapping, describe, save_weights
+from raylift.model.weights import Weights, build_lifted_network, describe, save_weights
 
 
 def describe_tiny(
@@ -39,7 +39,7 @@ def random_weights(folder: Path, info: dict[str, Any] | None = None) -> Path:
     """Random weights, the same each time, as files in a folder; returns the folder."""
     info = info or describe_tiny()
     torch.manual_seed(0)
-    save_weights(build_mapping(info), info, folder)
+    save_weights(build_lifted_network(info), info, folder)
     return folder
 
 
@@ -60,9 +60,9 @@ class Known(nn.Module):
 def known_weights(network: nn.Module, info: dict[str, Any] | None = None) -> Weights:
     """Weights in memory around a network whose output is known."""
     info = info or describe_tiny()
-    mapping = build_mapping(info)
-    mapping.network = network
-    return Weights(mapping.eval(), {**info, "sha256": "0" * 64}, Path("known.safetensors"))
+    lifted_network = build_lifted_network(info)
+    lifted_network.network = network
+    return Weights(lifted_network.eval(), {**info, "sha256": "0" * 64}, Path("known.safetensors"))
 
 
 @contextmanager

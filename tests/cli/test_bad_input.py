@@ -228,7 +228,7 @@ class TestXrays:
         picture = tmp_path / "a.png"
         sitk.WriteImage(sitk.GetImageFromArray(np.arange(64**2, dtype=np.uint16).reshape(64, 64)), str(picture))
         outcome = raylift("reconstruct", picture, "-o", f"{output}.mha", "--weights", weights)
-        expect(outcome, output, picture, "does not say its view", "--views")
+        expect(outcome, output, picture, "declares no view", "--views")
 
     def test_identity_of_a_picture(self, raylift, output: Path) -> None:
         outcome = raylift("reconstruct", "a.png", "--views", "pa", "--keep-identity", "-o", output)

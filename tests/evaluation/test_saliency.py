@@ -13,8 +13,8 @@ def xrays() -> np.ndarray:
 
 
 def test_shares_are_the_networks_weights() -> None:
-    mapping = known_weights(Known(0.1, 0.75, -0.25), describe_tiny()).mapping
-    dependence = explain(mapping, xrays())
+    lifted_network = known_weights(Known(0.1, 0.75, -0.25), describe_tiny()).lifted_network
+    dependence = explain(lifted_network, xrays())
     assert dependence.maps.shape == (2, 64, 64)
     assert (dependence.maps >= 0).all()
     assert dependence.shares == pytest.approx([0.75, 0.25], abs=0.01)
@@ -32,8 +32,8 @@ class Opposed(Known):
 @pytest.mark.parametrize("network", [Known(0.0, 0.5, 0.5), Opposed(0.0, 0.5, 0.5)])
 def test_norms_are_those_of_the_jacobian(network: Known) -> None:
     """Of a linear lift, column by column: a pixel's column is what the lift makes of that pixel alone."""
-    mapping = known_weights(network, describe_tiny()).mapping
-    squares = np.mean([np.square(explain(mapping, xrays(), seed).maps) for seed in range(8)], 0)
+    lifted_network = known_weights(network, describe_tiny()).lifted_network
+    squares = np.mean([np.square(explain(lifted_network, xrays(), seed).maps) for seed in range(8)], 0)
     for view in (0, 1):
         columns, rows = np.meshgrid(np.arange(12, 52, 8), np.arange(12, 52, 8))
         norms = []
@@ -41,7 +41,7 @@ def test_norms_are_those_of_the_jacobian(network: Known) -> None:
             pixel = torch.zeros(1, 2, 64, 64)
             pixel[0, view, row, column] = 1
             with torch.no_grad():
-                norms.append(float((mapping(pixel) - mapping(0 * pixel)).norm()))
+                norms.append(float((lifted_network(pixel) - lifted_network(0 * pixel)).norm()))
         assert min(norms) > 0
         assert squares[view, rows, columns].mean() == pytest.approx(np.square(norms).mean(), rel=0.2)
 
@@ -55,7 +55,7 @@ def test_slabs_are_from_the_feet_up() -> None:
             height = torch.arange(total.shape[2])[:, None, None]
             return torch.where(height < total.shape[2] // 4, total, torch.zeros_like(total))
 
-    dependence = explain(known_weights(Lower(0.0, 1.0, 1.0), describe_tiny()).mapping, xrays())
+    dependence = explain(known_weights(Lower(0.0, 1.0, 1.0), describe_tiny()).lifted_network, xrays())
     assert dependence.by_slab.shape == (SLABS, 2)
     assert (dependence.by_slab[: SLABS // 4] > 0).all()
     assert (dependence.by_slab[SLABS // 4 :] == 0).all()

@@ -67,7 +67,7 @@ from raylift.drr.projector import project_volume
 from raylift.geometry import Geometry, View
 from raylift.images.xray_set import XraySet
 from raylift.io.volumes import write_volume
-from raylift.model.weights import build_mapping, save_weights
+from raylift.model.weights import build_lifted_network, save_weights
 from raylift.parallel import executors as engines
 from raylift.radiographs.sets import write_xrays
 from raylift.reconstruction import refinement
@@ -470,7 +470,7 @@ def clone(phantom_scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     info = describe_tiny(cases=["phantom-0", "phantom-1"])
     info["recipe"]["network"] |= {"name": "residual_unet", "feature_size": 4}
     for run in ("runs/cpu", "other-run"):
-        save_weights(build_mapping(info), info, folder / run)
+        save_weights(build_lifted_network(info), info, folder / run)
     (folder / "run-1").symlink_to("run")  # trained again with another seed
     return folder
 

@@ -15,8 +15,8 @@ from raylift.cli import main
 from raylift.errors import BadInput, WrongUsage
 from raylift.images.volume import Volume
 from raylift.io.volumes import read_volume, write_volume
-from raylift.model.export import Exported
-from raylift.model.weights import Weights, build_mapping, export_weights, load_weights, save_weights
+from raylift.model.export import ExportedNetwork
+from raylift.model.weights import Weights, build_lifted_network, export_weights, load_weights, save_weights
 from raylift.reconstruction.reconstructor import Reconstructor
 
 
@@ -34,7 +34,7 @@ def unet(tmp_path_factory: pytest.TempPathFactory) -> Weights:
     info["recipe"]["network"] |= {"name": "unet", "feature_size": 4}
     folder = tmp_path_factory.mktemp("unet")
     torch.manual_seed(0)
-    save_weights(build_mapping(info), info, folder)
+    save_weights(build_lifted_network(info), info, folder)
     return load_weights(folder)
 
 
@@ -63,7 +63,7 @@ def test_openvinos_own_form(unet: Weights, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.bin", "model.xml", "model.xml.json"]
     lifted = torch.rand(1, 2, 64, 64, 64)
     with torch.no_grad():
-        expected, found = (w.mapping.network(lifted) for w in (unet, load_weights(tmp_path / "model.xml")))
+        expected, found = (w.lifted_network.network(lifted) for w in (unet, load_weights(tmp_path / "model.xml")))
     assert (found - expected).abs().max() < 1e-4
     (tmp_path / "model.bin").unlink()
     with pytest.raises(BadInput, match=r"model\.bin"):
@@ -77,7 +77,7 @@ def test_says_where_it_comes_from(unet: Weights, exported: Path) -> None:
 
 
 def test_has_no_gradients(exported: Path) -> None:
-    network = load_weights(exported).mapping.network
+    network = load_weights(exported).lifted_network.network
     with pytest.raises(WrongUsage, match="no gradients"):
         network(torch.rand(1, 2, 64, 64, 64, requires_grad=True))
 
@@ -99,13 +99,13 @@ def test_both_forms_beside_the_weights(unet: Weights, tmp_path: Path) -> None:
 
 
 def test_not_twice(exported: Path, tmp_path: Path) -> None:
-    with pytest.raises(WrongUsage, match="exported already"):
+    with pytest.raises(WrongUsage, match="already exported"):
         export_weights(load_weights(exported), tmp_path / "model.onnx")
 
 
 def test_another_function_is_not_written(unet: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Exported, "forward", lambda self, lifted: torch.full((1, 1, 64, 64, 64), torch.nan))
-    with pytest.raises(BadInput, match="computes something else"):
+    monkeypatch.setattr(ExportedNetwork, "forward", lambda self, lifted: torch.full((1, 1, 64, 64, 64), torch.nan))
+    with pytest.raises(BadInput, match="differs from the network by nan"):
         export_weights(unet, tmp_path / "model.onnx")
     assert not any(tmp_path.iterdir())
 
@@ -156,5 +156,5 @@ def test_a_model_that_names_another_file(exported: Path, tmp_path: Path) -> None
     onnx.external_data_helper.set_external_data(tensor, "../secret", 0, 4)
     tensor.ClearField("raw_data")
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(BadInput, match="names other files for its values"):
-        Exported(tmp_path / "model.onnx")
+    with pytest.raises(BadInput, match="keeps its values in other files"):
+        ExportedNetwork(tmp_path / "model.onnx")

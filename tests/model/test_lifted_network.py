@@ -11,14 +11,14 @@ from raylift.images.hounsfield import WATER_MU
 from raylift.lifting.registry import build_lift
 from raylift.lifting.scaling import XRAY_SCALE
 from raylift.model.lifted_network import ISOCENTRE, LiftedNetwork
-from raylift.model.weights import build_mapping, describe
+from raylift.model.weights import build_lifted_network, describe
 from tiny_network import TinyNetwork
 
 VIEWS = (View(0.0), View(90.0))
 
 
 @pytest.fixture(scope="module")
-def mapping() -> LiftedNetwork:
+def lifted_network() -> LiftedNetwork:
     torch.manual_seed(0)
     recipe = Recipe.model_validate(
         {
@@ -29,42 +29,44 @@ def mapping() -> LiftedNetwork:
         }
     )
     geometry = Geometry.preset("chest-stand", 32)
-    return build_mapping(describe(recipe.model_dump(mode="json"), geometry, 64, 320.0, {})).eval()
+    return build_lifted_network(describe(recipe.model_dump(mode="json"), geometry, 64, 320.0, {})).eval()
 
 
-def test_translates_what_the_lift_gives(mapping: LiftedNetwork) -> None:
+def test_translates_what_the_lift_gives(lifted_network: LiftedNetwork) -> None:
     xrays = torch.rand(1, 2, 32, 32) * 6
-    lifted = build_lift("backproject", mapping.grid, mapping.geometry, VIEWS, ISOCENTRE)(xrays) / XRAY_SCALE
+    lifted = (
+        build_lift("backproject", lifted_network.grid, lifted_network.geometry, VIEWS, ISOCENTRE)(xrays) / XRAY_SCALE
+    )
     with torch.inference_mode():
-        volume = mapping(xrays)
+        volume = lifted_network(xrays)
         assert volume.shape == (1, 1, 64, 64, 64)
-        torch.testing.assert_close(volume, mapping.network(lifted))
+        torch.testing.assert_close(volume, lifted_network.network(lifted))
 
 
-def test_the_grid_is_centred_on_the_isocentre(mapping: LiftedNetwork) -> None:
-    assert mapping.grid.spacing == (5.0, 5.0, 5.0)
-    assert mapping.grid.centre == pytest.approx((0, 0, 0))
+def test_the_grid_is_centred_on_the_isocentre(lifted_network: LiftedNetwork) -> None:
+    assert lifted_network.grid.spacing == (5.0, 5.0, 5.0)
+    assert lifted_network.grid.centre == pytest.approx((0, 0, 0))
 
 
-def test_a_constant_xray_lifts_to_itself_over_four(mapping: LiftedNetwork) -> None:
+def test_a_constant_xray_lifts_to_itself_over_four(lifted_network: LiftedNetwork) -> None:
     xrays = torch.stack([torch.full((32, 32), 2.0), torch.full((32, 32), 6.0)])[None]
-    lifted = mapping.lift(xrays)
+    lifted = lifted_network.lift(xrays)
     # The middle of the cube is seen by both views, and line integrals are divided by 4.
     for channel, value in enumerate((0.5, 1.5)):
         seen = lifted[0, channel, 20:44, 20:44, 20:44]
         torch.testing.assert_close(seen, torch.full_like(seen, value))
 
 
-def test_finer_xrays_are_averaged(mapping: LiftedNetwork) -> None:
+def test_finer_xrays_are_averaged(lifted_network: LiftedNetwork) -> None:
     fine = torch.rand(1, 2, 128, 128)
-    torch.testing.assert_close(mapping.lift(fine), mapping.lift(F.avg_pool2d(fine, 4)))
+    torch.testing.assert_close(lifted_network.lift(fine), lifted_network.lift(F.avg_pool2d(fine, 4)))
 
 
-def test_other_views_move_the_lift(mapping: LiftedNetwork) -> None:
+def test_other_views_move_the_lift(lifted_network: LiftedNetwork) -> None:
     # The right half of the detector is bright: u runs to the left (+x) at 0°, mirrored at 180° again to the left.
     xrays = torch.zeros(1, 2, 32, 32)
     xrays[..., 16:] = 1
-    own, opposite = mapping.lift(xrays), mapping.lift(xrays, (View(180.0, True), View(90.0)))
+    own, opposite = lifted_network.lift(xrays), lifted_network.lift(xrays, (View(180.0, True), View(90.0)))
     for lifted in (own, opposite):
         assert lifted[0, 0, 32, 32, 50] == pytest.approx(0.25)
         assert lifted[0, 0, 32, 32, 13] == 0
@@ -75,9 +77,9 @@ def test_other_views_move_the_lift(mapping: LiftedNetwork) -> None:
         assert lifted[0, 0, 32, 0, 32] == pytest.approx(0.25 * (column - 15), abs=1e-4)
 
 
-def test_only_the_network_is_state(mapping: LiftedNetwork) -> None:
-    mapping.lift(torch.rand(1, 2, 32, 32))
-    assert all(name.startswith("network.") for name in mapping.state_dict())
+def test_only_the_network_is_state(lifted_network: LiftedNetwork) -> None:
+    lifted_network.lift(torch.rand(1, 2, 32, 32))
+    assert all(name.startswith("network.") for name in lifted_network.state_dict())
 
 
 def any_views(**options: object) -> LiftedNetwork:
@@ -96,30 +98,32 @@ def any_views(**options: object) -> LiftedNetwork:
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 @torch.inference_mode()
 def test_any_number_of_views_in_any_order(count: int) -> None:
-    mapping, views = any_views(iterations=2), tuple(View(37.0 * k) for k in range(count))
+    lifted_network, views = any_views(iterations=2), tuple(View(37.0 * k) for k in range(count))
     xrays = torch.rand(2, count, 32, 32)
-    volume = mapping(xrays, views)
+    volume = lifted_network(xrays, views)
     assert volume.shape == (2, 1, 32, 32, 32)
-    torch.testing.assert_close(mapping(xrays.flip(1), views[::-1]), volume)
+    torch.testing.assert_close(lifted_network(xrays.flip(1), views[::-1]), volume)
 
 
 @torch.inference_mode()
 def test_another_unit_is_lifted_by_its_own_rays() -> None:
-    mapping, unit = any_views(), Geometry.preset("x2ct", 32)
+    lifted_network, unit = any_views(), Geometry.preset("x2ct", 32)
     xrays = torch.rand(1, 2, 32, 32)
-    expected = build_lift("backproject", mapping.grid, unit, VIEWS, ISOCENTRE)(xrays) / XRAY_SCALE
-    torch.testing.assert_close(mapping.lift(xrays, VIEWS, unit), expected)
-    assert not torch.allclose(mapping.lift(xrays, VIEWS), expected, atol=0.05)
+    expected = build_lift("backproject", lifted_network.grid, unit, VIEWS, ISOCENTRE)(xrays) / XRAY_SCALE
+    torch.testing.assert_close(lifted_network.lift(xrays, VIEWS, unit), expected)
+    assert not torch.allclose(lifted_network.lift(xrays, VIEWS), expected, atol=0.05)
 
 
 @pytest.mark.parametrize("aggregation", ["concatenate", "harmonics"])
 @torch.inference_mode()
 def test_the_true_volume_leaves_nothing_unexplained(aggregation: str) -> None:
-    mapping = any_views(iterations=2, aggregation=aggregation)
+    lifted_network = any_views(iterations=2, aggregation=aggregation)
     volume = torch.rand(1, 1, 32, 32, 32)
-    xrays = ProjectionOperator(mapping.grid, mapping.geometry, VIEWS, ISOCENTRE)(2 * WATER_MU * volume[:, 0])
+    xrays = ProjectionOperator(lifted_network.grid, lifted_network.geometry, VIEWS, ISOCENTRE)(
+        2 * WATER_MU * volume[:, 0]
+    )
     channels = 2 if aggregation == "concatenate" else 3
-    first, second = mapping.inputs(xrays), mapping.inputs(xrays, volume=volume)
+    first, second = lifted_network.inputs(xrays), lifted_network.inputs(xrays, volume=volume)
     assert not first[:, -channels - 1].any()
     assert torch.equal(second[:, -channels - 1 :][:, :1], volume)
     assert second[:, -channels:].abs().max() < 1e-5 < first[:, -channels:].abs().max()
@@ -128,10 +132,12 @@ def test_the_true_volume_leaves_nothing_unexplained(aggregation: str) -> None:
 
 @torch.inference_mode()
 def test_the_second_pass_sees_the_first() -> None:
-    mapping, xrays = any_views(iterations=2), torch.rand(1, 2, 32, 32) * 6
-    first = mapping.network(mapping.inputs(xrays)).clamp(0, 1)
-    torch.testing.assert_close(mapping(xrays), mapping.network(mapping.inputs(xrays, volume=first)))
-    assert mapping.translate(mapping.network, xrays, None, None, 0) is None
+    lifted_network, xrays = any_views(iterations=2), torch.rand(1, 2, 32, 32) * 6
+    first = lifted_network.network(lifted_network.inputs(xrays)).clamp(0, 1)
+    torch.testing.assert_close(
+        lifted_network(xrays), lifted_network.network(lifted_network.inputs(xrays, volume=first))
+    )
+    assert lifted_network.translate(lifted_network.network, xrays, None, None, 0) is None
 
 
 @torch.inference_mode()

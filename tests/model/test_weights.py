@@ -19,7 +19,7 @@ from raylift.model.device import device_of
 from raylift.model.weights import (
     DEFAULT,
     EMBEDDED,
-    build_mapping,
+    build_lifted_network,
     combine_weights,
     embedded_weights,
     find_weights,
@@ -66,19 +66,19 @@ def seal(folder: Path) -> None:
 
 def test_round_trip(tmp_path: Path) -> None:
     info = describe_tiny(["pa", 45, "lateral-left"], Geometry.preset("x2ct", 64))
-    mapping = build_mapping(info)
-    save_weights(mapping, info, tmp_path)
+    lifted_network = build_lifted_network(info)
+    save_weights(lifted_network, info, tmp_path)
     loaded = load_weights(tmp_path)
-    expected = mapping.network.state_dict()
-    found = loaded.mapping.network.state_dict()
+    expected = lifted_network.network.state_dict()
+    found = loaded.lifted_network.network.state_dict()
     assert set(found) == set(expected)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert loaded.mapping.views == (View(180.0, True), View(45.0), View(270.0, True))
-    assert loaded.mapping.geometry == Geometry(541.0, 949.0, 500.0, 64)
-    assert loaded.mapping.grid.spacing == (5.0, 5.0, 5.0)
-    assert loaded.mapping.lift_name == "backproject"
-    assert not loaded.mapping.training
-    assert not any(p.requires_grad for p in loaded.mapping.parameters())
+    assert loaded.lifted_network.views == (View(180.0, True), View(45.0), View(270.0, True))
+    assert loaded.lifted_network.geometry == Geometry(541.0, 949.0, 500.0, 64)
+    assert loaded.lifted_network.grid.spacing == (5.0, 5.0, 5.0)
+    assert loaded.lifted_network.lift_name == "backproject"
+    assert not loaded.lifted_network.training
+    assert not any(p.requires_grad for p in loaded.lifted_network.parameters())
 
 
 @pytest.mark.parametrize("name", NETWORKS.own)
@@ -88,13 +88,13 @@ def test_every_network_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
     info["recipe"]["lift"] = "image" if NETWORKS[name].takes == "images" else "backproject"
     if name == "ccx_raynet":
         info["recipe"]["objective"] = {"name": "x2ct", "class_maps": 1.0}
-    mapping = build_mapping(info)
-    path = save_weights(mapping, info, tmp_path)
-    expected = mapping.network.state_dict()
-    found = load_weights(tmp_path).mapping.network.state_dict()
+    lifted_network = build_lifted_network(info)
+    path = save_weights(lifted_network, info, tmp_path)
+    expected = lifted_network.network.state_dict()
+    found = load_weights(tmp_path).lifted_network.network.state_dict()
     assert set(found) == set(expected)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
-    parameters = sum(p.numel() for p in mapping.network.parameters())
+    parameters = sum(p.numel() for p in lifted_network.network.parameters())
     assert path.stat().st_size < 4.2 * parameters + 200_000  # float32, nothing twice
 
 
@@ -115,9 +115,9 @@ def test_half_precision_is_widened(folder: Path) -> None:
     file = folder / "weights.safetensors"
     save_file({name: tensor.half() for name, tensor in load_file(file).items()}, file)
     seal(folder)
-    assert {t.dtype for t in load_weights(folder).mapping.network.state_dict().values() if t.is_floating_point()} == {
-        torch.float32
-    }
+    assert {
+        t.dtype for t in load_weights(folder).lifted_network.network.state_dict().values() if t.is_floating_point()
+    } == {torch.float32}
 
 
 def test_tampered(folder: Path) -> None:
@@ -208,7 +208,7 @@ def test_devices_that_do_not_compute_here(name: str) -> None:
 def test_what_xrays_looked_like_belongs_to_the_weights(tmp_path: Path, damage: Callable[[Path], Any]) -> None:
     info, patients = describe_tiny(), np.random.default_rng(0).uniform(0, 6, (4, 64, 64)).astype(np.float32)
     ood_detector = OODDetector.fit(patients, [View(0.0), View(90.0)] * 2, [0, 0, 1, 1])
-    save_weights(build_mapping(info), info, tmp_path, ood_detector)
+    save_weights(build_lifted_network(info), info, tmp_path, ood_detector)
     assert load_weights(tmp_path).ood_detector is not None
     damage(tmp_path / "ood.safetensors")
     assert "missing, or not the one of weights.safetensors" in refused(tmp_path)
@@ -218,13 +218,13 @@ class TestEnsemble:
     def test_answers_with_the_mean(self, tmp_path: Path) -> None:
         each = [load_weights(random_weights(tmp_path / "one"))]
         info = describe_tiny()
-        save_weights(build_mapping(info), info, tmp_path / "one")  # from where the generator stands now
+        save_weights(build_lifted_network(info), info, tmp_path / "one")  # from where the generator stands now
         each.append(load_weights(tmp_path / "one"))
         combine_weights(each, tmp_path / "both")
         both = load_weights(tmp_path / "both")
-        xrays = torch.rand(1, 2, both.mapping.geometry.pixels, both.mapping.geometry.pixels)
+        xrays = torch.rand(1, 2, both.lifted_network.geometry.pixels, both.lifted_network.geometry.pixels)
         with torch.no_grad():
-            a, b, mean = (one.mapping(xrays) for one in (*each, both))
+            a, b, mean = (one.lifted_network(xrays) for one in (*each, both))
         assert float((a - b).abs().mean()) > 0.01
         assert torch.allclose(mean, (a + b) / 2, atol=2e-3)  # half precision
 
@@ -234,25 +234,25 @@ class TestEnsemble:
         each = []
         for seed in (0, 1):
             torch.manual_seed(seed)
-            save_weights(build_mapping(info), info, tmp_path / str(seed))
+            save_weights(build_lifted_network(info), info, tmp_path / str(seed))
             each.append(load_weights(tmp_path / str(seed)))
         combine_weights(each, tmp_path / "both")
         both, xrays = load_weights(tmp_path / "both"), torch.rand(1, 2, 64, 64)
 
         def mean(lifted: torch.Tensor) -> torch.Tensor:
-            return (each[0].mapping.network(lifted) + each[1].mapping.network(lifted)) / 2
+            return (each[0].lifted_network.network(lifted) + each[1].lifted_network.network(lifted)) / 2
 
         with torch.no_grad():
-            expected = each[0].mapping.translate(mean, xrays, None, None, 2)
-            assert torch.allclose(both.mapping(xrays), expected, atol=0.02)
-            assert not torch.allclose(both.mapping(xrays), each[0].mapping(xrays), atol=0.2)
+            expected = each[0].lifted_network.translate(mean, xrays, None, None, 2)
+            assert torch.allclose(both.lifted_network(xrays), expected, atol=0.02)
+            assert not torch.allclose(both.lifted_network(xrays), each[0].lifted_network(xrays), atol=0.2)
 
     @pytest.mark.parametrize(
         "change", [{"views": [0.0, 45.0]}, {"data": {"opposite_views": False}}], ids=["views", "data"]
     )
     def test_of_other_recipes(self, saved: Path, folder: Path, change: dict[str, Any]) -> None:
         edit(folder, lambda info: info["recipe"].update(change))
-        with pytest.raises(BadInput, match="something else"):
+        with pytest.raises(BadInput, match="another task"):
             combine_weights([load_weights(saved), load_weights(folder)], folder.parent / "both")
         assert not (folder.parent / "both").exists()
 

@@ -85,7 +85,7 @@ def test_pictures_without_views(tmp_path: Path, ood_detector: OODDetector, pictu
     )
     assert found.views == expected.views
     np.testing.assert_allclose(found.images, expected.images, atol=1e-5)
-    assert "view lateral-left by its looks" in found.notes[0]
+    assert "view lateral-left, recognised from the image" in found.notes[0]
     assert "turned upside down" in found.notes[1]
 
 
@@ -105,14 +105,14 @@ def test_a_turned_picture_of_a_given_view_is_left_but_named(
 ) -> None:
     file = saved(tmp_path / "a.png", pictures["pa"][::-1, ::-1])
     found = read_radiographs([file], [View.parse("pa")], UNIT, ood_detector=ood_detector)
-    assert "but it looks as it should when it is turned upside down" in found.notes[0]
+    assert "but it looks right only when turned upside down" in found.notes[0]
     plain = read_radiographs([file], [View.parse("pa")], UNIT)
     np.testing.assert_array_equal(found.images, plain.images)
 
 
 def test_a_view_that_is_not_certain_is_asked_for(tmp_path: Path, ood_detector: OODDetector) -> None:
     noise = saved(tmp_path / "noise.png", np.random.default_rng(0).integers(0, 255, (64, 64)))
-    with pytest.raises(BadInput, match=r"noise\.png: does not say its view; it may be .*; say it with --views"):
+    with pytest.raises(BadInput, match=r"noise\.png: declares no view; it looks like .*; give it with --views"):
         read_radiographs([noise], None, UNIT, ood_detector=ood_detector)
-    with pytest.raises(BadInput, match=r"noise\.png: does not say its view; say it with --views"):
+    with pytest.raises(BadInput, match=r"noise\.png: declares no view; give it with --views"):
         read_radiographs([noise], None, UNIT)

@@ -72,7 +72,9 @@ def test_distances_are_those_of_the_normal_distribution() -> None:
     images = generator.normal(2, 0.5, (4000, 8, 8)).astype(np.float32)
     views = [View(float(angle)) for angle in generator.integers(0, 360, len(images))]
     model = OODDetector.fit(images, views, generator.integers(0, 4, len(images)).tolist())
-    assert float(np.sqrt(np.mean(np.square(model.distances(images, views) * model.unit)))) == pytest.approx(1, abs=0.02)
+    assert float(np.sqrt(np.mean(np.square(model.distances(images, views) * model.scale)))) == pytest.approx(
+        1, abs=0.02
+    )
 
 
 def test_survives_its_file(ood_detector: OODDetector, tmp_path: Path) -> None:

@@ -268,5 +268,5 @@ def test_dicom_of_another_view(tmp_path: Path, position: str, view: str, fits: b
     if fits:
         read_radiographs([file], [given], UNIT)
         return
-    with pytest.raises(BadInput, match=rf"file\.dcm: DICOM says it is of view [a-z-]+, not {given.name}"):
+    with pytest.raises(BadInput, match=rf"file\.dcm: DICOM declares view [a-z-]+, not {given.name}"):
         read_radiographs([file], [given], UNIT)

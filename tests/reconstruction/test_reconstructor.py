@@ -70,7 +70,7 @@ def test_folder_files_array_and_set_are_the_same(
     same(reconstructor(images), expected)
     files = [tmp_path / "xrays" / "ap.mha", tmp_path / "xrays" / "lateral-right.mha"]
     same(reconstructor(files, views=["ap", 90]), expected)
-    with pytest.raises(BadInput, match=r"ap\.mha: does not say its view; say it with --views"):
+    with pytest.raises(BadInput, match=r"ap\.mha: declares no view; give it with --views"):
         reconstructor(files)
     write_xrays(given, tmp_path / "dicom", "torch", dicom=True)
     told = reconstructor([tmp_path / "dicom" / "lateral-right.dcm", tmp_path / "dicom" / "ap.dcm"])
@@ -81,7 +81,7 @@ def test_output_is_that_of_the_network_in_hounsfield_units(images: np.ndarray) -
     # 0.1 + ch0 · 0.05 - ch1 · 0.02 of the network's window, 1 being 2000 HU above -1000, clipped to it.
     chosen = known(0.1, 0.05, -0.02)
     result = chosen(images)
-    lifted = chosen.mapping.lift(torch.from_numpy(images)[None])[0].numpy()
+    lifted = chosen.lifted_network.lift(torch.from_numpy(images)[None])[0].numpy()
     expected = 2000 * np.clip(0.1 + 0.05 * lifted[0] - 0.02 * lifted[1], 0, 1) - 1000
     np.testing.assert_allclose(result.volume.array, expected, atol=0.05)
     assert known(2.0)(images).volume.array.max() == 1000
@@ -129,7 +129,7 @@ def test_gradients_after_a_reconstruction(images: np.ndarray) -> None:
     chosen = known(0.1, 0.05, -0.02)
     chosen(xray_set(images))
     given = torch.from_numpy(images)[None].requires_grad_()
-    (gradient,) = torch.autograd.grad(chosen.mapping(given).sum(), given)
+    (gradient,) = torch.autograd.grad(chosen.lifted_network(given).sum(), given)
     assert gradient.abs().max() > 0
 
 
@@ -150,7 +150,7 @@ def test_finer_xrays_are_accounted_for_on_the_weights_detector() -> None:
     assert result.reprojected.shape == (2, 64, 64)
     # The volume is that of the full resolution, which the map averages itself.
     with torch.inference_mode():
-        unit = chosen.mapping(torch.from_numpy(fine)[None], VIEWS)[0, 0].clamp(0, 1).numpy()
+        unit = chosen.lifted_network(torch.from_numpy(fine)[None], VIEWS)[0, 0].clamp(0, 1).numpy()
     np.testing.assert_allclose(hu_to_normalised(result.volume.array), unit, atol=1e-6)
     coarse = fine[:, :40, :40]
     assert chosen(xray_set(coarse, geometry=UNIT.with_pixels(40))).reprojected.shape == (2, 40, 40)
@@ -374,7 +374,7 @@ def test_refining_and_aligning_are_what_they_say(images: np.ndarray) -> None:
     for motions in alignment.ROUNDS:
         views = alignment.align(expected.volume, expected.xrays, motions)
         with torch.inference_mode():
-            unit = chosen.mapping(torch.from_numpy(smooth)[None], views)[0, 0].clamp(0, 1).numpy()
+            unit = chosen.lifted_network(torch.from_numpy(smooth)[None], views)[0, 0].clamp(0, 1).numpy()
         grid = plain.volume.grid
         expected = replace(plain, volume=Volume(normalised_to_hu(unit), grid), xrays=replace(plain.xrays, views=views))
     aligned = chosen(xray_set(smooth), align=True)

@@ -132,7 +132,7 @@ def test_what_is_no_xray_is_one_sentence(client: TestClient, name: str, content:
         ('{"xrays": [{"view": "pa"}, {"view": "front"}]}', "'front' is no view"),
         ('{"xrays": [{"view": "pa"}, {"view": "pa", "orientation": {"quarter_turns": 5}}]}', "quarter_turns"),
         ('{"xrays": [{"view": "pa"}, {"view": "30"}]}', "the weights are for"),
-        ("{}", "does not say its view"),
+        ("{}", "declares no view"),
     ],
 )
 def test_options_that_make_no_sense(client: TestClient, options: str, words: str) -> None:

@@ -114,7 +114,7 @@ def test_validation_is_the_protocol_on_the_held_out_case(tiny: Path, tmp_path: P
     train(recipe(), tiny, tmp_path / "run")
     weights, case = load_weights(tmp_path / "run"), PreparedDataset(tiny).case("phantom-2")
     with torch.inference_mode():
-        volume = weights.mapping(torch.from_numpy(case.xrays)[None])[0, 0].numpy()
+        volume = weights.lifted_network(torch.from_numpy(case.xrays)[None])[0, 0].numpy()
     expected = score(volume, hu_to_normalised(case.truth.array.astype(np.float32)), "hu")
     last = rows(tmp_path / "run")[-1]
     assert {name: float(last[f"validation/{name}"]) for name in expected} == pytest.approx(expected, rel=1e-4)
@@ -125,7 +125,8 @@ def test_cases_trained_on_and_g_itself_are_scored_too(tiny: Path, tmp_path: Path
     run.train()
     assert run.model.network.training
     last, dataset = rows(tmp_path / "run")[-1], PreparedDataset(tiny)
-    averaged = load_weights(tmp_path / "run").mapping.network  # g itself now holds its average: the weights are written
+    # The weights hold the running average, which g itself holds by now too.
+    averaged = load_weights(tmp_path / "run").lifted_network.network
     checkpoint = Run(recipe(), dataset, tmp_path / "run", resume=True)
     for name, ending, network in (("phantom-0", "", averaged), ("phantom-0", "_of_g", checkpoint.model.network),
                                   ("phantom-2", "_of_g", checkpoint.model.network)):  # fmt: skip
@@ -152,7 +153,7 @@ def test_the_weights_are_the_running_average(tiny: Path, tmp_path: Path) -> None
     expected = history[0]
     for weight in (history[2], history[4]):
         expected = 0.7 * expected + 0.3 * weight
-    torch.testing.assert_close(load_weights(tmp_path / "run").mapping.network.layers[0].weight, expected)
+    torch.testing.assert_close(load_weights(tmp_path / "run").lifted_network.network.layers[0].weight, expected)
 
 
 def test_learns_a_single_pair(tiny: Path, tmp_path: Path) -> None:
@@ -184,7 +185,7 @@ def test_swin_unetr_learns_from_warped_scans(prepared: Path, tmp_path: Path) -> 
     train(parse_recipe(settings, "test"), prepared, tmp_path / "run")
     for row in rows(tmp_path / "run"):
         assert all(math.isfinite(float(row[name])) for name in ("loss", "l1", "ssim", "projection"))
-    assert load_weights(tmp_path / "run").mapping.grid.shape == (64, 64, 64)
+    assert load_weights(tmp_path / "run").lifted_network.grid.shape == (64, 64, 64)
 
 
 def test_updates_of_g_leave_d_alone_and_the_other_way_round(tiny: Path, tmp_path: Path) -> None:
@@ -423,7 +424,7 @@ class TestBeginWith:
         plain = Run(narrower, PreparedDataset(tiny), tmp_path / "third")
         (first, last), (untouched, _), (_, taken) = (
             (network.layers[0].weight, network.layers[2].weight)
-            for network in (run.model.network, plain.model.network, given.mapping.network)
+            for network in (run.model.network, plain.model.network, given.lifted_network.network)
         )
         assert torch.equal(first, untouched)
         assert torch.equal(last, taken)

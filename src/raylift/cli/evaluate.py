@@ -132,7 +132,7 @@ def explain(
     reconstructor = Reconstructor.from_pretrained(weights)
     with progress_bar("explaining") as bar:
         shares = draw_dependence(reconstructor, dataset, dataset.cases(split), output, weights.stem, bar)
-    names = [view.name for view in reconstructor.mapping.views]
+    names = [view.name for view in reconstructor.lifted_network.views]
     if as_json:
         print_json({"views": names, "shares": shares})
         return

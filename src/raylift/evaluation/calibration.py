@@ -76,7 +76,7 @@ def calibrate(
         raise BadInput(weights.path, f"was trained on {', '.join(sorted(known))}", "calibrate on other patients")
     errors, deviations = [], []
     for number, case in enumerate(cases, 1):
-        made = reconstructor(stored_xrays(dataset, case, reconstructor.mapping.views))
+        made = reconstructor(stored_xrays(dataset, case, reconstructor.lifted_network.views))
         if made.uncertainty is None:
             raise BadInput(weights.path, "tells no uncertainty", "train a recipe with network.uncertainty")
         error, deviation = offsets(made.volume, made.uncertainty, case.truth)

@@ -36,7 +36,7 @@ def demo(folder: Path, seed: int = 0, say: Callable[[str], None] = lambda line: 
     write_volume(phantom, folder / "phantom.nii.gz")
     say(f"phantom of a chest CT: {folder / 'phantom.nii.gz'}")
     reconstructor = Reconstructor.from_pretrained()
-    views, isocentre = reconstructor.mapping.views, find_thorax(phantom).centre
+    views, isocentre = reconstructor.lifted_network.views, find_thorax(phantom).centre
     geometry = reconstructor.geometry.with_pixels(256)
     images = load_projector("torch")(phantom, geometry, views, isocentre)
     xrays = XraySet(images, views, geometry, isocentre)

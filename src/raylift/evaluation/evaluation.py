@@ -155,7 +155,7 @@ def evaluate(
     find_protocol(protocol)
     check_cubes(dataset, reconstructor)
     names = dataset.names(split)
-    chosen = tuple(views or reconstructor.mapping.views)
+    chosen = tuple(views or reconstructor.lifted_network.views)
     dataset.view_indices(chosen)
     baseline = mean_volume(dataset) if len(dataset.splits.get("train", [])) > 1 else None
     here = executor.name == "here"

@@ -79,7 +79,7 @@ def _unit(case: Case) -> np.ndarray:
 
 def check_cubes(dataset: PreparedDataset, reconstructor: Reconstructor) -> None:
     """Raise BadInput unless the dataset's cubes are as large as those of the weights."""
-    voxels = reconstructor.mapping.grid.shape[0]
+    voxels = reconstructor.lifted_network.grid.shape[0]
     if dataset.voxels != voxels:
         raise BadInput(dataset.folder, f"cubes of {dataset.voxels}³ voxels, the weights are for {voxels}³",
                        f"prepare it with --voxels {voxels}")  # fmt: skip
@@ -90,7 +90,7 @@ def from_weights(reconstructor: Reconstructor) -> CaseMethod:
 
     def method(dataset: PreparedDataset, case: Case) -> Volume:
         check_cubes(dataset, reconstructor)
-        return reconstructor(stored_xrays(dataset, case, reconstructor.mapping.views)).volume
+        return reconstructor(stored_xrays(dataset, case, reconstructor.lifted_network.views)).volume
 
     return method
 

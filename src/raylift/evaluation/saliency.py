@@ -32,20 +32,20 @@ class Dependence:
         return totals / totals.sum()
 
 
-def explain(mapping: LiftedNetwork, xrays: np.ndarray, seed: int = 0) -> Dependence:
+def explain(lifted_network: LiftedNetwork, xrays: np.ndarray, seed: int = 0) -> Dependence:
     """Estimate the norm of the Jacobian of the volume by its X-rays, pixel by pixel.
 
     Σᵢ (∂Vᵢ / ∂x)² = E[(∂(r · V) / ∂x)²] for random signs r (Hutchinson 1990), so gradients of random sums do, one for
     each slab. The gradient of the volume's mean would not: what raises one voxel and lowers another cancels in it.
 
     Args:
-        mapping: trained, in evaluation mode.
-        xrays: line integrals (N, rows, columns) of the mapping's views and geometry.
+        lifted_network: trained, in evaluation mode.
+        xrays: line integrals (N, rows, columns) of the lifted_network's views and geometry.
         seed: of the signs.
     """
-    device = next(mapping.network.parameters(), torch.empty(0)).device
+    device = next(lifted_network.network.parameters(), torch.empty(0)).device
     images = torch.from_numpy(xrays).float().to(device)[None].requires_grad_()
-    volume = mapping(images)[:, 0]
+    volume = lifted_network(images)[:, 0]
     generator = torch.Generator().manual_seed(seed)
     squares = []
     for slab in volume.chunk(SLABS, 1):

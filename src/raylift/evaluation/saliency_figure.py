@@ -41,13 +41,15 @@ def draw_dependence(
     Returns:
         Each view's share of the gradient's norm, by case.
     """
-    mapping = reconstructor.mapping
+    lifted_network = reconstructor.lifted_network
     check_cubes(dataset, reconstructor)
     found = {}
     for number, case in enumerate(cases, 1):
-        found[case.name] = explain(mapping, reconstructor.matched(stored_xrays(dataset, case, mapping.views)).images)
+        found[case.name] = explain(
+            lifted_network, reconstructor.matched(stored_xrays(dataset, case, lifted_network.views)).images
+        )
         progress(case.name, number, len(cases))
-    first, names = next(iter(found.values())), [view.name for view in mapping.views]
+    first, names = next(iter(found.values())), [view.name for view in lifted_network.views]
     columns = max(3, len(names))
     figure = Figure(figsize=(2.3 * columns, 7), layout="constrained", facecolor="white")
     figure.suptitle(title, fontsize=13)
@@ -58,7 +60,7 @@ def draw_dependence(
         axes.set(xticks=[], yticks=[], title=name)
     above.suptitle(f"{next(iter(found))}: |∂V / ∂ X-ray|", fontsize=10)
     left, right = below.subplots(1, 2)
-    heights = (np.arange(SLABS) + 0.5) / SLABS * mapping.grid.shape[0] * mapping.grid.spacing[2]
+    heights = (np.arange(SLABS) + 0.5) / SLABS * lifted_network.grid.shape[0] * lifted_network.grid.spacing[2]
     for k, name in enumerate(names):
         left.plot(first.by_slab[:, k], heights, label=name)
     left.set(xlabel="norm of the slab's gradient", ylabel="height in the cube (mm)", title="within the patient")

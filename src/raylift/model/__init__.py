@@ -1,4 +1,4 @@
-"""The lifted network g with its weights, which explain themselves."""
+"""The lifted network g and its weights, which carry their own description."""
 
 import lazy_loader
 

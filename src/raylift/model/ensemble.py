@@ -1,4 +1,4 @@
-"""Several networks that were trained alike and answer together."""
+"""An ensemble of networks that were trained alike."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 
 class Ensemble(nn.Module):
-    """The mean of what networks make of one input: what each of them got from chance in its training cancels.
+    """The mean of several networks' outputs, in which the random errors of single trainings cancel.
 
-    Where a `LiftedNetwork` asks more than once, all see the volume that is their mean.
+    Where a `LiftedNetwork` makes several passes, all members see the mean volume of the pass before.
 
     Args:
         members: networks of the same channels, at least one.
@@ -22,5 +22,12 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
 
     def forward(self, lifted: Tensor) -> Tensor:
-        """(B, channels, D, H, W) → (B, out channels, D, H, W), z, y, x, in the units of the members' outputs."""
+        """Return the mean of the members' outputs.
+
+        Args:
+            lifted: (B, channels, D, H, W), axes z, y, x.
+
+        Returns:
+            (B, out channels, D, H, W), in the units of the members' outputs.
+        """
         return torch.stack([member(lifted) for member in self.members]).mean(0)

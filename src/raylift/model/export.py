@@ -1,8 +1,8 @@
-"""A network as a model file for other runtimes: written as ONNX or OpenVINO IR, computed by OpenVINO.
+"""Export of a network to a model file for other runtimes: ONNX or OpenVINO IR, computed by OpenVINO.
 
-What is exported is the network alone, which takes nearly all of the time: lifted X-rays (1, N, D, H, W), (1, N, D, W)
-of the `image` lift, to a volume (1, 1, D, H, W). The lift follows the views, which may be other ones than those of
-training (PA instead of AP).
+Only the network is exported, which takes nearly all of the time: it maps lifted X-rays (1, N, D, H, W), or (1, N, D, W)
+with the `image` lift, to a volume (1, 1, D, H, W). The lift is not exported, since it depends on the views, which may
+differ from those of the training (PA instead of AP).
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from raylift.errors import BadInput, WrongUsage
 
 SUFFIXES = (".onnx", ".xml")
 OPSET = 20
-EXTERNAL = b"location"  # ONNX's word for the file that holds a tensor's values
+EXTERNAL = b"location"  # ONNX's key for the file that holds a tensor's values
 
 
 def export(network: nn.Module, lifted: Tensor, path: Path) -> None:
     """Write a network as ONNX (`.onnx`) or as OpenVINO IR (`.xml`, and `.bin` beside it).
 
+    Raises WrongUsage, through `_require`, where the packages for it are not installed.
+
     Args:
         network: in evaluation mode.
-        lifted: an input of the size to export for.
-        path: of the model; its ending is checked by `check_ending`.
+        lifted: an input of the size for which to export.
+        path: of the model file; `check_ending` checks its ending.
 
     Raises:
-        WrongUsage: the packages for it are not installed.
-        BadInput: the network has an operation that ONNX does not know.
+        BadInput: the network has an operation that ONNX does not have.
     """
     _require("onnx", "onnxscript", "openvino")
     onnx = path.with_suffix(".onnx")
@@ -43,17 +44,17 @@ def export(network: nn.Module, lifted: Tensor, path: Path) -> None:
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            made = torch.onnx.export(
+            program = torch.onnx.export(
                 network, (lifted,), dynamo=True, opset_version=OPSET, input_names=["lifted"], output_names=["volume"],
                 verbose=False,
             )  # fmt: skip
     except torch.onnx.OnnxExporterError as error:
         reason = (str(error.__cause__ or error).splitlines() or [""])[0]
-        raise BadInput("network", f"ONNX cannot say what it does ({reason})", "use the weights themselves") from None
+        raise BadInput("network", f"cannot be expressed in ONNX ({reason})", "use the weights themselves") from None
     finally:
         logging.disable(silenced)
-    assert made is not None
-    made.save(str(onnx))
+    assert program is not None
+    program.save(str(onnx))
     if path.suffix == ".xml":
         import openvino
 
@@ -62,20 +63,24 @@ def export(network: nn.Module, lifted: Tensor, path: Path) -> None:
 
 
 def check_ending(path: Path) -> None:
-    """Raise WrongUsage unless a path ends as an exported model does."""
+    """Check that a path ends as an exported model does.
+
+    Raises:
+        WrongUsage: it does not.
+    """
     if path.suffix not in SUFFIXES:
         raise WrongUsage(f"{path.name}: the name of an exported model ends in {' or '.join(SUFFIXES)}")
 
 
-class Exported(nn.Module):
+class ExportedNetwork(nn.Module):
     """An exported network, computed by OpenVINO on the CPU in float32.
 
     Args:
-        path: of the model, ONNX or OpenVINO IR.
+        path: of the model file, ONNX or OpenVINO IR.
 
     Raises:
         WrongUsage: OpenVINO is not installed.
-        BadInput: OpenVINO cannot read the model, or it names other files.
+        BadInput: OpenVINO cannot read the model, or its values are in other files.
     """
 
     def __init__(self, path: Path) -> None:
@@ -84,7 +89,7 @@ class Exported(nn.Module):
         import openvino
 
         if path.suffix == ".onnx" and EXTERNAL in path.read_bytes():
-            raise BadInput(path, "names other files for its values", "export it again, as one file")
+            raise BadInput(path, "keeps its values in other files", "export it again, as one file")
         options = {
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
@@ -97,14 +102,29 @@ class Exported(nn.Module):
             raise BadInput(path, f"OpenVINO cannot read it ({reason})", "export it again") from None
 
     def forward(self, lifted: Tensor) -> Tensor:
-        """Compute; X-rays on another device come back to it. Raises WrongUsage where a gradient is wanted."""
+        """Return the network's output for lifted X-rays.
+
+        Args:
+            lifted: (1, N, D, H, W), or (1, N, D, W) with the `image` lift, on any device.
+
+        Returns:
+            The volume (1, 1, D, H, W), float32, on the device of the input.
+
+        Raises:
+            WrongUsage: the input requires a gradient.
+        """
         if torch.is_grad_enabled() and lifted.requires_grad:
-            raise WrongUsage("an exported model has no gradients: give the weights that it was made from")
-        made: np.ndarray = self.compiled([lifted.float().cpu().numpy()])[0]
-        return torch.from_numpy(made.copy()).to(lifted.device)
+            raise WrongUsage("an exported model has no gradients: use the weights that it was exported from")
+        output: np.ndarray = self.compiled([lifted.float().cpu().numpy()])[0]
+        return torch.from_numpy(output.copy()).to(lifted.device)
 
 
 def _require(*packages: str) -> None:
+    """Check that packages are installed.
+
+    Raises:
+        WrongUsage: one is not.
+    """
     for package in packages:
         try:
             __import__(package)

@@ -1,4 +1,4 @@
-"""The map g: X-rays are lifted, brought together in channels, and translated volume to volume."""
+"""The lifted network g: X-rays are lifted to channels of a volume, which a network translates to the result."""
 
 from __future__ import annotations
 
@@ -22,27 +22,29 @@ from raylift.model.ensemble import Ensemble
 from raylift.networks.registry import build
 
 ISOCENTRE = (0.0, 0.0, 0.0)  # the cube is centred on the isocentre, so only relative positions matter
-KEPT = 64  # lifts of so many views and units stay in memory, 2 MB each at 64³
+CACHED_LIFTS = 64  # lifts that stay in memory, one for each view and geometry; 2 MB each at 64³
 
 
 class LiftedNetwork(nn.Module):
-    """X-rays (B, N, rows, columns) → volume (B, 1, D, H, W).
+    """A lift with a network behind it: X-rays (B, N, rows, columns) → volume (B, 1, D, H, W).
 
     Args:
-        network: name in the registry, with `feature_size`, `window_size` and `members`; or a network, for which these
-            say nothing.
+        network: name in the registry; or a network, for which `feature_size`, `window_size`, `checkpointing` and
+            `members` have no effect.
+        feature_size: see `raylift.networks.registry.build`.
+        window_size: see `raylift.networks.registry.build`.
         lift: name of the lift.
-        geometry: X-ray unit, with the pixels that the lift samples.
+        geometry: X-ray geometry, with the pixels that the lift samples.
         views: one per X-ray.
         voxels: edge of the cube in voxels.
         cube_mm: edge of the cube in mm.
-        checkpointing: as in the registry.
-        aggregation: "concatenate", a channel for each view; or "harmonics", any number of views at any angles.
-        passes: how often the network is asked. It sees its own volume then, empty at first, and the part of the X-rays
-            that this does not explain.
-        uncertainty: the network also says how far each voxel is off, in a second channel.
-        members: how many networks answer together.
-        pictures: the network sees X-rays as `as_pictures` makes them.
+        checkpointing: see `raylift.networks.registry.build`.
+        aggregation: "concatenate", one channel for each view; or "harmonics", any number of views at any angles.
+        iterations: passes of the network. If there is more than one, the network also sees its volume of the pass
+            before, at first zeros, and the lifted part of the X-rays that this volume does not explain.
+        uncertainty: the network also predicts how far each voxel is off, in a second channel.
+        members: number of networks in the ensemble.
+        pictures: the network sees X-rays converted by `as_pictures`.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class LiftedNetwork(nn.Module):
         if isinstance(network, nn.Module):
             self.network = network
         else:
-            built = [
+            networks = [
                 build(
                     network,
                     in_channels=lifted + (1 + unexplained if iterations > 1 else 0),
@@ -90,9 +92,11 @@ class LiftedNetwork(nn.Module):
                 )
                 for _ in range(members)
             ]
-            self.network = built[0] if members == 1 else Ensemble(built)
-        # Outside of the module tree: nothing here is learned.
-        self._lift = lru_cache(KEPT)(lambda view, unit: build_lift(lift, self.grid, unit, [view], ISOCENTRE))
+            self.network = networks[0] if members == 1 else Ensemble(networks)
+        # Cached outside of the module tree, since lifts have no parameters.
+        self._lift = lru_cache(CACHED_LIFTS)(
+            lambda view, geometry: build_lift(lift, self.grid, geometry, [view], ISOCENTRE)
+        )
 
     @classmethod
     def from_recipe(
@@ -105,30 +109,30 @@ class LiftedNetwork(nn.Module):
         members: int = 1,
         network: nn.Module | None = None,
     ) -> LiftedNetwork:
-        """Make the lifted network that a recipe describes, with random weights or the given network.
+        """Return the lifted network that a recipe describes, with random weights or the given network.
 
         Args:
             recipe: of the training.
-            geometry: X-ray unit, with the pixels that the lift samples.
+            geometry: X-ray geometry, with the pixels that the lift samples.
             voxels: edge of the cube in voxels.
             cube_mm: edge of the cube in mm.
-            members: how many networks answer together.
-            network: in place of the one that the recipe names.
+            members: number of networks in the ensemble.
+            network: replaces the one that the recipe names.
         """
-        described = recipe.network
+        settings = recipe.network
         return cls(
-            network=network or described.name,
-            feature_size=described.feature_size,
-            window_size=described.window_size,
-            checkpointing=described.checkpointing,
+            network=network or settings.name,
+            feature_size=settings.feature_size,
+            window_size=settings.window_size,
+            checkpointing=settings.checkpointing,
             lift=recipe.lift,
             geometry=geometry,
             views=recipe.view_list,
             voxels=voxels,
             cube_mm=cube_mm,
             aggregation=recipe.aggregation,
-            iterations=described.iterations,
-            uncertainty=described.uncertainty,
+            iterations=settings.iterations,
+            uncertainty=settings.uncertainty,
             members=members,
             pictures=recipe.data.pictures,
         )
@@ -140,13 +144,20 @@ class LiftedNetwork(nn.Module):
         geometry: Geometry | None = None,
         patients: Sequence[int] | None = None,
     ) -> Tensor:
-        """Equation 1, N lifted views: (B, N, rows, columns) → (B, N, D, H, W); finer X-rays are averaged down first.
+        """Return the N lifted views of equation 1.
 
-        For the `image` lift, (B, N, D, W). `patients` as for `Lift.forward`, the rest as for `forward`.
+        Args:
+            xrays: line integrals (B, N, rows, columns); finer ones than the lift samples are averaged down first.
+            views: see `forward`.
+            geometry: see `forward`.
+            patients: see `Lift.forward`.
+
+        Returns:
+            (B, N, D, H, W); with the `image` lift, (B, N, D, W).
         """
         lifts = self._lifts(views, geometry, xrays.device)
-        images = (self._averaged(xrays) / XRAY_SCALE).split(1, 1)
-        return torch.cat([one(image, patients) for one, image in zip(lifts, images, strict=True)], 1)
+        images = (self._average(xrays) / XRAY_SCALE).split(1, 1)
+        return torch.cat([lift(image, patients) for lift, image in zip(lifts, images, strict=True)], 1)
 
     def inputs(
         self,
@@ -156,14 +167,16 @@ class LiftedNetwork(nn.Module):
         volume: Tensor | None = None,
         patients: Sequence[int] | None = None,
     ) -> Tensor:
-        """V_cat, what the network sees: (B, N, rows, columns) → (B, channels, D, H, W).
+        """Return the network's input V_cat, (B, channels, D, H, W).
 
         Args:
-            xrays: as for `forward`, with the two arguments after it.
-            volume: what the network has made of them before, (B, 1, D, H, W) in [0, 1]; nothing by default.
-            patients: as for `Lift.forward`.
+            xrays: see `forward`.
+            views: see `forward`.
+            geometry: see `forward`.
+            volume: the network's result of the pass before, (B, 1, D, H, W) in [0, 1]; zeros by default.
+            patients: see `Lift.forward`.
         """
-        views, xrays = views or self.views, self._averaged(xrays)
+        views, xrays = views or self.views, self._average(xrays)
         lifted = self.lift(xrays, views, geometry, patients)
         concatenated = self.aggregation == "concatenate"
         if concatenated:
@@ -179,28 +192,28 @@ class LiftedNetwork(nn.Module):
         return torch.cat(channels, 1)
 
     def project(self, volume: Tensor, views: Sequence[View] | None = None, geometry: Geometry | None = None) -> Tensor:
-        """Line integrals (B, N, rows, columns) through volumes (B, 1, D, H, W) in [0, 1]."""
-        A = ProjectionOperator(self.grid, self._unit(geometry), views or self.views, ISOCENTRE)
-        return A(normalised_to_mu(volume[:, 0].float()))
+        """Return the line integrals (B, N, rows, columns) through volumes (B, 1, D, H, W) in [0, 1]."""
+        projection = ProjectionOperator(self.grid, self._lift_geometry(geometry), views or self.views, ISOCENTRE)
+        return projection(normalised_to_mu(volume[:, 0].float()))
 
     def forward(self, xrays: Tensor, views: Sequence[View] | None = None, geometry: Geometry | None = None) -> Tensor:
-        """Translate.
+        """Return the volume that the network predicts from X-rays.
 
         Args:
-            xrays: line integrals (B, N, rows, columns) of the geometry's detector, in the order of the views.
-            views: where the X-rays were taken, if not at the views the map was made for.
-            geometry: the unit that took them, if not the one the map was made for; its pixels do not matter.
+            xrays: line integrals (B, N, rows, columns) on the geometry's detector, in the order of the views.
+            views: of the X-rays; those of the training by default.
+            geometry: of the X-rays; that of the training by default. Its pixels do not matter.
 
         Returns:
-            (B, 1, D, H, W) = (B, 1, z, y, x) in the network's window, [0, 1] but not clipped to it. With `uncertainty`
-            (B, 2, D, H, W): then the mean absolute error that is expected, in units of the window.
+            (B, 1, D, H, W) = (B, 1, z, y, x) in the network's window [0, 1], not clipped to it. With `uncertainty`
+            (B, 2, D, H, W): the second channel is the expected absolute error, in units of the window.
         """
-        out = self.translate(self.network, self.seen(xrays), views, geometry, self.iterations)
+        out = self.translate(self.network, self.preprocess(xrays), views, geometry, self.iterations)
         assert out is not None
         return out
 
-    def seen(self, xrays: Tensor) -> Tensor:
-        """X-rays (B, N, rows, columns) as the network was trained to see them: line integrals, or pictures."""
+    def preprocess(self, xrays: Tensor) -> Tensor:
+        """Return X-rays (B, N, rows, columns) as the network was trained on them: line integrals, or pictures."""
         return as_pictures(xrays) if self.pictures else xrays
 
     def translate(
@@ -211,7 +224,18 @@ class LiftedNetwork(nn.Module):
         geometry: Geometry | None,
         iterations: int,
     ) -> Tensor | None:
-        """`forward` with another network, asked so many times; None after no pass."""
+        """Return what `forward` returns, computed by another network.
+
+        Args:
+            network: maps the network's input to its output, in place of `self.network`.
+            xrays: as returned by `preprocess`.
+            views: see `forward`.
+            geometry: see `forward`.
+            iterations: passes of the network.
+
+        Returns:
+            The result of the last pass; None if `iterations` is 0.
+        """
         out = volume = None
         for _ in range(iterations):
             out = self.finish(network(self.inputs(xrays, views, geometry, volume)))
@@ -219,19 +243,22 @@ class LiftedNetwork(nn.Module):
         return out
 
     def finish(self, out: Tensor) -> Tensor:
-        """What the network says, its second channel made positive."""
+        """Return the network's output (B, channels, D, H, W), its second channel (the uncertainty) made positive."""
         if not self.uncertainty:
             return out
-        volume, spread = out.split(1, 1)
-        return torch.cat([volume, F.softplus(spread.float() - 3).to(volume) + 1e-3], 1)
+        volume, uncertainty = out.split(1, 1)
+        return torch.cat([volume, F.softplus(uncertainty.float() - 3).to(volume) + 1e-3], 1)
 
-    def _averaged(self, xrays: Tensor) -> Tensor:
+    def _average(self, xrays: Tensor) -> Tensor:
+        """Return X-rays averaged to the pixels that the lift samples."""
         pixels = (self.geometry.pixels,) * 2
         return xrays if xrays.shape[2:] == pixels else F.interpolate(xrays, pixels, mode="area")
 
-    def _unit(self, geometry: Geometry | None) -> Geometry:
+    def _lift_geometry(self, geometry: Geometry | None) -> Geometry:
+        """Return a geometry, or else the network's own, with the pixels that the lift samples."""
         return (geometry or self.geometry).with_pixels(self.geometry.pixels)
 
     def _lifts(self, views: Sequence[View] | None, geometry: Geometry | None, device: torch.device) -> list[Lift]:
-        unit = self._unit(geometry)
-        return [self._lift(view, unit).to(device) for view in views or self.views]
+        """Return one lift per view, on a device."""
+        geometry = self._lift_geometry(geometry)
+        return [self._lift(view, geometry).to(device) for view in views or self.views]

@@ -1,4 +1,4 @@
-"""Weights that explain themselves: `weights.safetensors` with `weights.json` beside it."""
+"""Weights in files: `weights.safetensors`, and `weights.json` beside it, which describes them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from raylift.geometry import Geometry
 from raylift.images.hounsfield import WATER_MU, WINDOW
 from raylift.lifting.scaling import XRAY_SCALE
 from raylift.model.ensemble import Ensemble
-from raylift.model.export import SUFFIXES, Exported, check_ending, export
+from raylift.model.export import SUFFIXES, ExportedNetwork, check_ending, export
 from raylift.model.lifted_network import LiftedNetwork
 from raylift.model.weights_info import WeightsInfo
 from raylift.radiographs.out_of_distribution import OODDetector
@@ -30,34 +30,34 @@ from raylift.storage.atomic import atomic_write_folder, write_json
 from raylift.storage.paths import size_of
 from raylift.storage.records import read_record
 
-EMBEDDED = Path(__file__).parents[1] / "pretrained"  # a folder for each set of weights that comes with Raylift
+EMBEDDED = Path(__file__).parents[1] / "pretrained"  # holds a folder for each set of weights that comes with Raylift
 DEFAULT = "chest-64"
 OOD_FILE = "ood.safetensors"
 MOST_BYTES = 16 * 2**30
 DTYPES = ("F32", "F16", "BF16", "I64")
 AGAIN = "copy both files again"
-DIFFERENT = 1e-3  # of the network's window: an exported model that differs by more is none
+MAX_DIFFERENCE = 1e-3  # of the network's window: an exported model that differs by more is refused
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A trained map and what it was trained for.
+    """A trained lifted network and its description.
 
     Args:
-        mapping: in evaluation mode.
+        lifted_network: the lift with the trained network, in evaluation mode.
         info: the content of `weights.json`.
         path: of the safetensors file or the exported model.
-        ood_detector: what X-rays of the training look like, where that was learned.
+        ood_detector: recognises X-rays unlike those of the training; None where none was fitted.
     """
 
-    mapping: LiftedNetwork
+    lifted_network: LiftedNetwork
     info: dict[str, Any]
     path: Path
     ood_detector: OODDetector | None = None
 
 
-def build_mapping(info: dict[str, Any], network: nn.Module | None = None) -> LiftedNetwork:
-    """The map that `weights.json` describes, with random weights or the given network."""
+def build_lifted_network(info: dict[str, Any], network: nn.Module | None = None) -> LiftedNetwork:
+    """Return the lifted network that `weights.json` describes, with random weights or the given network."""
     recipe, geometry = Recipe.model_validate(info["recipe"]), Geometry.from_dict(info["geometry"])
     members = info.get("members", 1)
     return LiftedNetwork.from_recipe(
@@ -68,7 +68,7 @@ def build_mapping(info: dict[str, Any], network: nn.Module | None = None) -> Lif
 def describe(
     recipe: dict[str, Any], geometry: Geometry, voxels: int, cube_mm: float, training: dict[str, Any]
 ) -> dict[str, Any]:
-    """What `weights.json` says; `save_weights` adds the checksum."""
+    """Return the content of `weights.json`, to which `save_weights` adds the checksum."""
     return {
         "format": 1,
         "raylift": __version__,
@@ -83,25 +83,30 @@ def describe(
 
 
 def identity(info: dict[str, Any]) -> list[Any]:
-    """What of weights a reconstruction depends on, by `weights.json`."""
+    """Return the entries of `weights.json` on which a reconstruction depends."""
     return [info["sha256"], info.get("ood_sha256"), info.get("uncertainty")]
 
 
 def save_weights(
-    mapping: LiftedNetwork, info: dict[str, Any], folder: Path, ood_detector: OODDetector | None = None
+    lifted_network: LiftedNetwork, info: dict[str, Any], folder: Path, ood_detector: OODDetector | None = None
 ) -> Path:
-    """Write `weights.safetensors` and `weights.json` into a folder, and `ood.safetensors` if it is given.
+    """Write `weights.safetensors` and `weights.json` into a folder, and `ood.safetensors` if a detector is given.
+
+    Raises BadInput, through `check_finite`, where a weight is NaN or infinite; nothing is written then.
+
+    Args:
+        lifted_network: its inner network is written.
+        info: the content of `weights.json`, without checksums.
+        folder: where to write the files.
+        ood_detector: recognises X-rays unlike those of the training.
 
     Returns:
-        The safetensors file.
-
-    Raises:
-        BadInput: a weight is NaN or infinite; nothing is written.
+        The path of the safetensors file.
     """
-    path = folder / "weights.safetensors"
-    check_finite(mapping.network, path)
+    path, network = folder / "weights.safetensors", lifted_network.network
+    check_finite(network, path)
     with atomic_write_folder(folder) as temporary:
-        save_model(mapping.network, str(temporary / path.name))  # a tensor that the network holds twice is written once
+        save_model(network, str(temporary / path.name))  # a tensor that the network holds twice is written once
         info = {**info, "sha256": _digest(temporary / path.name)}
         if ood_detector is not None:
             ood_detector.save(temporary / OOD_FILE)
@@ -110,49 +115,55 @@ def save_weights(
     return path
 
 
-def combine_weights(several: Sequence[Weights], folder: Path) -> Path:
-    """Write weights whose networks answer together (`networks.ensemble`), in half precision, into a folder.
+def combine_weights(members: Sequence[Weights], folder: Path) -> Path:
+    """Write the weights of an ensemble (`raylift.model.ensemble`), in half precision, into a folder.
 
-    What X-rays of the training look like is taken from the first. Uncertainty is to be calibrated anew.
+    The OOD detector is that of the first member. The uncertainty has to be calibrated anew.
 
     Args:
-        several: at least two, trained alike but for the patients and what is drawn at random.
-        folder: for `weights.safetensors` and what stands beside it.
+        members: at least two, trained alike except for the patients and the random numbers.
+        folder: where to write `weights.safetensors` and the files that belong to it.
 
     Returns:
-        The safetensors file.
+        The path of the safetensors file.
 
     Raises:
-        BadInput: they differ in more than that, or are ensembles or exported already.
-        WrongUsage: there are not two, or the folder holds weights or a run already.
+        BadInput: the members differ in more than that, or are ensembles or exported already.
+        WrongUsage: there are fewer than two members, or the folder already holds weights or a run.
     """
-    if len(several) < 2:
+    if len(members) < 2:
         raise WrongUsage("an ensemble has at least two members: give several weights")
     if (folder / "weights.safetensors").exists() or (folder / "recipe.yaml").exists():
-        raise WrongUsage(f"{folder} holds weights or a run already: name another folder")
-    first, same = several[0], ("geometry", "voxels", "cube_mm", "normalisation")
-    for one in several:
-        if isinstance(one.mapping.network, (Exported, Ensemble)):
-            raise BadInput(one.path, "is exported or an ensemble already", "give the weights of single trainings")
-        if [one.info[key] for key in same] != [first.info[key] for key in same] or _kind(one) != _kind(first):
-            raise BadInput(one.path, f"trained for something else than {first.path}", "give weights of one recipe")
+        raise WrongUsage(f"{folder} already holds weights or a run: name another folder")
+    first, shared = members[0], ("geometry", "voxels", "cube_mm", "normalisation")
+    for member in members:
+        if isinstance(member.lifted_network.network, (ExportedNetwork, Ensemble)):
+            raise BadInput(member.path, "is already exported or an ensemble", "give the weights of single trainings")
+        if [member.info[key] for key in shared] != [first.info[key] for key in shared] or _kind(member) != _kind(first):
+            raise BadInput(
+                member.path, f"was trained for another task than {first.path}", "give weights of the same recipe"
+            )
     info = {key: value for key, value in first.info.items() if key not in ("uncertainty", "sha256", "ood_sha256")}
-    info["members"] = len(several)
+    info["members"] = len(members)
     info["training"] = {
-        "cases": sorted(set[str]().union(*(seen_cases(one.info) for one in several))),
-        "members": [{"sha256": one.info["sha256"], **one.info["training"]} for one in several],
+        "cases": sorted(set[str]().union(*(seen_cases(member.info) for member in members))),
+        "members": [{"sha256": member.info["sha256"], **member.info["training"]} for member in members],
     }
-    mapping = build_mapping(info, Ensemble([deepcopy(one.mapping.network) for one in several]).half())
+    networks = [deepcopy(member.lifted_network.network) for member in members]
     folder.mkdir(parents=True, exist_ok=True)
-    return save_weights(mapping, info, folder, first.ood_detector)
+    return save_weights(build_lifted_network(info, Ensemble(networks).half()), info, folder, first.ood_detector)
 
 
 def _kind(weights: Weights) -> dict[str, Any]:
-    """What of a recipe decides which network it trains, and which X-rays that takes."""
+    """Return the entries of a recipe that decide which network is trained, and on which X-rays.
+
+    Raises:
+        BadInput: the recipe is malformed.
+    """
     try:
         recipe = Recipe.model_validate(weights.info["recipe"])
     except ValueError:
-        raise BadInput(weights.path, "its recipe is not one of this version", "train it anew") from None
+        raise BadInput(weights.path, "has a recipe that this version cannot read", "train it again") from None
     data = recipe.data
     return {
         "views": recipe.view_list,
@@ -163,58 +174,64 @@ def _kind(weights: Weights) -> dict[str, Any]:
 
 
 def export_weights(weights: Weights, path: Path) -> float:
-    """Write the network as ONNX (`.onnx`) or OpenVINO IR (`.xml` and `.bin`), and a description, the name and `.json`.
+    """Write the network as ONNX (`.onnx`) or OpenVINO IR (`.xml` and `.bin`), and its description (name plus `.json`).
 
-    What comes out is weights to `load_weights` again, for `Reconstructor` and the commands; OpenVINO computes them.
+    `load_weights`, `Reconstructor` and the commands take the exported model like other weights; OpenVINO computes it.
+
+    Args:
+        weights: to be exported.
+        path: of the model file.
 
     Returns:
-        The largest difference of what the network and the exported one make of some random X-rays, in the network's
-        window [0, 1]; at most `DIFFERENT`.
+        The largest difference between the outputs of the network and of the exported model for random X-rays, in the
+        network's window [0, 1]; at most `MAX_DIFFERENCE`.
 
     Raises:
-        WrongUsage: the packages for it are not installed, the path ends otherwise, or the weights are exported already.
-        BadInput: the network cannot be exported, or computes something else then; nothing is written.
+        WrongUsage: the packages for it are not installed, the path has another ending, or the weights are already
+            exported.
+        BadInput: the network cannot be exported, or the exported model computes something else; nothing is written.
     """
     check_ending(path)
-    if isinstance(weights.mapping.network, Exported):
-        raise WrongUsage(f"{weights.path} is exported already: give the weights that it was made from")
-    mapping, pixels = weights.mapping, weights.mapping.geometry.pixels
+    lifted_network = weights.lifted_network
+    network, pixels = lifted_network.network, lifted_network.geometry.pixels
+    if isinstance(network, ExportedNetwork):
+        raise WrongUsage(f"{weights.path} is already exported: give the weights that it was exported from")
     generator = torch.Generator().manual_seed(0)
-    xrays = torch.rand(1, len(mapping.views), pixels, pixels, generator=generator) * XRAY_SCALE
+    xrays = torch.rand(1, len(lifted_network.views), pixels, pixels, generator=generator) * XRAY_SCALE
     with torch.no_grad(), atomic_write_folder(path.parent) as folder:
-        lifted = mapping.inputs(xrays)
+        lifted = lifted_network.inputs(xrays)
         try:
-            export(mapping.network, lifted, folder / path.name)
-            made = Exported(folder / path.name)(lifted)
+            export(network, lifted, folder / path.name)
+            output = ExportedNetwork(folder / path.name)(lifted)
         except RuntimeError as error:
             reason = (str(error).strip().splitlines() or [""])[-1]
             raise BadInput(path, f"OpenVINO cannot compute it ({reason})", "use the weights themselves") from None
-        difference = float((made - mapping.network(lifted)).abs().max())
-        if not difference <= DIFFERENT:
-            raise BadInput(path, f"computes something else, by {difference:.2g}", "use the weights themselves")
+        difference = float((output - network(lifted)).abs().max())
+        if not difference <= MAX_DIFFERENCE:
+            raise BadInput(path, f"differs from the network by {difference:.2g}", "use the weights themselves")
         info = {**weights.info, "sha256": _digest(folder / path.name), "exported_from": weights.info["sha256"]}
         write_json(info, folder / _sidecar(path).name)
     return difference
 
 
 def seen_cases(info: dict[str, Any]) -> set[str]:
-    """Names of the cases that weights have learned from, they or those that they began with."""
+    """Return the names of the cases that weights, or the weights they were initialised from, were trained on."""
     training = info["training"]
     return {*training["cases"], *training.get("init_from", {}).get("cases", ())}
 
 
 def store_calibration(weights: Weights, calibration: dict[str, Any]) -> None:
-    """Write what `evaluation.uncertainty.calibrate` found into the weights' description."""
+    """Write the result of `raylift.evaluation.calibration.calibrate` into the weights' description."""
     write_json({**weights.info, "uncertainty": calibration}, _sidecar(weights.path))
 
 
 def _sidecar(path: Path) -> Path:
-    """Where weights are described. Exported models of one name, and the weights that they are of, have their own."""
+    """Return the path of the description of weights; exported models keep their ending in its name."""
     return path.with_name(f"{path.name}.json") if path.suffix in SUFFIXES else path.with_suffix(".json")
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 of weights, hexadecimal; OpenVINO IR has a second file."""
+    """Return the SHA-256 of a file, hexadecimal; for OpenVINO IR (`.xml`), of both of its files."""
     digest = hashlib.sha256()
     for part in (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,):
         with part.open("rb") as file:
@@ -224,15 +241,19 @@ def _digest(path: Path) -> str:
 
 
 def embedded_weights() -> list[str]:
-    """Names of the weights that come with Raylift."""
+    """Return the names of the weights that come with Raylift."""
     return sorted(folder.name for folder in EMBEDDED.iterdir() if folder.is_dir())
 
 
-def find_weights(place: str | Path | None) -> Path:
-    """The weights file for a file, a folder, a run or an embedded one's name; `DEFAULT` for None. Raises BadInput."""
-    path = EMBEDDED / DEFAULT if place is None else Path(place)
-    if not path.exists() and str(place) in embedded_weights():
-        path = EMBEDDED / str(place)
+def find_weights(source: str | Path | None) -> Path:
+    """Return the path of weights, given a file, a folder, a run or the name of embedded weights; `DEFAULT` for None.
+
+    Raises:
+        BadInput: there are none.
+    """
+    path = EMBEDDED / DEFAULT if source is None else Path(source)
+    if not path.exists() and str(source) in embedded_weights():
+        path = EMBEDDED / str(source)
     if path.is_dir():
         path = path / "weights.safetensors"
     if not path.is_file():
@@ -241,96 +262,129 @@ def find_weights(place: str | Path | None) -> Path:
     return path
 
 
-def load_weights(place: str | Path | None = None) -> Weights:
+def load_weights(source: str | Path | None = None) -> Weights:
     """Load weights and check them.
 
     Args:
-        place: a weights.safetensors file, or a folder (a run, say) that holds one, or an exported model, or the name
+        source: a weights.safetensors file, or a folder (a run, say) that holds one, or an exported model, or the name
             of embedded weights; None for the default ones.
 
+    Returns:
+        The weights, in evaluation mode on the CPU.
+
     Raises:
-        BadInput: missing, damaged, or not what their `weights.json` says.
-        WrongUsage: an exported model, and OpenVINO is not installed.
+        BadInput: the weights are missing or damaged, or do not fit their `weights.json`.
+        WrongUsage: they are an exported model, and OpenVINO is not installed.
     """
-    path = find_weights(place)
+    path = find_weights(source)
     sidecar = _sidecar(path)
     try:
-        typed = read_record(sidecar, WeightsInfo)
+        record = read_record(sidecar, WeightsInfo)
     except (OSError, ValueError) as error:
         problem = f"its description, {sidecar.name}, cannot be used ({_first_line(error)})"
         raise BadInput(path, problem, f"copy {path.name} and {sidecar.name} again") from None
     try:
-        size = size_of(path)
-        if size > MOST_BYTES:
-            raise BadInput(
-                path, f"{size / 2**30:.0f} GB, where at most {MOST_BYTES / 2**30:.0f} are read", "give weights"
-            )
-        if _digest(path) != typed.sha256:
-            raise BadInput(path, f"its checksum is not the one in {sidecar.name}", "copy both files again")
-        normalisation = typed.normalisation
-        if (normalisation.window_hu, normalisation.xray_scale) != (list(WINDOW), XRAY_SCALE):
-            raise BadInput(path, "made with another normalisation", f"use raylift {typed.raylift}")
-        info = typed.model_dump(mode="json", exclude_unset=True) | {"recipe": typed.recipe.model_dump(mode="json")}
+        _check_file(path, record)
+        info = record.model_dump(mode="json", exclude_unset=True) | {"recipe": record.recipe.model_dump(mode="json")}
         exported = path.suffix in SUFFIXES
         if not exported:
             _check_tensors(path, info)
-        mapping = build_mapping(info, Exported(path) if exported else None)
+        lifted_network = build_lifted_network(info, ExportedNetwork(path) if exported else None)
         if not exported:
-            _load(mapping.network, path)
+            _load(lifted_network.network, path)
     except (BadInput, WrongUsage):
         raise
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = _first_line(error)
         raise BadInput(path, f"damaged weights ({reason})", f"copy {path.name} and {sidecar.name} again") from None
-    return Weights(mapping.eval().requires_grad_(False), info, path, _ood_detector(path, info))
+    return Weights(lifted_network.eval().requires_grad_(False), info, path, _ood_detector(path, info))
+
+
+def _check_file(path: Path, record: WeightsInfo) -> None:
+    """Check a weights file against its description.
+
+    Raises:
+        BadInput: it is too large, has another checksum, or was written with another normalisation.
+    """
+    size = size_of(path)
+    if size > MOST_BYTES:
+        problem = f"{size / 2**30:.0f} GB; at most {MOST_BYTES / 2**30:.0f} GB are read"
+        raise BadInput(path, problem, "give a file of weights")
+    if _digest(path) != record.sha256:
+        raise BadInput(path, f"its checksum is not the one in {_sidecar(path).name}", AGAIN)
+    normalisation = record.normalisation
+    if (normalisation.window_hu, normalisation.xray_scale) != (list(WINDOW), XRAY_SCALE):
+        raise BadInput(path, "trained with another normalisation", f"use raylift {record.raylift}")
 
 
 def _load(network: nn.Module, path: Path) -> None:
-    """Fill a network. Raises BadInput for values that are NaN or infinite, and for indices that it does not have."""
+    """Load the weights of a network from a safetensors file.
+
+    Raises:
+        BadInput: a value is NaN or infinite, or an index table differs from the network's.
+    """
     indices = {name: tensor.clone() for name, tensor in network.state_dict().items() if not tensor.is_floating_point()}
     load_model(network, path)
     check_finite(network, path)
-    found = network.state_dict()
+    loaded = network.state_dict()
     for name, tensor in indices.items():
-        if not torch.equal(found[name], tensor):
-            raise BadInput(path, f"other indices than the network has (in {name})", AGAIN)
+        if not torch.equal(loaded[name], tensor):
+            raise BadInput(path, f"has other indices than the network (in {name})", AGAIN)
 
 
 def check_finite(network: nn.Module, path: Path) -> None:
-    """Raise BadInput where a network holds NaN or infinite values."""
+    """Check that all weights of a network are finite.
+
+    Raises:
+        BadInput: one is not; its message names the file at `path`.
+    """
     for name, tensor in network.state_dict().items():
         if not tensor.isfinite().all():
-            raise BadInput(path, f"weights that are NaN or infinite (in {name})", "use weights of another training")
+            raise BadInput(
+                path, f"holds weights that are NaN or infinite (in {name})", "use weights of another training"
+            )
 
 
 def _check_tensors(path: Path, info: dict[str, Any]) -> None:
-    """Raise BadInput where weights hold other tensors than the network that is described; before memory is taken."""
+    """Check names, shapes and types of the tensors in a file against the description, before memory is allocated.
+
+    Raises:
+        BadInput: they are not those of the network that is described.
+    """
     with safe_open(path, "pt") as file:
         shapes = {}
         for name in file.keys():  # noqa: SIM118 - no mapping
             part = file.get_slice(name)
             if part.get_dtype() not in DTYPES:
-                raise BadInput(path, f"numbers of type {part.get_dtype()}", f"weights are {', '.join(DTYPES)}")
+                raise BadInput(
+                    path, f"holds numbers of type {part.get_dtype()}", f"save weights as {', '.join(DTYPES)}"
+                )
             shapes[name] = tuple(part.get_shape())
     try:
         with torch.device("meta"):
-            wanted = {name: tuple(t.shape) for name, t in build_mapping(info).network.state_dict().items()}
-    except (RuntimeError, NotImplementedError):  # a network of others that needs values to be built
+            described = build_lifted_network(info).network.state_dict()
+        expected = {name: tuple(tensor.shape) for name, tensor in described.items()}
+    except (RuntimeError, NotImplementedError):  # a plugin's network whose construction needs values
         return
     # A tensor that the network holds twice is written once.
-    differing = [name for name, shape in shapes.items() if wanted.get(name) != shape]
-    named = {shapes[name] for name in shapes}
-    differing += [name for name, shape in wanted.items() if name not in shapes and shape not in named]
+    differing = [name for name, shape in shapes.items() if expected.get(name) != shape]
+    stored = set(shapes.values())
+    differing += [name for name, shape in expected.items() if name not in shapes and shape not in stored]
     if differing:
         raise BadInput(path, f"holds other tensors than {_sidecar(path).name} describes ({differing[0]})", AGAIN)
 
 
 def _first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or else its type, cut to 300 letters."""
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def _ood_detector(path: Path, info: dict[str, Any]) -> OODDetector | None:
-    """What stands beside the weights; nothing if they say so, or are an exported model. Raises BadInput."""
+    """Return the OOD detector stored beside weights; None if they have none or are an exported model.
+
+    Raises:
+        BadInput: its file is missing, or is not the one that the weights describe.
+    """
     expected, beside = info.get("ood_sha256"), existing_file(path.with_name(OOD_FILE))
     if expected is None or path.suffix in SUFFIXES:
         return None

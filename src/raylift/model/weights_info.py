@@ -1,4 +1,4 @@
-"""What `weights.json` says, as a typed record."""
+"""The content of `weights.json` as a typed record."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ MOST_CASES = 2_000_000
 
 
 def _recipe(data: object) -> Recipe:
+    """Return the recipe in a record, checked."""
     return Recipe.model_validate(data)
 
 
 class Normalisation(Typed):
-    """How Hounsfield units and line integrals are brought to the network's range."""
+    """How Hounsfield units and line integrals are scaled to the network's range."""
 
     window_hu: Annotated[list[float], Field(min_length=2, max_length=2)]
     xray_scale: Annotated[float, Field(gt=0)]
 
 
 class Training(Typed):
-    """What weights have learned from."""
+    """The cases that weights were trained on."""
 
     cases: Annotated[list[str], Field(max_length=MOST_CASES)]
 
 
 class Calibration(Typed):
-    """What brings the network's own word on its error to what was measured."""
+    """The factor that scales the network's uncertainty to its measured errors."""
 
     factor: Annotated[float, Field(gt=0, le=1000)] = 1.0
 
@@ -43,17 +44,17 @@ class WeightsInfo(Typed):
 
     Args:
         format: 1.
-        raylift: version that wrote it.
+        raylift: version that wrote the file.
         recipe: of the training.
-        geometry: X-ray unit, see `Geometry.to_dict`.
+        geometry: X-ray geometry, see `Geometry.to_dict`.
         voxels: edge of the cube in voxels.
         cube_mm: edge of the cube in mm.
         normalisation: of volumes and X-rays.
-        training: what the weights have learned from.
+        training: the cases that the weights were trained on.
         sha256: of the weights' file.
-        members: networks that answer together.
+        members: number of networks in the ensemble.
         uncertainty: calibration of the uncertainty.
-        ood_sha256: of the file on what X-rays of the training look like.
+        ood_sha256: of the file with the OOD detector.
     """
 
     format: Literal[1]
@@ -71,9 +72,10 @@ class WeightsInfo(Typed):
 
     @model_validator(mode="before")
     @classmethod
-    def _named_earlier(cls, data: Any) -> Any:
+    def _rename_earlier(cls, data: Any) -> Any:
+        """Return the record with names of earlier versions replaced by those of today."""
         return modern_weights_info(data) if isinstance(data, dict) else data
 
     def model_post_init(self, context: object) -> None:
-        """Check the geometry. Raises ValueError."""
+        """Check the geometry; raises KeyError or ValueError, through `Geometry.from_dict`, where it is malformed."""
         Geometry.from_dict(self.geometry)

@@ -1,4 +1,4 @@
-"""X-ray images of any kind in, as line integrals of attenuation, oriented for reading."""
+"""X-ray images of every kind, read as line integrals of attenuation and oriented for reading."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What every X-ray image has to be, and how it is said when one is not."""
+"""Checks of X-ray images: size, pixel spacing and values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ MAX_LINE_INTEGRAL = 100.0
 
 
 def check_size(path: Path, rows: int, columns: int) -> None:
-    """Raises BadInput for an image that is no radiograph by its size."""
+    """Check that an image has the size and the shape of a radiograph.
+
+    Raises:
+        BadInput: it is too small, too large or too narrow.
+    """
     if min(rows, columns) < MIN_EDGE:
         raise BadInput(path, f"only {rows} × {columns} pixels", f"give at least {MIN_EDGE} along each edge")
     if rows * columns > MAX_PIXELS:
@@ -28,7 +32,11 @@ def check_size(path: Path, rows: int, columns: int) -> None:
 
 
 def square_pixel(path: Path, spacing: Sequence[float] | np.ndarray) -> float | None:
-    """The edge of a square pixel in mm, from its height and width; None if these make no sense."""
+    """Return the edge in mm of a square pixel, given its height and width; None where these are no lengths.
+
+    Raises:
+        BadInput: the pixels are not square.
+    """
     if len(spacing) != 2 or not min(spacing) > 0:
         return None
     if abs(spacing[0] - spacing[1]) > 0.01 * spacing[0]:
@@ -37,7 +45,11 @@ def square_pixel(path: Path, spacing: Sequence[float] | np.ndarray) -> float | N
 
 
 def check_line_integrals(path: Path, image: np.ndarray) -> None:
-    """Raises BadInput for values that are none."""
+    """Check that the values of an image (rows, columns) can be line integrals.
+
+    Raises:
+        BadInput: a value is NaN, infinite or out of range, or all values are equal.
+    """
     if not np.isfinite(image).all():
         count = int((~np.isfinite(image)).sum())
         raise BadInput(path, f"{count} pixels are NaN or infinite", "export it again")
@@ -47,10 +59,10 @@ def check_line_integrals(path: Path, image: np.ndarray) -> None:
         problem = f"values from {low:.4g} to {high:.4g}, but line integrals lie between 0 and about 10"
         raise BadInput(path, problem, "save grey levels as a 16-bit PNG")
     if low == high:
-        raise BadInput(path, f"every pixel is {low:g}", "give an image with something in it")
+        raise BadInput(path, f"every pixel is {low:g}", "give an image that shows something")
 
 
-def damaged(path: Path, error: Exception) -> BadInput:
-    """What to say where a decoder fails."""
+def describe_damage(error: Exception) -> tuple[str, str]:
+    """Return the problem and the remedy to report for a file that a decoder cannot read."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-    return BadInput(path, f"cannot be read ({reason})", "damaged or not what its name says; copy it again")
+    return f"cannot be read ({reason})", "damaged or not what its name says; copy it again"

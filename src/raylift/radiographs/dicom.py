@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_modality_lut, apply_voi_lut, get_decoder
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from raylift.errors import BadInput
 from raylift.geometry import View
 from raylift.io.dicom import LINE_INTEGRALS, view_at
-from raylift.radiographs.checks import check_line_integrals, check_size, damaged, square_pixel
+from raylift.radiographs.checks import check_line_integrals, check_size, describe_damage, square_pixel
 from raylift.radiographs.radiograph import Radiograph, square
 from raylift.radiographs.tone import Grey
 
-# DICOM's ViewPosition; other values, and files without, say nothing. A lateral whose side is not said is a left one.
+# View names by DICOM's ViewPosition; other values are ignored. A lateral without a side is taken for a left lateral.
 POSITIONS = {
     "AP": "ap",
     "PA": "pa",
@@ -27,15 +28,22 @@ POSITIONS = {
     "LAT": "lateral-left",
     "LATERAL": "lateral-left",
 }
-# DICOM's modalities of projection images, and of those whose kind got lost.
+# DICOM's modalities of projection images, and those of images whose modality was lost.
 MODALITIES = ("CR", "DX", "RG", "RF", "XA", "OT", "")
-DISTANCES = (300.0, 5000.0)  # mm; of a source from a detector
-OPEN = 99.5  # percentile of raw values that the open field has
-LEAST = 1e-4  # of the open field: what raw values below are taken for
+DISTANCES = (300.0, 5000.0)  # mm; plausible range of the distance from source to detector
+OPEN = 99.5  # percentile of the raw values that is taken for the open field
+LEAST = 1e-4  # share of the open field to which smaller raw values are raised
 
 
 def read_dicom(path: Path) -> Radiograph | Grey:
-    """The line integrals or grey levels of a DICOM file; see `raylift.radiographs.read_radiograph`."""
+    """Read the line integrals or the grey levels of a DICOM file; see `raylift.radiographs.read_radiograph`.
+
+    Returns:
+        A `Radiograph` where the file holds line integrals or raw detector values, or else its `Grey` levels.
+
+    Raises:
+        BadInput: the file is damaged, or is no single grey radiograph.
+    """
     try:
         dataset = pydicom.dcmread(path)
         _check(path, dataset)
@@ -43,7 +51,7 @@ def read_dicom(path: Path) -> Radiograph | Grey:
         pixel_mm = square_pixel(path, _spacing(dataset, distances))
         if (image := _line_integrals(dataset)) is not None:
             check_line_integrals(path, image)
-            note = "line integrals, as the file says"
+            note = "line integrals, as declared by the file"
             return Radiograph(square(image), pixel_mm, note, view=_view(dataset), distances=distances)
         position = str(dataset.get("ViewPosition") or "").upper()
         facts = [f"DICOM view {position}" if position else ""]
@@ -55,23 +63,27 @@ def read_dicom(path: Path) -> Radiograph | Grey:
             shape = dataset.get("PresentationLUTShape")
             if shape == "INVERSE" if shape else dataset.PhotometricInterpretation == "MONOCHROME1":
                 grey = grey.max() - grey
-                facts.append("inverted as DICOM says")
-        grey, turned = _orient(path, grey, dataset.get("PatientOrientation") or [])
+                facts.append("inverted, as declared in DICOM")
+        grey, changes = _orient(path, grey, dataset.get("PatientOrientation") or [])
     except BadInput:
         raise
     except Exception as error:  # decoders fail on damaged files in more ways than they document
-        raise damaged(path, error) from None
+        raise BadInput(path, *describe_damage(error)) from None
     view = View.parse(POSITIONS[position]) if position in POSITIONS else None
-    facts = [fact for fact in (*facts, turned) if fact]
+    facts = [fact for fact in (*facts, changes) if fact]
     if not raw:
         return Grey(path, grey, pixel_mm, tuple(facts), view, distances, polarity_known=True)
     check_line_integrals(path, grey)
-    note = "line integrals: the logarithm of raw detector values, below that of the open field"
+    note = "line integrals, computed as the logarithm of the open field over the raw detector values"
     return Radiograph(square(grey), pixel_mm, ", ".join([note, *facts]), True, view, distances)
 
 
 def _check(path: Path, dataset: Dataset) -> None:
-    """Raises BadInput for a file that is not one grey image that can be decoded."""
+    """Check that a file holds one grey radiograph that can be decoded.
+
+    Raises:
+        BadInput: it does not.
+    """
     modality = str(dataset.get("Modality") or "")
     if modality not in MODALITIES:
         raise BadInput(path, f"a DICOM file of modality {modality}", "give a radiograph (CR or DX)")
@@ -89,7 +101,7 @@ def _check(path: Path, dataset: Dataset) -> None:
 
 
 def _distances(dataset: Dataset) -> tuple[float, float] | None:
-    """Of the source from the axis and the detector in mm, where the file says both and they make sense."""
+    """Return the source's distances from axis and detector in mm; None where the file has no plausible ones."""
     sad, sdd = (
         float(dataset.get(keyword) or math.nan) for keyword in ("DistanceSourceToPatient", "DistanceSourceToDetector")
     )
@@ -97,13 +109,13 @@ def _distances(dataset: Dataset) -> tuple[float, float] | None:
 
 
 def _spacing(dataset: Dataset, distances: tuple[float, float] | None) -> np.ndarray:
-    """Height and width (2,) of a pixel on the detector in mm; empty where the file does not say it."""
+    """Return the height and width (2,) in mm of a pixel on the detector; empty where the file has none."""
     if on_detector := dataset.get("ImagerPixelSpacing"):
         return np.asarray(on_detector, float)
     spacing = np.ravel(np.asarray(dataset.get("PixelSpacing") or [], float))
     if dataset.get("PixelSpacingCalibrationType") not in ("GEOMETRY", "FIDUCIAL"):
         return spacing
-    # Calibrated to a plane in the patient, which is seen magnified.
+    # The spacing holds in a plane of the patient, which the detector shows magnified.
     magnification = dataset.get("EstimatedRadiographicMagnificationFactor") or (
         distances and distances[1] / distances[0]
     )
@@ -111,7 +123,7 @@ def _spacing(dataset: Dataset, distances: tuple[float, float] | None) -> np.ndar
 
 
 def _line_integrals(dataset: Dataset) -> np.ndarray | None:
-    """Pixels as line integrals (rows, columns), where the file maps them to these."""
+    """Return the line integrals (rows, columns) that the file maps its pixels to; None where it maps them to none."""
     for item in dataset.get("RealWorldValueMappingSequence") or []:
         if item.get("LUTLabel") == LINE_INTEGRALS:
             slope, intercept = float(item.RealWorldValueSlope), float(item.RealWorldValueIntercept)
@@ -120,7 +132,7 @@ def _line_integrals(dataset: Dataset) -> np.ndarray | None:
 
 
 def _view(dataset: Dataset) -> View | None:
-    """The view of an image of line integrals, by the angle of its unit and the way its rows run."""
+    """Return the view of an image of line integrals, from the positioner's angle and the direction of its rows."""
     angle, orientation = dataset.get("PositionerPrimaryAngle"), dataset.get("PatientOrientation") or [""]
     if angle is None:
         return None
@@ -130,30 +142,43 @@ def _view(dataset: Dataset) -> View | None:
 
 
 def _is_raw(dataset: Dataset) -> bool:
-    """Whether pixels are as the detector gave them, in proportion to what reached it."""
-    told = ("PresentationIntentType", "PixelIntensityRelationship", "PixelIntensityRelationshipSign")
-    return [str(dataset.get(keyword)) for keyword in told] == ["FOR PROCESSING", "LIN", "1"]
+    """Return whether pixels are raw detector values, proportional to the exposure."""
+    keywords = ("PresentationIntentType", "PixelIntensityRelationship", "PixelIntensityRelationshipSign")
+    return [str(dataset.get(keyword)) for keyword in keywords] == ["FOR PROCESSING", "LIN", "1"]
 
 
 def _logarithm(raw: np.ndarray) -> np.ndarray:
-    """ln(I₀ / I) of raw values I (rows, columns), the open field I₀ being their brightest."""
-    opened = max(float(np.percentile(raw, OPEN)), 1.0)
-    logarithm: np.ndarray = -np.log(np.clip(raw / opened, LEAST, 1)).astype(np.float32)
+    """Return ln(I₀ / I) of raw values I (rows, columns), where I₀ is the open field, their brightest part."""
+    open_field = max(float(np.percentile(raw, OPEN)), 1.0)
+    logarithm: np.ndarray = -np.log(np.clip(raw / open_field, LEAST, 1)).astype(np.float32)
     return logarithm
 
 
 def _orient(path: Path, grey: np.ndarray, orientation: Sequence[str]) -> tuple[np.ndarray, str]:
-    """The image with columns running to the left or back and rows to the feet, and what was done to it."""
+    """Return an image oriented for reading, and a description of how it was turned.
+
+    Args:
+        path: of the file, for messages.
+        grey: the image (rows, columns).
+        orientation: DICOM's PatientOrientation: the directions along a row and down a column.
+
+    Returns:
+        The image, with columns running to the patient's left or back and rows to the feet; and what was done to it,
+        empty where nothing was.
+
+    Raises:
+        BadInput: the patient lies on the side in the image.
+    """
     if len(orientation) != 2:
         return grey, ""
     along_row, along_column = (str(direction)[:1] for direction in orientation)
     if along_row in ("H", "F"):
         raise BadInput(path, "the patient lies on the side in this image", "rotate it so that the head is up")
-    done = []
+    changes = []
     if along_row in ("R", "A"):
         grey = grey[:, ::-1]
-        done.append("flipped left to right")
+        changes.append("flipped left to right")
     if along_column == "H":
         grey = grey[::-1]
-        done.append("turned head up")
-    return grey, " and ".join(done)
+        changes.append("turned head up")
+    return grey, " and ".join(changes)

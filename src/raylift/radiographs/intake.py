@@ -1,4 +1,4 @@
-"""Radiographs of any kind to a set of X-rays as a known unit would have taken them."""
+"""Reading of radiographs of any kind as a set of X-rays on one detector."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from raylift.radiographs.orientation import guess
 from raylift.radiographs.out_of_distribution import OODDetector
 from raylift.radiographs.read import decode
 
-SAY_VIEW = "say it with --views, like pa,lateral-left"
+STATE_VIEW = "give it with --views, as in --views pa,lateral-left"
 
 
 def read_radiographs(
@@ -27,109 +27,130 @@ def read_radiographs(
     views: Sequence[View | None] | None,
     geometry: Geometry,
     *,
-    any_unit: bool = False,
+    geometry_from_files: bool = False,
     ood_detector: OODDetector | None = None,
     orientations: Sequence[Orientation | None] | None = None,
     decoded: Sequence[Radiograph | Grey] | None = None,
 ) -> XraySet:
-    """Read radiographs taken with a known or assumed unit onto its detector.
+    """Read radiographs onto the detector of a known or assumed geometry.
 
-    A file that says its pixel spacing is cropped or padded to the detector's size about its centre; any other is
-    taken to show the detector from edge to edge. Pictures and DICOM radiographs are oriented for reading, so that their
-    views in the set are the oriented ones of the angles given, like 180° mirrored for 180°; line integrals keep theirs.
+    An image with a pixel spacing is cropped or padded to the detector's size about its centre; any other is assumed to
+    show the detector from edge to edge. Pictures and DICOM radiographs are oriented for reading, and their views in the
+    set are the oriented views of the given angles (180° mirrored for 180°, say); line integrals keep the given view.
 
     Args:
-        files: X-ray images, as `read_radiograph` takes them.
-        views: one per file; where there is none, what the file says, or looks like.
-        geometry: X-ray unit that is assumed; its pixels are not used.
-        any_unit: take the source's distances from the files instead, where they all say the same.
-        ood_detector: what X-rays look like: by it pictures are found to have dark bones, and their views guessed.
-        orientations: one per file, that turns it for reading; None to leave that to its looks.
-        decoded: what `decode` made of each file, where that was done already.
+        files: X-ray images, of any format that `read_radiograph` reads.
+        views: one per file; where it is None, the view that the file declares, or else the view that it looks like.
+        geometry: the X-ray geometry that is assumed; its pixels are not used.
+        geometry_from_files: take the source's distances from the files instead, where all files agree.
+        ood_detector: recognises dark bones in pictures, and the views of pictures that have none.
+        orientations: one per file, which turns it for reading; None to recognise it.
+        decoded: the results of `decode`, one per file, where the files were decoded already.
+
+    Returns:
+        The X-rays, all of the size of the largest; its notes say how each image was read and which geometry was
+        assumed.
 
     Raises:
-        BadInput: a file is unusable, not of the view given, or its view is not known, or files and views differ in
-            number.
+        BadInput: there are no files, or not as many views as files; a file is unusable, shows another view than the
+            given one, or has an unknown view.
     """
     if not files:
         raise BadInput("X-rays", "none", "give at least one")
     if views is not None and len(files) != len(views):
         raise BadInput(f"{len(files)} X-rays", f"{len(views)} views given", "give one view per X-ray with --views")
-    images, taken, notes, distances = [], [], [], []
-    nothing = [None] * len(files)
-    known = zip(files, views or nothing, orientations or nothing, decoded or nothing, strict=True)
-    for file, given, orientation, content in known:
-        radiograph, view, facts = _understood(Path(file), given, ood_detector, orientation, content or decode(file))
+    images, set_views, notes, distances = [], [], [], []
+    unknown = [None] * len(files)
+    inputs = zip(files, views or unknown, orientations or unknown, decoded or unknown, strict=True)
+    for file, stated_view, orientation, content in inputs:
+        radiograph, view, facts = _interpret(
+            Path(file), stated_view, ood_detector, orientation, content or decode(file)
+        )
         image = radiograph.image
         if radiograph.pixel_mm is not None:
-            wanted = round(geometry.detector_mm / radiograph.pixel_mm)
-            if not MIN_EDGE <= wanted <= math.isqrt(MAX_PIXELS):
+            edge = round(geometry.detector_mm / radiograph.pixel_mm)
+            if not MIN_EDGE <= edge <= math.isqrt(MAX_PIXELS):
                 problem = f"pixels of {radiograph.pixel_mm:g} mm on a detector of {geometry.detector_mm:g} mm"
                 raise BadInput(file, problem, "correct the file's pixel spacing")
-            image = _crop_or_pad(image, wanted)
+            image = _crop_or_pad(image, edge)
         else:
-            facts = [*facts, f"taken to be {geometry.detector_mm:g} mm wide"]
+            facts = [*facts, f"assumed to be {geometry.detector_mm:g} mm wide"]
         images.append(image)
-        taken.append(view.oriented if radiograph.oriented else view)
+        set_views.append(view.oriented if radiograph.oriented else view)
         distances.append(radiograph.distances)
         notes.append(", ".join([f"{Path(file).name}: {radiograph.note}", *facts]))
-    told = set(distances) if any_unit and not geometry.parallel else {None}
-    if len(told) == 1 and (told_by_all := told.pop()) is not None:
-        geometry = replace(geometry, sad=told_by_all[0], sdd=told_by_all[1])
-        notes.append(f"the files say the unit: {describe_geometry(geometry)}")
+    declared = set(distances) if geometry_from_files and not geometry.parallel else {None}
+    if len(declared) == 1 and (agreed := declared.pop()) is not None:
+        geometry = replace(geometry, sad=agreed[0], sdd=agreed[1])
+        notes.append(f"X-ray geometry declared by the files: {describe_geometry(geometry)}")
     else:
-        notes.append(f"the unit is taken to be that of the weights: {describe_geometry(geometry)}")
+        notes.append(f"X-ray geometry assumed to be that of the weights: {describe_geometry(geometry)}")
     pixels = max(image.shape[0] for image in images)
-    same = [_resized(image, pixels) for image in images]
-    return XraySet(np.stack(same), tuple(taken), geometry.with_pixels(pixels), None, tuple(notes))
+    resized = [_resize(image, pixels) for image in images]
+    return XraySet(np.stack(resized), tuple(set_views), geometry.with_pixels(pixels), None, tuple(notes))
 
 
-def _understood(
+def _interpret(
     file: Path,
-    given: View | None,
+    stated_view: View | None,
     ood_detector: OODDetector | None,
     orientation: Orientation | None,
     decoded: Radiograph | Grey,
 ) -> tuple[Radiograph, View, list[str]]:
-    """A file's line integrals, its view, and what was assumed of that. Raises BadInput where that is not certain."""
-    told = decoded.view
+    """Return a file's line integrals, its view, and notes on what was assumed.
+
+    Args:
+        file: the image, for messages.
+        stated_view: by the user.
+        ood_detector: as for `read_radiographs`.
+        orientation: by the user.
+        decoded: content of the file.
+
+    Raises:
+        BadInput: the view is not known for certain.
+    """
+    declared = decoded.view
     if isinstance(decoded, Radiograph):
-        view, facts = _known_view(file, given, told if decoded.oriented or given is None else None)
+        view, facts = _known_view(file, stated_view, declared if decoded.oriented or stated_view is None else None)
         return decoded, view, facts
     if orientation is not None:
-        view, facts = _known_view(file, given, told)
+        view, facts = _known_view(file, stated_view, declared)
         return decoded.oriented(orientation).line_integrals(view.lateral), view, facts
     guessed = guess(decoded, ood_detector) if ood_detector else None
-    if given is None and told is None and guessed is not None:
+    if stated_view is None and declared is None and guessed is not None:
         view = guessed.view
         if not guessed.sure:
-            raise BadInput(file, f"does not say its view; it may be {view.name}", SAY_VIEW)
-        decoded, facts = decoded.oriented(guessed.orientation), [f"view {view.name} by its looks"]
+            raise BadInput(file, f"declares no view; it looks like {view.name}", STATE_VIEW)
+        decoded, facts = decoded.oriented(guessed.orientation), [f"view {view.name}, recognised from the image"]
     else:
-        view, facts = _known_view(file, given, told)
+        view, facts = _known_view(file, stated_view, declared)
         looks = Orientation() if guessed is None else guessed.orientation
         if looks.quarter_turns and guessed is not None and guessed.sure:
-            facts.append(f"but it looks as it should when it is {looks}")
+            facts.append(f"but it looks right only when {looks}")
         elif looks.inverted:
             decoded = decoded.oriented(Orientation(inverted=True))
     return decoded.line_integrals(view.lateral), view, facts
 
 
-def _known_view(file: Path, given: View | None, told: View | None) -> tuple[View, list[str]]:
-    """The view given, or told by the file, and what to say of it. Raises BadInput if there is none, or they differ."""
-    if given is None and told is None:
-        raise BadInput(file, "does not say its view", SAY_VIEW)
-    if given is not None and told is not None and given.lateral != told.lateral:
-        problem = f"DICOM says it is of view {told.name}, not {given.name}"
+def _known_view(file: Path, stated: View | None, declared: View | None) -> tuple[View, list[str]]:
+    """Return the view that the user stated, or else the one that the file declares, with notes on it.
+
+    Raises:
+        BadInput: there is neither, or they differ.
+    """
+    if stated is None and declared is None:
+        raise BadInput(file, "declares no view", STATE_VIEW)
+    if stated is not None and declared is not None and stated.lateral != declared.lateral:
+        problem = f"DICOM declares view {declared.name}, not {stated.name}"
         raise BadInput(file, problem, "give --views in the order of the files")
-    if given is not None:
-        return given, []
-    assert told is not None
-    return told, [f"view {told.name} as the file says"]
+    if stated is not None:
+        return stated, []
+    assert declared is not None
+    return declared, [f"view {declared.name}, as declared by the file"]
 
 
 def _crop_or_pad(image: np.ndarray, pixels: int) -> np.ndarray:
-    """About the centre, with air where there was no detector."""
+    """Return an image cut to `pixels` × `pixels` about its centre, or padded to that size with air (0)."""
     missing = pixels - image.shape[0]
     before = abs(missing) // 2
     if missing >= 0:
@@ -137,7 +158,8 @@ def _crop_or_pad(image: np.ndarray, pixels: int) -> np.ndarray:
     return image[before : before + pixels, before : before + pixels]
 
 
-def _resized(image: np.ndarray, pixels: int) -> np.ndarray:
+def _resize(image: np.ndarray, pixels: int) -> np.ndarray:
+    """Return a square image interpolated linearly to `pixels` × `pixels`."""
     if image.shape[0] == pixels:
         return image
     resample = sitk.ResampleImageFilter()
@@ -147,7 +169,7 @@ def _resized(image: np.ndarray, pixels: int) -> np.ndarray:
     resample.SetOutputSpacing((scale, scale))
     resample.SetOutputOrigin(((scale - 1) / 2,) * 2)
     resample.SetInterpolator(sitk.sitkLinear)
-    # Outside of the outermost pixel centres the nearest pixel holds.
+    # Beyond the outermost pixel centres the value of the nearest pixel holds.
     resample.UseNearestNeighborExtrapolatorOn()
     array: np.ndarray = sitk.GetArrayFromImage(resample.Execute(source))
     return array

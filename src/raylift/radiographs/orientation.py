@@ -1,6 +1,7 @@
-"""How a picture without a word about itself was taken: the way in which it looks most like the training's X-rays.
+"""Recognition of the view, the orientation and the polarity of a picture that declares none of them.
 
-Its grey levels are taken for line integrals as they are, but for their range: matched histograms would make a wrong way
+Every combination is tried; the one in which the picture is most like the X-rays of the training wins. Grey levels are
+scaled to the range of line integrals, but their histograms are not matched, since that would make wrong combinations
 look right.
 """
 
@@ -16,27 +17,29 @@ from raylift.radiographs import Grey, Orientation
 from raylift.radiographs.out_of_distribution import OODDetector
 from raylift.radiographs.radiograph import square
 
-# Found on pictures of twelve patients' frontal and lateral X-rays and of two real ones: frontal ones are 2 to 4 times
-# stranger as lateral, lateral ones 0.6 to 1.2 times as strange as lateral as frontal.
-FRONTAL = 1.5  # times stranger as a lateral, from which a picture is a frontal one
-BETTER = 0.9  # OOD score, as a share of that of the picture as it is, below which it is turned, or inverted
-MOST = (5.5, 8.0)  # line integrals of the brightest in a frontal and a lateral picture
-RANGE = (0.1, 99.9)  # percentiles of the grey levels; what is beyond them counts as they do: letters, lead
-SMALL = 128  # pixels along the shorter edge are enough
-SURE = 1.1  # ratio to either of these from which there is certain
+# Measured on pictures of twelve patients' frontal and lateral X-rays and on two real radiographs. The OOD score of a
+# frontal picture is 2 to 4 times as high when it is taken for a lateral as when it is taken for a frontal one; that of
+# a lateral picture is 0.6 to 1.2 times as high.
+FRONTAL = 1.5  # ratio of the OOD scores as lateral and as frontal above which a picture is frontal
+BETTER = 0.9  # share of the unchanged picture's OOD score below which the picture is turned or inverted
+MOST = (5.5, 8.0)  # line integrals of the brightest pixels of a frontal and of a lateral picture
+RANGE = (0.1, 99.9)  # percentiles to which grey levels are clipped: letters and lead lie beyond them
+SMALL = 128  # pixels along the shorter edge; more add nothing
+SURE = 1.1  # factor by which the score must beat these thresholds to be certain
 
 
 @dataclass(frozen=True)
 class Guess:
-    """What a picture shows, as far as it can be told.
+    """The view and the orientation of a picture, recognised from its grey levels.
 
-    Which side of a frontal picture is the patient's left cannot: it is taken to are oriented for reading.
+    Which side of a frontal picture is the patient's left cannot be recognised: the picture is assumed not to be
+    mirrored.
 
     Args:
         view: "pa" or "lateral-left".
-        orientation: what turns it for reading.
+        orientation: turns the picture for reading.
         ood_score: of the picture so oriented (see `raylift.radiographs.out_of_distribution`).
-        sure: nothing else comes near.
+        sure: no other combination has a similar score.
     """
 
     view: View
@@ -46,14 +49,14 @@ class Guess:
 
 
 def guess(grey: Grey, ood_detector: OODDetector) -> Guess:
-    """Try a picture upright and turned, with bone bright and dark, as frontal and as lateral from either side.
+    """Return the view, the orientation and the polarity in which a picture is most like the X-rays of the training.
 
-    Raises:
-        BadInput: it has too few grey levels.
+    The picture is tried in four quarter turns, with bone bright and dark, as a frontal view and as a lateral one from
+    either side.
     """
     step = max(1, min(grey.levels.shape) // SMALL)
     grey = replace(grey, levels=grey.levels[::step, ::step])
-    found: dict[tuple[int, bool], Guess] = {}
+    guesses: dict[tuple[int, bool], Guess] = {}
     polarities = (False,) if grey.polarity_known else (False, True)
     for turns, inverted in product(range(4), polarities):
         frontal = _ood_score(grey, ood_detector, View.parse("pa"), Orientation(turns, False, inverted))
@@ -62,22 +65,23 @@ def guess(grey: Grey, ood_detector: OODDetector) -> Guess:
             for side in (False, True)
         )
         ratio = lateral / max(frontal, 1e-9)
-        nearest = min(frontal, lateral)
+        score = min(frontal, lateral)
         if ratio > FRONTAL:
-            one = Guess(View.parse("pa"), Orientation(turns, False, inverted), nearest, ratio / FRONTAL > SURE)
+            candidate = Guess(View.parse("pa"), Orientation(turns, False, inverted), score, ratio / FRONTAL > SURE)
         else:
-            one = Guess(
-                View.parse("lateral-left"), Orientation(turns, mirrored, inverted), nearest, FRONTAL / ratio > SURE
+            candidate = Guess(
+                View.parse("lateral-left"), Orientation(turns, mirrored, inverted), score, FRONTAL / ratio > SURE
             )
-        found[turns, inverted] = one
-    as_it_is = found[0, False]
-    best = min(found.values(), key=lambda one: one.ood_score)
-    chosen = best if best.ood_score < BETTER * as_it_is.ood_score else as_it_is
-    others = min(one.ood_score for one in found.values() if one is not chosen)
+        guesses[turns, inverted] = candidate
+    unchanged = guesses[0, False]
+    best = min(guesses.values(), key=lambda candidate: candidate.ood_score)
+    chosen = best if best.ood_score < BETTER * unchanged.ood_score else unchanged
+    others = min(candidate.ood_score for candidate in guesses.values() if candidate is not chosen)
     return replace(chosen, sure=chosen.sure and others / max(chosen.ood_score, 1e-9) > SURE)
 
 
 def _ood_score(grey: Grey, ood_detector: OODDetector, view: View, orientation: Orientation) -> float:
+    """Return the OOD score of a picture as an X-ray of some view, after it was turned by an orientation."""
     levels = grey.oriented(orientation).levels
     low, high = np.percentile(levels, RANGE)
     image = square(MOST[view.lateral] * np.clip((levels - low) / max(high - low, 1e-9), 0, 1))

@@ -1,4 +1,4 @@
-"""One X-ray image as line integrals, and what is known of it."""
+"""One X-ray image as line integrals, with its pixel spacing and its view."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ class Radiograph:
 
     Args:
         image: line integrals ∫μ dl without unit, float32 ≥ 0, square (rows, columns). Row 0 is superior.
-        pixel_mm: distance of pixel centres on the detector in mm, if the file says so.
+        pixel_mm: distance of pixel centres on the detector in mm; None where the file has none.
         note: one sentence on where the values come from, and how far to trust them.
-        oriented: made of grey levels, and oriented for reading: columns run to the patient's left in a frontal image,
-            to the back in a lateral one. Columns of line integrals run as their view has them.
-        view: how it was taken, if the file says it; of an oriented image by the radiographer's name.
-        distances: of the source from axis and detector (SAD, SDD) in mm, if the file says them.
+        oriented: the image was made from grey levels and is oriented for reading: columns run to the patient's left in
+            a frontal image, to the back in a lateral one. Columns of other images run as their view declares.
+        view: how it was taken; None where the file does not declare it. The view of an oriented image is the one with
+            the radiographer's name.
+        distances: from the source to the axis and to the detector (SAD, SDD) in mm; None where the file has none.
     """
 
     image: np.ndarray
@@ -32,7 +33,7 @@ class Radiograph:
 
 
 def square(image: np.ndarray) -> np.ndarray:
-    """The image in the middle of a square of its longer edge, on its own lowest value."""
+    """Return an image (rows, columns) padded evenly to a square (edge, edge) with its lowest value."""
     rows, columns = image.shape
     edge = max(rows, columns)
     margins = [((edge - n) // 2, edge - n - (edge - n) // 2) for n in (rows, columns)]

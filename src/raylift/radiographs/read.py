@@ -1,4 +1,4 @@
-"""X-ray images in, as line integrals of attenuation, oriented for reading."""
+"""Reading of X-ray images as line integrals of attenuation, oriented for reading."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydicom.misc import is_dicom
 
 from raylift.errors import BadInput
 from raylift.io.image_headers import READERS, image_reader
-from raylift.radiographs.checks import MAX_PIXELS, check_line_integrals, check_size, damaged, square_pixel
+from raylift.radiographs.checks import MAX_PIXELS, check_line_integrals, check_size, describe_damage, square_pixel
 from raylift.radiographs.dicom import read_dicom
 from raylift.radiographs.radiograph import Radiograph, square
 from raylift.radiographs.tone import Grey
@@ -26,28 +26,28 @@ def read_radiograph(path: str | Path, *, lateral: bool | None = None) -> Radiogr
     """Read an X-ray image and bring it to the scale of line integrals.
 
     Floating point arrays (.mha, .mhd, .nrrd, .nii, .nii.gz, .npy; 2D, or 3D with one slice) are line integrals and
-    are taken as they are, like DICOM files whose real world values are. Of raw detector values (DICOM, for
-    processing, linear) it is the logarithm below that of the open field. The grey levels of pictures (PNG, JPEG,
-    TIFF) and of DICOM radiographs are the product of an unknown exposure, detector curve and display processing: a
-    monotone piecewise linear map ties their percentiles to those of simulated chest radiographs (`FRONTAL`,
-    `LATERAL`), so that absolute values are approximate. Pictures must show bone bright and be oriented for reading;
-    DICOM's PhotometricInterpretation and PatientOrientation say how to bring that about.
+    are used unchanged, like DICOM files whose real-world values are line integrals. Raw detector values (DICOM, for
+    processing, linear) are converted by ln(I₀ / I), where I₀ is the open field. The grey levels of pictures (PNG, JPEG,
+    TIFF) and of DICOM radiographs result from an unknown exposure, detector curve and display processing: a monotone
+    piecewise linear map takes their percentiles to those of simulated chest radiographs (`FRONTAL`, `LATERAL`), so that
+    absolute values are approximate. Pictures must show bone bright and be oriented for reading; DICOM images are
+    inverted and flipped as their PhotometricInterpretation and PatientOrientation require.
 
-    Images that are not square are padded to be, evenly on both sides, with their lowest value.
+    Images that are not square are padded evenly on both sides with their lowest value.
+
+    Raises BadInput, through `decode` and `Grey.line_integrals`, where the file is missing, damaged or of no known
+    format; where it is a colour photograph, a movie, a CT slice, below 32 pixels along an edge or above 100 megapixels,
+    more than three times as long as wide, or (nearly) constant; where line integrals are NaN, infinite, negative or
+    above 100; or where pixels are not square.
 
     Args:
-        path: the image file; DICOM ends in .dcm or in anything unknown.
-        lateral: grey levels show a lateral view, in which the body is thicker; None takes DICOM's
-            ViewPosition, and frontal where there is none. Without effect on line integrals.
+        path: the image file; a file with an unknown ending may be DICOM.
+        lateral: grey levels show a lateral view, in which the body is thicker; None follows DICOM's ViewPosition, and
+            takes the view for frontal where there is none. It has no effect on line integrals.
 
     Returns:
-        The radiograph; its note says what was done.
-
-    Raises:
-        BadInput: the file is missing, damaged or of no known format; it is a colour photograph, a movie, a
-            CT slice, below 32 pixels along an edge or above 100 megapixels, more than three times as long as
-            wide, or (nearly) constant; line integrals are NaN, infinite, negative or above 100; or pixels are
-            not square.
+        The radiograph: square (rows, columns), line integrals without unit, row 0 superior. Its note says how the
+        values were obtained.
 
     Example:
         >>> radiograph = read_radiograph("chest-pa.dcm")
@@ -57,29 +57,36 @@ def read_radiograph(path: str | Path, *, lateral: bool | None = None) -> Radiogr
     decoded = decode(path)
     if isinstance(decoded, Radiograph):
         return decoded
-    told = decoded.view is not None and decoded.view.lateral
-    return decoded.line_integrals(told if lateral is None else lateral)
+    declared = decoded.view is not None and decoded.view.lateral
+    return decoded.line_integrals(declared if lateral is None else lateral)
 
 
 def decode(path: str | Path) -> Radiograph | Grey:
-    """An X-ray image's line integrals where the file has them, or else its grey levels; see `read_radiograph`."""
+    """Decode an X-ray image; see `read_radiograph`.
+
+    Returns:
+        A `Radiograph` where the file holds line integrals or raw detector values, or else its `Grey` levels.
+
+    Raises:
+        BadInput: the file is missing, damaged or of no known format, or is no radiograph.
+    """
     path = Path(path)
     if not path.is_file():
         raise BadInput(path, "no such file", "check the path")
     if suffix_of(path) in LINE_INTEGRALS:
         return _read_line_integrals(path)
     if suffix_of(path) in PICTURES:
-        return Grey(path, _read_picture(path), facts=("bone taken to be bright",))
+        return Grey(path, _read_picture(path), facts=("bone assumed to be bright",))
     if is_dicom(path):
         return read_dicom(path)
     if suffix_of(path) == ".dcm":
         raise BadInput(path, "not a DICOM file", "copy or export it again")
     known = ", ".join((*LINE_INTEGRALS, *PICTURES))
-    raise BadInput(path, "not an X-ray format Raylift reads", f"give DICOM or one of {known}")
+    raise BadInput(path, "not an X-ray format that Raylift reads", f"give DICOM or one of {known}")
 
 
 def _read_line_integrals(path: Path) -> Radiograph:
-    # Both readers tell shape and type from the header, before a huge array is read.
+    # Both readers know shape and type from the header, before a huge array is read.
     try:
         image: np.ndarray
         if suffix_of(path) == ".npy":
@@ -98,10 +105,10 @@ def _read_line_integrals(path: Path) -> Radiograph:
     except BadInput:
         raise
     except (RuntimeError, ValueError, OSError, EOFError) as error:
-        raise damaged(path, error) from None
+        raise BadInput(path, *describe_damage(error)) from None
     image = np.array(image.reshape(image.shape[-2:]), np.float32)
     check_line_integrals(path, image)
-    return Radiograph(square(np.maximum(image, 0)), pixel_mm, "line integrals, taken as they are")
+    return Radiograph(square(np.maximum(image, 0)), pixel_mm, "line integrals, used unchanged")
 
 
 def _check_array(path: Path, shape: tuple[int, ...], is_float: bool) -> None:
@@ -114,10 +121,17 @@ def _check_array(path: Path, shape: tuple[int, ...], is_float: bool) -> None:
 
 
 def _read_picture(path: Path) -> np.ndarray:
-    """Grey levels (rows, columns) of a PNG, JPEG or TIFF, float32."""
+    """Read a PNG, JPEG or TIFF.
+
+    Returns:
+        Its grey levels (rows, columns), float32.
+
+    Raises:
+        BadInput: it is damaged, in colour, floating point or of several pages, or has a size that no radiograph has.
+    """
     try:
         with warnings.catch_warnings():
-            # From 90 megapixels on Pillow warns; `_check_size` refuses.
+            # Pillow warns from 90 megapixels on; `check_size` refuses images that are too large.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             opened = Image.open(path, formats=["PNG", "JPEG", "TIFF"])
         with opened:
@@ -130,7 +144,7 @@ def _read_picture(path: Path) -> np.ndarray:
     except Image.DecompressionBombError:
         raise BadInput(path, f"more than {MAX_PIXELS / 1e6:.0f} megapixels", "scale it down") from None
     except Exception as error:  # decoders fail on damaged files in more ways than they document
-        raise damaged(path, error) from None
+        raise BadInput(path, *describe_damage(error)) from None
     if picture.mode == "F":
         raise BadInput(path, "a floating point TIFF", "save line integrals as .mha, grey levels as 16 bit")
     if picture.mode in ("1", "L", "LA") or picture.mode.startswith("I"):
@@ -138,4 +152,5 @@ def _read_picture(path: Path) -> np.ndarray:
     channels = np.asarray(picture.convert("RGB"))  # drops alpha
     if np.percentile(np.ptp(channels, axis=-1), 99) > 32:
         raise BadInput(path, "a colour picture", "give a greyscale radiograph")
-    return channels.mean(-1, dtype=np.float32)
+    grey: np.ndarray = channels.mean(-1, dtype=np.float32)
+    return grey

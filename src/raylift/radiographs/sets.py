@@ -1,4 +1,4 @@
-"""Sets of X-rays in a folder: an image for each view, and `xrays.json`, as `raylift drr` writes them."""
+"""Sets of X-rays in a folder: one image per view, and the sidecar `xrays.json`, as `raylift drr` writes them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import Field
 
 from raylift.about import __version__
 from raylift.errors import BadInput
-from raylift.geometry import Geometry, View
+from raylift.geometry import Geometry, Point, View
 from raylift.images.xray_set import XraySet
 from raylift.io.dicom import Study, digital_xray, new_uid
 from raylift.radiographs import read_radiograph
@@ -22,8 +22,8 @@ from raylift.storage.paths import StoragePath, add_case, case_name, is_file, wal
 from raylift.storage.records import Millimetres, PlainName, Typed, file_inside, read_record
 
 SIDECAR = "xrays.json"
-MOST_XRAYS = 1000  # of a set
-MOST_VALUES = 2**29  # pixels of a set: 2 GB
+MOST_XRAYS = 1000  # in a set
+MOST_VALUES = 2**29  # pixels in a set: 2 GB
 
 
 class XrayInput(Enum):
@@ -35,7 +35,7 @@ class XrayInput(Enum):
 
 
 class SidecarXray(Typed):
-    """One X-ray in `xrays.json`: its file, and its view as `View.to_dict` says it."""
+    """One X-ray in `xrays.json`: its file, and its view with the keys of `View.to_dict`."""
 
     file: PlainName
 
@@ -52,15 +52,15 @@ def write_xrays(xrays: XraySet, folder: StoragePath, engine: str, *, dicom: bool
     """Write one file per view, with the pixel spacing on the detector, and `xrays.json`.
 
     Args:
-        xrays: to be written.
-        folder: for them; made if missing.
-        engine: that projected them.
-        dicom: digital radiographs (.dcm) instead of .mha.
+        xrays: the X-rays to write.
+        folder: where to write them; created if missing.
+        engine: name of the projector that computed them.
+        dicom: write DICOM digital radiographs (.dcm) instead of .mha.
 
     Returns:
-        The images' paths.
+        The paths of the images.
     """
-    # An older sidecar would vouch for a mixture of old and new images, were this interrupted.
+    # An earlier sidecar would describe a mixture of old and new images if this were interrupted.
     (folder / SIDECAR).unlink(missing_ok=True)
     paths = []
     study, series = Study(), new_uid()
@@ -88,7 +88,13 @@ def write_xrays(xrays: XraySet, folder: StoragePath, engine: str, *, dicom: bool
 
 
 def read_xrays(folder: str | Path) -> XraySet:
-    """Read what `write_xrays` wrote.
+    """Read the X-rays that `write_xrays` wrote.
+
+    Args:
+        folder: the folder, or its `xrays.json`.
+
+    Returns:
+        The X-rays, with line integrals (N, rows, columns).
 
     Raises:
         BadInput: the sidecar or an image is missing or damaged, or they disagree.
@@ -96,25 +102,16 @@ def read_xrays(folder: str | Path) -> XraySet:
     folder = Path(folder)
     path = folder if folder.name == SIDECAR else folder / SIDECAR
     if not path.exists():
-        raise BadInput(folder, f"no {SIDECAR} in it", "give a folder that raylift drr wrote, or images and --views")
+        raise BadInput(folder, f"no {SIDECAR} in it", "give a folder that raylift drr wrote, or images with --views")
     try:
-        record = read_record(path, XraySidecar)
-        geometry = Geometry.from_dict(record.geometry)
-        views = tuple(View.from_dict(x.model_dump()) for x in record.xrays)
-        if len(views) * geometry.pixels**2 > MOST_VALUES:
-            raise ValueError(f"{len(views)} X-rays of {geometry.pixels} × {geometry.pixels} pixels are too many")
-        files = [file_inside(path.parent, x.file) for x in record.xrays]
-        if len(set(files)) < len(files):
-            raise ValueError("a file stands there twice")
-        point = record.isocentre_lps_mm
-        isocentre = (point[0], point[1], point[2]) if point else None
+        files, views, geometry, isocentre = _read_sidecar(path)
     except (OSError, KeyError, ValueError) as error:
-        raise BadInput(path, f"damaged ({error})", "make the X-rays again with raylift drr") from None
+        raise BadInput(path, f"damaged ({error})", "write the X-rays again with raylift drr") from None
     images = [read_radiograph(file).image for file in files]
     for file, image in zip(files, images, strict=True):
         if image.shape != (geometry.pixels,) * 2:
             problem = f"{image.shape[0]}×{image.shape[1]} pixels, but {SIDECAR} says {geometry.pixels}"
-            raise BadInput(file, problem, "make the X-rays again with raylift drr")
+            raise BadInput(file, problem, "write the X-rays again with raylift drr")
     return XraySet(np.stack(images), views, geometry, isocentre)
 
 
@@ -128,13 +125,38 @@ def kind_of(paths: Sequence[StoragePath]) -> XrayInput:
     return XrayInput.SETS if not is_file(path) and path.exists() else XrayInput.IMAGES
 
 
+def _read_sidecar(path: Path) -> tuple[list[Path], tuple[View, ...], Geometry, Point | None]:
+    """Read an `xrays.json`.
+
+    Returns:
+        The images' files, their views, the geometry and the isocentre (x, y, z) in mm.
+
+    Raises:
+        ValueError: an entry is malformed, a file is named twice, or there are too many pixels.
+    """
+    record = read_record(path, XraySidecar)
+    geometry = Geometry.from_dict(record.geometry)
+    views = tuple(View.from_dict(x.model_dump()) for x in record.xrays)
+    if len(views) * geometry.pixels**2 > MOST_VALUES:
+        raise ValueError(f"{len(views)} X-rays of {geometry.pixels} × {geometry.pixels} pixels are too many")
+    files = [file_inside(path.parent, x.file) for x in record.xrays]
+    if len(set(files)) < len(files):
+        raise ValueError("it names a file twice")
+    point = record.isocentre_lps_mm
+    return files, views, geometry, (point[0], point[1], point[2]) if point else None
+
+
 def find_sets(folder: StoragePath) -> dict[str, StoragePath]:
-    """The folders below one that hold X-rays with their `xrays.json`, by case name. Raises BadInput if none does."""
-    found: dict[str, StoragePath] = {}
+    """Return the folders below a folder that hold an `xrays.json`, by case name.
+
+    Raises:
+        BadInput: there are none.
+    """
+    sets: dict[str, StoragePath] = {}
     for here, folders, files in walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if SIDECAR in files:
-            add_case(found, case_name(here, folder), here)
-    if not found:
-        raise BadInput(folder, f"no {SIDECAR} in it", "give a folder that raylift drr wrote, or images and --views")
-    return dict(sorted(found.items()))
+            add_case(sets, case_name(here, folder), here)
+    if not sets:
+        raise BadInput(folder, f"no {SIDECAR} in it", "give a folder that raylift drr wrote, or images with --views")
+    return dict(sorted(sets.items()))

@@ -99,7 +99,7 @@ class Reconstructor:
     def __init__(self, weights: Weights, device: torch.device | str | None = None) -> None:
         self.weights = weights
         self.device = device_of(device)
-        self.mapping = weights.mapping.to(self.device)
+        self.lifted_network = weights.lifted_network.to(self.device)
 
     @classmethod
     def from_pretrained(
@@ -116,7 +116,7 @@ class Reconstructor:
     @property
     def geometry(self) -> Geometry:
         """The X-ray unit the weights were trained for."""
-        return self.mapping.geometry
+        return self.lifted_network.geometry
 
     def __call__(
         self,
@@ -145,8 +145,10 @@ class Reconstructor:
             BadInput: an image is unusable, or the views or the unit are not those of the weights.
             WrongUsage: views for a set or a folder; `align` with weights whose lift does not know displaced views.
         """
-        if align and self.mapping.lift_name not in EXACT_LIFTS:
-            raise WrongUsage(f"align: weights of the lift '{self.mapping.lift_name}' do not know displaced views")
+        if align and self.lifted_network.lift_name not in EXACT_LIFTS:
+            raise WrongUsage(
+                f"align: weights of the lift '{self.lifted_network.lift_name}' do not know displaced views"
+            )
         chosen = self.matched(self._read(xrays, views))
         volume, uncertainty = self._translated(chosen)
         refined = None
@@ -183,8 +185,8 @@ class Reconstructor:
         """The network's volume and its uncertainty in Hounsfield units, on the cube around the X-rays' isocentre."""
         images = torch.from_numpy(xrays.images).float().to(self.device)[None]
         with torch.no_grad():  # lifts and projectors that are made here and kept serve gradients later
-            unit, *spread = self.mapping(images, xrays.views, xrays.geometry)[0].float().cpu().numpy()
-        cube = self.mapping.grid
+            unit, *spread = self.lifted_network(images, xrays.views, xrays.geometry)[0].float().cpu().numpy()
+        cube = self.lifted_network.grid
         centre = xrays.isocentre or (0.0, 0.0, 0.0)
         grid = VolumeGrid.cube(centre, cube.shape[0] * cube.spacing[0], cube.shape[0])
         volume = Volume(normalised_to_hu(unit.clip(0, 1)), grid)
@@ -212,7 +214,7 @@ class Reconstructor:
             xrays = [xrays]
         given = None if views is None else _parse_views(views)
         if isinstance(xrays, np.ndarray):
-            given = self.mapping.views if given is None else given
+            given = self.lifted_network.views if given is None else given
             images = np.ascontiguousarray(xrays, np.float32)
             if (
                 images.ndim != 3
@@ -239,7 +241,7 @@ class Reconstructor:
             files,
             views,
             self.geometry,
-            any_unit=bool(data.get("any_geometry")),
+            geometry_from_files=bool(data.get("any_geometry")),
             ood_detector=self.weights.ood_detector,
             orientations=orientations,
             decoded=decoded,
@@ -262,7 +264,7 @@ class Reconstructor:
                 f"taken with {describe_geometry(unit)}, the weights are for {describe_geometry(ours)}",
                 "use other weights",
             )
-        cube = self.mapping.grid
+        cube = self.lifted_network.grid
         if not unit.parallel and unit.sad <= cube.shape[0] * cube.spacing[0] / 2**0.5:
             raise BadInput(
                 "X-rays", f"taken with {describe_geometry(unit)}: the source stands in the volume", "give it in mm"
@@ -278,7 +280,7 @@ class Reconstructor:
 
     def _ordered(self, views: Sequence[View], data: dict[str, Any]) -> list[int]:
         """Which of the views stand for those of the weights, in the weights' order. Raises BadInput if others do."""
-        wanted, chosen = self.mapping.views, dict[int, int]()
+        wanted, chosen = self.lifted_network.views, dict[int, int]()
         either = data["opposite_views"] and data["pairs"] == "online"
         # A view from the other side is taken only where no other X-ray is from the wanted side.
         for opposite in (False, True) if either else (False,):

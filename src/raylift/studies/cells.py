@@ -233,7 +233,7 @@ def _train_cell(
     return from_weights(Reconstructor(weights)), {
         "recipe": recipe.model_dump(mode="json"),
         "budget": asdict(budget),
-        "parameters": sum(p.numel() for p in weights.mapping.network.parameters()),
+        "parameters": sum(p.numel() for p in weights.lifted_network.network.parameters()),
         "g_updates": recipe.train.steps * recipe.objective.updates_of_g,
         "minutes": json.loads((cell.run / "time.json").read_text())["minutes"],
     }

@@ -91,7 +91,7 @@ class Validator:
         network.eval()
         volumes = []
         for images in xrays:
-            seen = self.model.seen(images[None].to(device))
+            seen = self.model.preprocess(images[None].to(device))
             out = self.model.translate(network, seen, None, None, self.model.iterations)
             assert out is not None
             volumes.append(out[0, 0])

@@ -62,7 +62,7 @@ def load_matching(network: nn.Module, weights: Weights) -> dict[str, Any]:
     Raises:
         BadInput: they hold less than `LEAST_SHARE` of the network.
     """
-    own, theirs = network.state_dict(), weights.mapping.network.state_dict()
+    own, theirs = network.state_dict(), weights.lifted_network.network.state_dict()
     matching = {name: tensor for name, tensor in theirs.items() if name in own and own[name].shape == tensor.shape}
     share = sum(tensor.numel() for tensor in matching.values()) / sum(tensor.numel() for tensor in own.values())
     if share < LEAST_SHARE:
