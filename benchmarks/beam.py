@@ -26,7 +26,6 @@ from raylift.geometry import View
 from raylift.images.hounsfield import WINDOW
 from raylift.images.volume import Volume
 from raylift.images.xray_set import XraySet
-from raylift.model.weights import seen_cases
 from raylift.reconstruction.reconstructor import Reconstruction
 
 VIEWS = {"frontal": (View(0.0),), "lateral": (View(90.0),), "both": (View(0.0), View(90.0))}
@@ -75,7 +74,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("beam.png"))
     options = parser.parse_args()
     dataset, reconstructor = PreparedDataset(options.prepared), Reconstructor.from_pretrained(options.weights)
-    seen, rows = seen_cases(reconstructor.weights.info), []
+    seen, rows = reconstructor.weights.info.training.seen_cases, []
     cases = [dataset.case(name) for name in dataset.names("all") if name not in seen]
     if not cases:
         raise SystemExit(f"{options.weights} has seen all patients of {dataset.folder}")

@@ -110,7 +110,7 @@ def measured(folder: Path) -> dict[str, Cost]:
     costs["reconstruct"] = cost(Lifting(), xrays, folder / "volume", xrays)
     prepare(folder / "scans", folder / "prepared", Settings(), executor=HERE)
     data = PreparedDataset(folder / "prepared")
-    name = next(iter(data.info["cases"]))
+    name = next(iter(data.info.cases))
     scoring = Evaluation(Reconstructor.from_pretrained(), data, "hu", data.views, False, None)
     costs["evaluate"] = cost(scoring, name, folder / "report", folder / "prepared" / "cases" / name)
     return costs

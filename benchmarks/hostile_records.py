@@ -44,7 +44,8 @@ from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View
 from raylift.images.xray_set import XraySet
 from raylift.io.volumes import write_volume
-from raylift.model.weights import build_lifted_network, describe, load_weights, save_weights
+from raylift.model.weights import build_lifted_network, load_weights, save_weights
+from raylift.model.weights_info import Training, WeightsDescription
 from raylift.parallel.executors import HERE
 from raylift.radiographs.sets import read_xrays, write_xrays
 from raylift.training.checkpoint import Checkpoints
@@ -82,8 +83,9 @@ def make_weights(folder: Path) -> None:
         "objective": {"name": "paired"},
         "train": {"steps": 1},
     }
-    told = parse_recipe(recipe, "benchmark").model_dump(mode="json")
-    info = describe(told, Geometry.preset("chest-stand", 32), 32, 320.0, {"cases": ["a"]})
+    training = Training(cases=["a"])
+    geometry = Geometry.preset("chest-stand", 32)
+    info = WeightsDescription.of(parse_recipe(recipe, "benchmark"), geometry, 32, 320.0, training)
     save_weights(build_lifted_network(info), info, folder)
 
 

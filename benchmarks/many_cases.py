@@ -92,7 +92,7 @@ def grown(folder: Path, count: int) -> dict[str, str]:
 def compared(folder: Path, count: int) -> list[dict[str, str]]:
     """Rows: contexts of the usual size from folders and from shards."""
     dataset = write_dataset(folder, count, USUAL)
-    names = sorted(dataset.info["cases"])
+    names = sorted(dataset.info.cases)
     shards = []
     for start in range(0, count, SHARD):
         shards.append(folder / f"shard-{start:06}.tar")

@@ -22,7 +22,6 @@ from raylift import Reconstructor
 from raylift.cli.console import print_table
 from raylift.data.dataset import PreparedDataset
 from raylift.evaluation.methods import stored_xrays
-from raylift.model.weights import seen_cases
 from raylift.radiographs.out_of_distribution import OOD_THRESHOLD
 
 SPOILT: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # images (N, rows, columns)
@@ -43,7 +42,7 @@ def main() -> None:
     parser.add_argument("weights")
     options = parser.parse_args()
     dataset, reconstructor = PreparedDataset(options.prepared), Reconstructor.from_pretrained(options.weights)
-    seen = seen_cases(reconstructor.weights.info)
+    seen = reconstructor.weights.info.training.seen_cases
     cases = [dataset.case(name) for name in dataset.names("all") if name not in seen]
     found: dict[str, list[float]] = {}
     for name, spoil in SPOILT.items():

@@ -21,7 +21,6 @@ from raylift.evaluation.clinical import mean_gradient, vif
 from raylift.evaluation.methods import score_case, stored_xrays
 from raylift.images.hounsfield import WINDOW
 from raylift.images.volume import Volume
-from raylift.model.weights import seen_cases
 
 SHELLS = 12
 
@@ -61,7 +60,7 @@ def main() -> None:
         for done, given in enumerate(options.weights, 1):
             name, _, place = given.partition("=")
             reconstructor = Reconstructor.from_pretrained(place.removesuffix(":refine"))
-            seen = seen_cases(reconstructor.weights.info)
+            seen = reconstructor.weights.info.training.seen_cases
             cases = [dataset.case(case) for case in dataset.names("all") if case not in seen]
             if not cases:
                 raise SystemExit(f"{place} has seen all patients of {dataset.folder}")

@@ -24,7 +24,7 @@ from raylift.config.recipe import Recipe
 from raylift.data.dataset import PreparedDataset
 from raylift.evaluation.calibration import coverage, draw_reliability, fit, offsets, tally
 from raylift.evaluation.methods import score_case, stored_xrays
-from raylift.model.weights import Weights, load_weights, seen_cases, store_calibration
+from raylift.model.weights import Weights, load_weights, store_calibration
 from raylift.storage.atomic import write_json
 from raylift.training.run import train
 
@@ -56,10 +56,10 @@ def trained(
             train(recipe, data.folder, run, resume=begun, init_from=init_from,
                   progress=lambda step, steps, numbers: bar("", step, steps))  # fmt: skip
     reconstructor = Reconstructor.from_pretrained(run)
-    if seen_cases(reconstructor.weights.info) & set(data.names("validation")):
+    if reconstructor.weights.info.training.seen_cases & set(data.names("validation")):
         raise SystemExit(f"{run} has seen patients that it is to be scored on: give another folder to -o")
-    init_info = reconstructor.weights.info["training"].get("init_from", {}).get("sha256")
-    if init_info != (init_from and init_from.info["sha256"]):
+    began = reconstructor.weights.info.training.init_from
+    if (began and began.sha256) != (init_from and init_from.info.sha256):
         raise SystemExit(f"{run} began with other weights: give another folder to -o")
     return reconstructor
 
@@ -99,7 +99,7 @@ def main() -> None:
         raise SystemExit("a recipe that trains on every case leaves none out: --set data.split=train")
     if options.only and options.only not in patterns:
         raise SystemExit(f"--only {options.only} is not among the sources")
-    if options.calibrate and not load_weights(options.calibrate).info["recipe"]["network"].get("uncertainty"):
+    if options.calibrate and not load_weights(options.calibrate).info.recipe.network.uncertainty:
         raise SystemExit(f"--calibrate {options.calibrate}: tells no uncertainty")
     rows, scores, uncertainties = [], list[dict[str, float]](), list[tuple[np.ndarray, np.ndarray]]()
     for number, pattern in enumerate(patterns):

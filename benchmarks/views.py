@@ -20,7 +20,6 @@ from raylift.data.dataset import Case, PreparedDataset
 from raylift.evaluation.calibration import coverage, offsets
 from raylift.evaluation.methods import score_case, stored_xrays
 from raylift.geometry import View
-from raylift.model.weights import seen_cases
 from raylift.reconstruction.reconstructor import Reconstruction
 
 ORDER = (0.0, 90.0, 45.0, 135.0, 180.0, 270.0, 225.0, 315.0)
@@ -45,8 +44,8 @@ def main() -> None:
     options = parser.parse_args()
     dataset, reconstructor = PreparedDataset(options.prepared), Reconstructor.from_pretrained(options.weights)
     rows, curves = [], {}
-    seen = seen_cases(reconstructor.weights.info)
-    widths = reconstructor.weights.info.get("uncertainty", {}).get("widths")
+    seen = reconstructor.weights.info.training.seen_cases
+    widths = reconstructor.weights.info.uncertainty_widths
     cases = [dataset.case(name) for name in dataset.names("all")]
     groups = {"not seen": [c for c in cases if c.name not in seen], "seen": [c for c in cases if c.name in seen]}
     for (title, group), refine in product(groups.items(), (False, True) if options.refine else (False,)):

@@ -95,7 +95,7 @@ def tiny(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The prepared phantoms at 16³ voxels and 16² pixels. Treat as read-only."""
     folder = tmp_path_factory.mktemp("tiny")
     dataset = PreparedDataset(prepared)
-    info = dataset.info | {"voxels": 16, "geometry": dataset.geometry.with_pixels(16).to_dict()}
+    info = dataset.info.model_dump(mode="json") | {"voxels": 16, "geometry": dataset.geometry.with_pixels(16).to_dict()}
     (folder / "dataset.json").write_text(json.dumps(info))
     (folder / "splits.json").write_text((prepared / "splits.json").read_text())
     for case in dataset.cases("all"):

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from raylift.config.files import parse_recipe
 from raylift.geometry import Geometry
-from raylift.model.weights import Weights, build_lifted_network, describe, save_weights
+from raylift.model.weights import Weights, build_lifted_network, save_weights
+from raylift.model.weights_info import Training, WeightsDescription, WeightsInfo
+from raylift.storage.records import parse_record
 
 
 def describe_tiny(
@@ -31,15 +33,20 @@ def describe_tiny(
         "train": {"steps": 1},
     }
     unit = geometry or Geometry.preset("chest-stand", 64)
-    dumped = parse_recipe(recipe, "tests").model_dump(mode="json")
-    return describe(dumped, unit, 64, 320.0, {"cases": list(cases)})
+    training = Training(cases=list(cases))
+    return WeightsDescription.of(parse_recipe(recipe, "tests"), unit, 64, 320.0, training).to_dict()
+
+
+def described(info: dict[str, Any]) -> WeightsDescription:
+    """The content of a `weights.json` as its record."""
+    return parse_record(info, WeightsDescription)
 
 
 def random_weights(folder: Path, info: dict[str, Any] | None = None) -> Path:
     """Random weights, the same each time, as files in a folder; returns the folder."""
-    info = info or describe_tiny()
+    description = described(info or describe_tiny())
     torch.manual_seed(0)
-    save_weights(build_lifted_network(info), info, folder)
+    save_weights(build_lifted_network(description), description, folder)
     return folder
 
 
@@ -59,10 +66,10 @@ class Known(nn.Module):
 
 def known_weights(network: nn.Module, info: dict[str, Any] | None = None) -> Weights:
     """Weights in memory around a network whose output is known."""
-    info = info or describe_tiny()
-    lifted_network = build_lifted_network(info)
+    record = parse_record({**(info or describe_tiny()), "sha256": "0" * 64}, WeightsInfo)
+    lifted_network = build_lifted_network(record)
     lifted_network.network = network
-    return Weights(lifted_network.eval(), {**info, "sha256": "0" * 64}, Path("known.safetensors"))
+    return Weights(lifted_network.eval(), record, Path("known.safetensors"))
 
 
 @contextmanager

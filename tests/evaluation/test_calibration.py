@@ -92,18 +92,18 @@ def test_a_reconstruction_says_its_uncertainty_in_hu(dataset: PreparedDataset) -
 
 def test_calibration_makes_the_uncertainty_as_large_as_the_errors(dataset: PreparedDataset, tmp_path: Path) -> None:
     found = calibrate(uncertain(("phantom-0",)), dataset, "validation")
-    assert found["cases"] == ["phantom-2"]
-    calibrated = uncertain(("phantom-0",), found)
+    assert found.cases == ["phantom-2"]
+    calibrated = uncertain(("phantom-0",), found.model_dump())
     case = dataset.case("phantom-2")
     made = calibrated(np.array(case.xrays))
     assert made.uncertainty is not None
     errors, deviations = offsets(made.volume, made.uncertainty, case.truth)
     assert float(np.sqrt(np.mean(errors**2))) == pytest.approx(float(np.sqrt(np.mean(deviations**2))), rel=1e-3)
-    assert coverage(errors, deviations, found["widths"]) == pytest.approx(
+    assert coverage(errors, deviations, found.widths) == pytest.approx(
         {"coverage_50": 0.5, "coverage_80": 0.8, "coverage_95": 0.95}, abs=0.01
     )
     # Calibrating again changes nothing, and evaluation reports the same.
-    assert calibrate(calibrated, dataset, "validation")["factor"] == pytest.approx(found["factor"], rel=1e-4)
+    assert calibrate(calibrated, dataset, "validation").factor == pytest.approx(found.factor, rel=1e-4)
     model = evaluate(calibrated, dataset, "validation", "hu", tmp_path)[0]
     assert model.extra["coverage_80"] == pytest.approx(0.8, abs=0.01)
     assert (tmp_path / "reliability.png").stat().st_size > 5000

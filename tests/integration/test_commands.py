@@ -144,7 +144,7 @@ def test_reconstruct_lands_on_the_thorax(
     named = {key: Path(report[key]).name for key in FILES if key in report}
     assert report | named == json.loads((tmp_path / "volume-report.json").read_text())
     assert report["views"] == ["ap", "lateral-right"]
-    assert report["weights_sha256"] == load_weights(weights).info["sha256"]
+    assert report["weights_sha256"] == load_weights(weights).info.sha256
     assert "not a medical device" in report["purpose"]
     picture(tmp_path / "volume-preview.png")
     names = {"volume.nii.gz", "volume-report.json", "volume-report.html", "volume-preview.png"}

@@ -52,7 +52,7 @@ from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 from PIL import Image
 
-from helpers import describe_tiny, torch_threads
+from helpers import describe_tiny, described, torch_threads
 from live_server import Server
 from object_store import BUCKET, Store, index_of
 from raylift.cli import main
@@ -470,7 +470,7 @@ def clone(phantom_scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     info = describe_tiny(cases=["phantom-0", "phantom-1"])
     info["recipe"]["network"] |= {"name": "residual_unet", "feature_size": 4}
     for run in ("runs/cpu", "other-run"):
-        save_weights(build_lifted_network(info), info, folder / run)
+        save_weights(build_lifted_network(described(info)), described(info), folder / run)
     (folder / "run-1").symlink_to("run")  # trained again with another seed
     return folder
 

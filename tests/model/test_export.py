@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import describe_tiny, random_weights, torch_threads
+from helpers import describe_tiny, described, random_weights, torch_threads
 from raylift.cli import main
 from raylift.errors import BadInput, WrongUsage
 from raylift.images.volume import Volume
@@ -34,7 +34,7 @@ def unet(tmp_path_factory: pytest.TempPathFactory) -> Weights:
     info["recipe"]["network"] |= {"name": "unet", "feature_size": 4}
     folder = tmp_path_factory.mktemp("unet")
     torch.manual_seed(0)
-    save_weights(build_lifted_network(info), info, folder)
+    save_weights(build_lifted_network(described(info)), described(info), folder)
     return load_weights(folder)
 
 
@@ -72,8 +72,8 @@ def test_openvinos_own_form(unet: Weights, tmp_path: Path) -> None:
 
 def test_says_where_it_comes_from(unet: Weights, exported: Path) -> None:
     info = json.loads(Path(f"{exported}.json").read_text())
-    assert info["exported_from"] == unet.info["sha256"] != info["sha256"]
-    assert info["recipe"] == unet.info["recipe"]
+    assert info["exported_from"] == unet.info.sha256 != info["sha256"]
+    assert info["recipe"] == unet.info.recipe.model_dump(mode="json")
 
 
 def test_has_no_gradients(exported: Path) -> None:
@@ -95,7 +95,7 @@ def test_both_forms_beside_the_weights(unet: Weights, tmp_path: Path) -> None:
     for name in ("weights.onnx", "weights.xml"):
         export_weights(unet, folder / name)
     places = [folder, folder / "weights.onnx", folder / "weights.xml"]
-    assert len({load_weights(place).info["sha256"] for place in places}) == 3
+    assert len({load_weights(place).info.sha256 for place in places}) == 3
 
 
 def test_not_twice(exported: Path, tmp_path: Path) -> None:

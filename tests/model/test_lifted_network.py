@@ -11,7 +11,8 @@ from raylift.images.hounsfield import WATER_MU
 from raylift.lifting.registry import build_lift
 from raylift.lifting.scaling import XRAY_SCALE
 from raylift.model.lifted_network import ISOCENTRE, LiftedNetwork
-from raylift.model.weights import build_lifted_network, describe
+from raylift.model.weights import build_lifted_network
+from raylift.model.weights_info import Training, WeightsDescription
 from tiny_network import TinyNetwork
 
 VIEWS = (View(0.0), View(90.0))
@@ -29,7 +30,7 @@ def lifted_network() -> LiftedNetwork:
         }
     )
     geometry = Geometry.preset("chest-stand", 32)
-    return build_lifted_network(describe(recipe.model_dump(mode="json"), geometry, 64, 320.0, {})).eval()
+    return build_lifted_network(WeightsDescription.of(recipe, geometry, 64, 320.0, Training(cases=[]))).eval()
 
 
 def test_translates_what_the_lift_gives(lifted_network: LiftedNetwork) -> None:

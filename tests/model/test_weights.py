@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from helpers import describe_tiny, random_weights
+from helpers import describe_tiny, described, random_weights
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View
 from raylift.model.device import device_of
@@ -66,8 +66,8 @@ def seal(folder: Path) -> None:
 
 def test_round_trip(tmp_path: Path) -> None:
     info = describe_tiny(["pa", 45, "lateral-left"], Geometry.preset("x2ct", 64))
-    lifted_network = build_lifted_network(info)
-    save_weights(lifted_network, info, tmp_path)
+    lifted_network = build_lifted_network(described(info))
+    save_weights(lifted_network, described(info), tmp_path)
     loaded = load_weights(tmp_path)
     expected = lifted_network.network.state_dict()
     found = loaded.lifted_network.network.state_dict()
@@ -88,8 +88,8 @@ def test_every_network_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
     info["recipe"]["lift"] = "image" if NETWORKS[name].takes == "images" else "backproject"
     if name == "ccx_raynet":
         info["recipe"]["objective"] = {"name": "x2ct", "class_maps": 1.0}
-    lifted_network = build_lifted_network(info)
-    path = save_weights(lifted_network, info, tmp_path)
+    lifted_network = build_lifted_network(described(info))
+    path = save_weights(lifted_network, described(info), tmp_path)
     expected = lifted_network.network.state_dict()
     found = load_weights(tmp_path).lifted_network.network.state_dict()
     assert set(found) == set(expected)
@@ -208,7 +208,7 @@ def test_devices_that_do_not_compute_here(name: str) -> None:
 def test_what_xrays_looked_like_belongs_to_the_weights(tmp_path: Path, damage: Callable[[Path], Any]) -> None:
     info, patients = describe_tiny(), np.random.default_rng(0).uniform(0, 6, (4, 64, 64)).astype(np.float32)
     ood_detector = OODDetector.fit(patients, [View(0.0), View(90.0)] * 2, [0, 0, 1, 1])
-    save_weights(build_lifted_network(info), info, tmp_path, ood_detector)
+    save_weights(build_lifted_network(described(info)), described(info), tmp_path, ood_detector)
     assert load_weights(tmp_path).ood_detector is not None
     damage(tmp_path / "ood.safetensors")
     assert "missing, or not the one of weights.safetensors" in refused(tmp_path)
@@ -218,7 +218,9 @@ class TestEnsemble:
     def test_answers_with_the_mean(self, tmp_path: Path) -> None:
         each = [load_weights(random_weights(tmp_path / "one"))]
         info = describe_tiny()
-        save_weights(build_lifted_network(info), info, tmp_path / "one")  # from where the generator stands now
+        save_weights(
+            build_lifted_network(described(info)), described(info), tmp_path / "one"
+        )  # from where the generator stands now
         each.append(load_weights(tmp_path / "one"))
         combine_weights(each, tmp_path / "both")
         both = load_weights(tmp_path / "both")
@@ -234,7 +236,7 @@ class TestEnsemble:
         each = []
         for seed in (0, 1):
             torch.manual_seed(seed)
-            save_weights(build_lifted_network(info), info, tmp_path / str(seed))
+            save_weights(build_lifted_network(described(info)), described(info), tmp_path / str(seed))
             each.append(load_weights(tmp_path / str(seed)))
         combine_weights(each, tmp_path / "both")
         both, xrays = load_weights(tmp_path / "both"), torch.rand(1, 2, 64, 64)
@@ -260,12 +262,12 @@ class TestEnsemble:
         edit(folder, lambda info: info["recipe"].update(views=["ap", "lateral-right"]))
         edit(folder, lambda info: info["recipe"]["network"].pop("iterations"))
         combine_weights([load_weights(saved), load_weights(folder)], folder.parent / "both")
-        assert load_weights(folder.parent / "both").info["members"] == 2
+        assert load_weights(folder.parent / "both").info.members == 2
 
     def test_in_place_of_a_member(self, saved: Path, folder: Path) -> None:
         with pytest.raises(WrongUsage, match="already"):
             combine_weights([load_weights(saved), load_weights(folder)], folder)
-        assert "members" not in load_weights(folder).info
+        assert load_weights(folder).info.members == 1
 
     def test_of_one(self, saved: Path) -> None:
         with pytest.raises(WrongUsage, match="two"):

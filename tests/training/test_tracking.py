@@ -49,7 +49,7 @@ def test_a_run_names_its_data_recipe_and_code(tiny: Path, tmp_path: Path) -> Non
     told, data = json.loads((tmp_path / "run.json").read_text()), PreparedDataset(tiny)
     assert told["recipe"]["name"] == "tiny"
     assert told["data"] == {
-        "name": tiny.name, "sha256": data.fingerprint, "source": data.info["source"], "licence": "CC0-1.0",
+        "name": tiny.name, "sha256": data.fingerprint, "source": data.info.source, "licence": "CC0-1.0",
         "cases": len(data.splits["train"]),
     }  # fmt: skip
     assert [(one["code"], one["from_step"], one["processes"]) for one in told["launches"]] == [

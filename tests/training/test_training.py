@@ -33,7 +33,8 @@ from raylift.errors import BadInput, WrongUsage
 from raylift.evaluation.scores import score
 from raylift.images.hounsfield import hu_to_normalised
 from raylift.losses import GeneratorOutput
-from raylift.model.weights import load_weights, seen_cases, store_calibration
+from raylift.model.weights import load_weights, store_calibration
+from raylift.model.weights_info import Calibration, InitFrom
 from raylift.training.checkpoint import Checkpoints
 from raylift.training.run import Diverged, Run, train
 
@@ -327,12 +328,12 @@ class TestResume:
 
     def test_of_a_finished_run_changes_nothing(self, tiny: Path, tmp_path: Path) -> None:
         train(recipe(), tiny, tmp_path)
-        store_calibration(load_weights(tmp_path), {"factor": 0.5})
+        store_calibration(load_weights(tmp_path), Calibration(factor=0.5))
         before, described = outcome(tmp_path), (tmp_path / "weights.json").read_text()
         train(recipe(), tiny, tmp_path, resume=True)
         assert (outcome(tmp_path), (tmp_path / "weights.json").read_text()) == (before, described)
         assert train(recipe(steps=7), tiny, tmp_path, resume=True).step == 7
-        assert "uncertainty" not in load_weights(tmp_path).info
+        assert load_weights(tmp_path).info.uncertainty is None
 
     def test_of_nothing_starts(self, tiny: Path, tmp_path: Path) -> None:
         train(recipe(), tiny, tmp_path / "straight")
@@ -439,14 +440,14 @@ class TestBeginWith:
         train(recipe(checkpoint_minutes=60), tiny, tmp_path / "second", resume=True, init_from=first)
         info = load_weights(tmp_path / "second").info
         cases = ["phantom-0", "phantom-1"]
-        assert info["training"]["init_from"] == {"sha256": first.info["sha256"], "share": 1.0, "cases": cases}
+        assert info.training.init_from == InitFrom(sha256=first.info.sha256, share=1.0, cases=cases)
         with pytest.raises(WrongUsage, match="without other weights"):
             train(recipe(), tiny, tmp_path / "first", resume=True, init_from=first)
 
     def test_patients_of_those_weights_count_as_seen(self, tiny: Path, tmp_path: Path) -> None:
         train(parse_recipe(content(data={"split": "all"}), "test"), tiny, tmp_path / "first")
         run = train(recipe(), tiny, tmp_path / "second", init_from=load_weights(tmp_path / "first"))
-        assert seen_cases(load_weights(run.folder).info) == {"phantom-0", "phantom-1", "phantom-2"}
+        assert load_weights(run.folder).info.training.seen_cases == {"phantom-0", "phantom-1", "phantom-2"}
 
     def test_weights_of_another_network_are_refused(self, tiny: Path, tmp_path: Path) -> None:
         with pytest.raises(BadInput, match=r"known\.safetensors: holds 0%"):

@@ -35,7 +35,7 @@ def examine() -> dict[str, Any]:
 
 def _state(name: str) -> str:
     try:
-        return f"good, SHA-256 {load_weights(EMBEDDED / name).info['sha256'][:12]}"
+        return f"good, SHA-256 {load_weights(EMBEDDED / name).info.sha256[:12]}"
     except BadInput as error:
         return str(error)
 

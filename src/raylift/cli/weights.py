@@ -58,7 +58,7 @@ def train(
     held = "" if memory is None else f", peak memory {memory / 2**30:.2f} GiB"
     print(f"{done.step} steps in {minutes:.1f} minutes{held}")
     if done.init_info is not None:
-        print(f"began with {init_from}, which holds {done.init_info['share']:.0%} of the network")
+        print(f"began with {init_from}, which holds {done.init_info.share:.0%} of the network")
     print(f"weights: {output / 'weights.safetensors'}")
 
 
@@ -87,12 +87,10 @@ def calibrate(
         calibration = run(reconstructor, PreparedDataset(data), split, bar)
     store_calibration(reconstructor.weights, calibration)
     if as_json:
-        print_json(calibration)
+        print_json(calibration.model_dump())
         return
-    held = ", ".join(f"{level:.0%} in ± {w:.2f} σ" for level, w in zip(LEVELS, calibration["widths"], strict=True))
-    print(
-        f"standard deviations times {calibration['factor']:.3f}; then {held}, on {len(calibration['cases'])} patients"
-    )
+    held = ", ".join(f"{level:.0%} in ± {w:.2f} σ" for level, w in zip(LEVELS, calibration.widths or [], strict=True))
+    print(f"standard deviations times {calibration.factor:.3f}; then {held}, on {len(calibration.cases)} patients")
 
 
 @app.command()

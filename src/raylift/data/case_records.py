@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.geometry import VolumeGrid
+from raylift.storage.geometry_records import GeometryRecord, GridRecord, ViewRecord
 from raylift.storage.records import Millimetres, PlainName, Sha256, Typed
 
 MOST_VIEWS = 360
@@ -28,8 +29,8 @@ class DatasetInfo(Typed):
     Args:
         source: name of the folder of scans.
         licence: of the scans.
-        geometry: X-ray unit, see `Geometry.to_dict`.
-        views: of the stored X-rays, see `View.to_dict`.
+        geometry: X-ray unit, in the form of `Geometry.to_dict`.
+        views: of the stored X-rays, in the form of `View.to_dict`.
         voxels: edge of the target cube in voxels.
         cube_mm: edge of the target cube in mm.
         cases: by name.
@@ -37,16 +38,15 @@ class DatasetInfo(Typed):
 
     source: str = ""
     licence: str = ""
-    geometry: dict[str, Any]
-    views: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MOST_VIEWS)]
+    geometry: GeometryRecord
+    views: Annotated[list[ViewRecord], Field(min_length=1, max_length=MOST_VIEWS)]
     voxels: Annotated[int, Field(ge=8, le=512)]
     cube_mm: Annotated[float, Field(ge=10, le=2000)]
     cases: Annotated[dict[PlainName, CaseEntry], Field(max_length=MOST_NAMES)]
 
     def model_post_init(self, context: object) -> None:
         """Check geometry and views. Raises ValueError."""
-        pixels = Geometry.from_dict(self.geometry).pixels
-        views = {View.from_dict(view) for view in self.views}
+        pixels, views = self.geometry.pixels, set(self.views)
         if len(views) < len(self.views):
             raise ValueError("a view stands there twice")
         if len(views) * pixels**2 > MOST_XRAY_VALUES:
@@ -65,14 +65,14 @@ class CaseRecord(Typed):
     """What a dataset needs of a prepared case's `case.json`."""
 
     isocentre_lps_mm: Annotated[list[Millimetres], Field(min_length=3, max_length=3)]
-    context_grid: dict[str, Any]
+    context_grid: GridRecord
     files: list[PlainName] = Field(default_factory=list, max_length=100)
     sha256: Sha256
 
     @field_validator("context_grid")
     @classmethod
-    def _of_a_scan(cls, grid: dict[str, Any]) -> dict[str, Any]:
-        z, y, x = VolumeGrid.from_dict(grid).shape
+    def _of_a_scan(cls, grid: VolumeGrid) -> VolumeGrid:
+        z, y, x = grid.shape
         if z * y * x > MOST_CONTEXT_VALUES:
             raise ValueError(f"{z} × {y} × {x} voxels are none of a scan at 2.5 mm")
         return grid

@@ -17,7 +17,7 @@ import SimpleITK as sitk
 
 from raylift.data.case_records import CaseRecord, DatasetInfo, Splits
 from raylift.errors import BadInput, known
-from raylift.geometry import Geometry, Point, View, VolumeGrid
+from raylift.geometry import Point, View, VolumeGrid
 from raylift.images.volume import Volume
 from raylift.io.image_headers import image_reader
 from raylift.io.volumes import read_volume
@@ -134,12 +134,11 @@ class PreparedDataset:
     def __init__(self, folder: str | StoragePath) -> None:
         self.folder = storage_path(folder)
         try:
-            self.info = read_record(self.folder / "dataset.json", DatasetInfo, MOST_BYTES).model_dump(mode="json")
+            self.info = read_record(self.folder / "dataset.json", DatasetInfo, MOST_BYTES)
             splits = read_json(self.folder / "splits.json", MOST_BYTES)
             self.splits = parse_record({"splits": splits}, Splits).splits
-            self.geometry = Geometry.from_dict(self.info["geometry"])
-            self.views = tuple(View.from_dict(view) for view in self.info["views"])
-            self.voxels, self.cube_mm = int(self.info["voxels"]), float(self.info["cube_mm"])
+            self.geometry, self.views = self.info.geometry, tuple(self.info.views)
+            self.voxels, self.cube_mm = self.info.voxels, self.info.cube_mm
             self._check_splits()
         except Unreachable:
             raise
@@ -153,7 +152,7 @@ class PreparedDataset:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 that tells this dataset from others: unit, cube, views, cases and splits."""
-        info = {key: self.info[key] for key in ("geometry", "voxels", "cube_mm", "views", "cases")}
+        info = self.info.model_dump(mode="json", include={"geometry", "voxels", "cube_mm", "views", "cases"})
         return hashlib.sha256(json.dumps([info, self.splits], sort_keys=True).encode()).hexdigest()
 
     def stamp(self, split: str) -> str | None:
@@ -185,7 +184,7 @@ class PreparedDataset:
 
     def _check_splits(self) -> None:
         """Raise ValueError unless every name is a usable case's, once; results are written under these names."""
-        usable = {name for name, case in self.info["cases"].items() if case["status"] == "ok"}
+        usable = {name for name, case in self.info.cases.items() if case.status == "ok"}
         seen = set[str]()
         for name in itertools.chain(*self.splits.values()):
             if name not in usable:
@@ -214,8 +213,7 @@ class PreparedDataset:
         try:
             record = read_record(folder / "case.json", CaseRecord)
             x, y, z = record.isocentre_lps_mm
-            grid = VolumeGrid.from_dict(record.context_grid)
-            same = record.sha256 == self.info["cases"][name]["sha256"]
+            same = record.sha256 == self.info.cases[name].sha256
         except Unreachable:
             raise
         except (OSError, KeyError, TypeError, ValueError) as error:
@@ -223,7 +221,7 @@ class PreparedDataset:
         if not same:
             # An interrupted run with other settings leaves cases that dataset.json, written last, does not describe.
             raise BadInput(folder, "not the case that dataset.json tells of", AGAIN)
-        return Case(name, folder, (x, y, z), grid, (len(self.views), pixels, pixels), self.voxels)
+        return Case(name, folder, (x, y, z), record.context_grid, (len(self.views), pixels, pixels), self.voxels)
 
     def cases(self, split: str) -> Cases:
         """All cases of a split."""

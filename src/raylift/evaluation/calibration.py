@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,7 +14,7 @@ from raylift.errors import BadInput
 from raylift.evaluation.methods import check_cubes, stored_xrays
 from raylift.images.hounsfield import WINDOW
 from raylift.images.volume import Volume
-from raylift.model.weights import seen_cases
+from raylift.model.weights_info import Calibration
 from raylift.plots.drawing import save_figure
 from raylift.reconstruction.reconstructor import AIR, Reconstructor
 
@@ -58,7 +57,7 @@ def calibrate(
     dataset: PreparedDataset,
     split: str,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
-) -> dict[str, Any]:
+) -> Calibration:
     """What makes the uncertainty of weights right on some patients, who must not be those of the training.
 
     Returns:
@@ -71,7 +70,7 @@ def calibrate(
     """
     check_cubes(dataset, reconstructor)
     cases, weights = dataset.cases(split), reconstructor.weights
-    known = seen_cases(weights.info) & {case.name for case in cases}
+    known = weights.info.training.seen_cases & {case.name for case in cases}
     if known:
         raise BadInput(weights.path, f"was trained on {', '.join(sorted(known))}", "calibrate on other patients")
     errors, deviations = [], []
@@ -84,8 +83,8 @@ def calibrate(
         deviations.append(deviation)
         progress(case.name, number, len(cases))
     factor, widths = fit(np.concatenate(errors), np.concatenate(deviations))
-    before = float(weights.info.get("uncertainty", {}).get("factor", 1.0))
-    return {"factor": before * factor, "widths": widths, "cases": [case.name for case in cases]}
+    before = weights.info.uncertainty_factor
+    return Calibration(factor=before * factor, widths=widths, cases=[case.name for case in cases])
 
 
 def fit(errors: np.ndarray, deviations: np.ndarray) -> tuple[float, list[float]]:

@@ -28,7 +28,7 @@ from raylift.evaluation.report import CaseResult, write_report
 from raylift.geometry import View
 from raylift.images.hounsfield import normalised_to_hu
 from raylift.images.volume import Volume
-from raylift.model.weights import identity, seen_cases
+from raylift.model.weights_info import WeightsInfo
 from raylift.parallel.cases import run_tasks
 from raylift.parallel.executors import HERE, Executor
 from raylift.plots.montages import montage
@@ -64,8 +64,8 @@ class Evaluation:
 
     def depends_on(self, name: str) -> Any:
         """Weights, case and settings, and the code, as measures change with it."""
-        weights, views = identity(self._reconstructor.weights.info), [view.to_dict() for view in self.views]
-        case = self._dataset.info["cases"][name]["sha256"], self._dataset.fingerprint
+        weights, views = self._reconstructor.weights.info.identity, [view.to_dict() for view in self.views]
+        case = self._dataset.info.cases[name].sha256, self._dataset.fingerprint
         return [weights, views, case, self.protocol, self.refine, code_version()]
 
     def compute(self, name: str) -> tuple[str, list[CaseResult], tuple[Volume, Volume, Any], np.ndarray | None]:
@@ -85,7 +85,7 @@ class Evaluation:
         tallied = None
         if made.uncertainty is not None:
             errors = offsets(made.volume, made.uncertainty, truth)
-            extra |= coverage(*errors, reconstructor.weights.info.get("uncertainty", {}).get("widths"))
+            extra |= coverage(*errors, reconstructor.weights.info.uncertainty_widths)
             tallied = tally(*errors)
         results = [CaseResult(name, score_case(made.volume, case, self.protocol), extra=extra)]
         if self.baseline is not None:
@@ -191,7 +191,7 @@ def evaluate(
 
 
 def _notes(
-    weights: dict[str, Any],
+    weights: WeightsInfo,
     dataset: PreparedDataset,
     split: str,
     scored: Sequence[str],
@@ -200,10 +200,10 @@ def _notes(
 ) -> list[str]:
     """What a reader of the report has to know."""
     refined = " Volumes were refined." if refine else ""
-    notes = [f"Weights {weights['sha256'][:12]}, split {split} of {dataset.folder.name}.{refined}"]
-    if seen := len(seen_cases(weights) & set(scored)):
+    notes = [f"Weights {weights.sha256[:12]}, split {split} of {dataset.folder.name}.{refined}"]
+    if seen := len(weights.training.seen_cases & set(scored)):
         notes.append(f"The weights were trained on {seen} of these cases: their scores say nothing of new ones.")
-    if uncertainty and (fitted := len(set(weights.get("uncertainty", {}).get("cases", ())) & set(scored))):
+    if uncertainty and weights.uncertainty and (fitted := len({*weights.uncertainty.cases} & {*scored})):
         notes.append(f"The uncertainty was calibrated on {fitted} of these cases, so their coverage had to be right.")
     if uncertainty and refine:
         notes.append("The uncertainty is that of the network's volumes, before refinement, beside the errors after it.")

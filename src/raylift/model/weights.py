@@ -14,17 +14,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_model
 from torch import nn
 
-from raylift.about import __version__
 from raylift.config.earlier_names import existing_file
-from raylift.config.recipe import Recipe
 from raylift.errors import BadInput, WrongUsage
-from raylift.geometry import Geometry
-from raylift.images.hounsfield import WATER_MU, WINDOW
 from raylift.lifting.scaling import XRAY_SCALE
 from raylift.model.ensemble import Ensemble
 from raylift.model.export import SUFFIXES, ExportedNetwork, check_ending, export
 from raylift.model.lifted_network import LiftedNetwork
-from raylift.model.weights_info import WeightsInfo
+from raylift.model.weights_info import NORMALISATION, Calibration, Training, WeightsDescription, WeightsInfo
 from raylift.radiographs.out_of_distribution import OODDetector
 from raylift.storage.atomic import atomic_write_folder, write_json
 from raylift.storage.paths import size_of
@@ -51,44 +47,20 @@ class Weights:
     """
 
     lifted_network: LiftedNetwork
-    info: dict[str, Any]
+    info: WeightsInfo
     path: Path
     ood_detector: OODDetector | None = None
 
 
-def build_lifted_network(info: dict[str, Any], network: nn.Module | None = None) -> LiftedNetwork:
+def build_lifted_network(info: WeightsDescription, network: nn.Module | None = None) -> LiftedNetwork:
     """Return the lifted network that `weights.json` describes, with random weights or the given network."""
-    recipe, geometry = Recipe.model_validate(info["recipe"]), Geometry.from_dict(info["geometry"])
-    members = info.get("members", 1)
     return LiftedNetwork.from_recipe(
-        recipe, geometry, info["voxels"], info["cube_mm"], members=members, network=network
+        info.recipe, info.geometry, info.voxels, info.cube_mm, members=info.members, network=network
     )
 
 
-def describe(
-    recipe: dict[str, Any], geometry: Geometry, voxels: int, cube_mm: float, training: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the content of `weights.json`, to which `save_weights` adds the checksum."""
-    return {
-        "format": 1,
-        "raylift": __version__,
-        "purpose": "research only; not a medical device",
-        "recipe": recipe,
-        "geometry": geometry.to_dict(),
-        "voxels": voxels,
-        "cube_mm": cube_mm,
-        "normalisation": {"window_hu": list(WINDOW), "water_mu_per_mm": WATER_MU, "xray_scale": XRAY_SCALE},
-        "training": training,
-    }
-
-
-def identity(info: dict[str, Any]) -> list[Any]:
-    """Return the entries of `weights.json` on which a reconstruction depends."""
-    return [info["sha256"], info.get("ood_sha256"), info.get("uncertainty")]
-
-
 def save_weights(
-    lifted_network: LiftedNetwork, info: dict[str, Any], folder: Path, ood_detector: OODDetector | None = None
+    lifted_network: LiftedNetwork, info: WeightsDescription, folder: Path, ood_detector: OODDetector | None = None
 ) -> Path:
     """Write `weights.safetensors` and `weights.json` into a folder, and `ood.safetensors` if a detector is given.
 
@@ -96,7 +68,7 @@ def save_weights(
 
     Args:
         lifted_network: its inner network is written.
-        info: the content of `weights.json`, without checksums.
+        info: the content of `weights.json` but for checksums.
         folder: where to write the files.
         ood_detector: recognises X-rays unlike those of the training.
 
@@ -107,11 +79,11 @@ def save_weights(
     check_finite(network, path)
     with atomic_write_folder(folder) as temporary:
         save_model(network, str(temporary / path.name))  # a tensor that the network holds twice is written once
-        info = {**info, "sha256": _digest(temporary / path.name)}
+        checksums = {"sha256": _digest(temporary / path.name)}
         if ood_detector is not None:
             ood_detector.save(temporary / OOD_FILE)
-            info["ood_sha256"] = _digest(temporary / OOD_FILE)
-        write_json(info, temporary / "weights.json")
+            checksums["ood_sha256"] = _digest(temporary / OOD_FILE)
+        write_json(info.to_dict() | checksums, temporary / "weights.json")
     return path
 
 
@@ -135,37 +107,31 @@ def combine_weights(members: Sequence[Weights], folder: Path) -> Path:
         raise WrongUsage("an ensemble has at least two members: give several weights")
     if (folder / "weights.safetensors").exists() or (folder / "recipe.yaml").exists():
         raise WrongUsage(f"{folder} already holds weights or a run: name another folder")
-    first, shared = members[0], ("geometry", "voxels", "cube_mm", "normalisation")
+    first = members[0]
     for member in members:
         if isinstance(member.lifted_network.network, (ExportedNetwork, Ensemble)):
             raise BadInput(member.path, "is already exported or an ensemble", "give the weights of single trainings")
-        if [member.info[key] for key in shared] != [first.info[key] for key in shared] or _kind(member) != _kind(first):
+        if _task(member) != _task(first):
             raise BadInput(
                 member.path, f"was trained for another task than {first.path}", "give weights of the same recipe"
             )
-    info = {key: value for key, value in first.info.items() if key not in ("uncertainty", "sha256", "ood_sha256")}
-    info["members"] = len(members)
-    info["training"] = {
-        "cases": sorted(set[str]().union(*(seen_cases(member.info) for member in members))),
-        "members": [{"sha256": member.info["sha256"], **member.info["training"]} for member in members],
-    }
+    trainings = [
+        member.info.training.model_copy(update={"sha256": member.info.sha256, "members": []}) for member in members
+    ]
+    cases = sorted(set[str]().union(*(training.seen_cases for training in trainings)))
+    recipe, geometry, voxels, cube_mm = first.info.recipe, first.info.geometry, first.info.voxels, first.info.cube_mm
+    training = Training(cases=cases, members=trainings)
+    info = WeightsDescription.of(recipe, geometry, voxels, cube_mm, training, len(members))
     networks = [deepcopy(member.lifted_network.network) for member in members]
     folder.mkdir(parents=True, exist_ok=True)
     return save_weights(build_lifted_network(info, Ensemble(networks).half()), info, folder, first.ood_detector)
 
 
-def _kind(weights: Weights) -> dict[str, Any]:
-    """Return the entries of a recipe that decide which network is trained, and on which X-rays.
-
-    Raises:
-        BadInput: the recipe is malformed.
-    """
-    try:
-        recipe = Recipe.model_validate(weights.info["recipe"])
-    except ValueError:
-        raise BadInput(weights.path, "has a recipe that this version cannot read", "train it again") from None
-    data = recipe.data
+def _task(weights: Weights) -> dict[str, Any]:
+    """Return what decides which network is trained, and on which X-rays and volumes."""
+    recipe, data = weights.info.recipe, weights.info.recipe.data
     return {
+        **weights.info.model_dump(include={"geometry", "voxels", "cube_mm", "normalisation"}),
         "views": recipe.view_list,
         **recipe.model_dump(include={"lift", "aggregation"}),
         "network": recipe.network.model_dump(exclude={"checkpointing"}),
@@ -209,20 +175,14 @@ def export_weights(weights: Weights, path: Path) -> float:
         difference = float((output - network(lifted)).abs().max())
         if not difference <= MAX_DIFFERENCE:
             raise BadInput(path, f"differs from the network by {difference:.2g}", "use the weights themselves")
-        info = {**weights.info, "sha256": _digest(folder / path.name), "exported_from": weights.info["sha256"]}
-        write_json(info, folder / _sidecar(path).name)
+        checksums = {"sha256": _digest(folder / path.name), "exported_from": weights.info.sha256}
+        write_json(weights.info.to_dict() | checksums, folder / _sidecar(path).name)
     return difference
 
 
-def seen_cases(info: dict[str, Any]) -> set[str]:
-    """Return the names of the cases that weights, or the weights they were initialised from, were trained on."""
-    training = info["training"]
-    return {*training["cases"], *training.get("init_from", {}).get("cases", ())}
-
-
-def store_calibration(weights: Weights, calibration: dict[str, Any]) -> None:
+def store_calibration(weights: Weights, calibration: Calibration) -> None:
     """Write the result of `raylift.evaluation.calibration.calibrate` into the weights' description."""
-    write_json({**weights.info, "uncertainty": calibration}, _sidecar(weights.path))
+    write_json(weights.info.model_copy(update={"uncertainty": calibration}).to_dict(), _sidecar(weights.path))
 
 
 def _sidecar(path: Path) -> Path:
@@ -279,13 +239,12 @@ def load_weights(source: str | Path | None = None) -> Weights:
     path = find_weights(source)
     sidecar = _sidecar(path)
     try:
-        record = read_record(sidecar, WeightsInfo)
+        info = read_record(sidecar, WeightsInfo)
     except (OSError, ValueError) as error:
         problem = f"its description, {sidecar.name}, cannot be used ({_first_line(error)})"
         raise BadInput(path, problem, f"copy {path.name} and {sidecar.name} again") from None
     try:
-        _check_file(path, record)
-        info = record.model_dump(mode="json", exclude_unset=True) | {"recipe": record.recipe.model_dump(mode="json")}
+        _check_file(path, info)
         exported = path.suffix in SUFFIXES
         if not exported:
             _check_tensors(path, info)
@@ -300,7 +259,7 @@ def load_weights(source: str | Path | None = None) -> Weights:
     return Weights(lifted_network.eval().requires_grad_(False), info, path, _ood_detector(path, info))
 
 
-def _check_file(path: Path, record: WeightsInfo) -> None:
+def _check_file(path: Path, info: WeightsInfo) -> None:
     """Check a weights file against its description.
 
     Raises:
@@ -310,11 +269,11 @@ def _check_file(path: Path, record: WeightsInfo) -> None:
     if size > MOST_BYTES:
         problem = f"{size / 2**30:.0f} GB; at most {MOST_BYTES / 2**30:.0f} GB are read"
         raise BadInput(path, problem, "give a file of weights")
-    if _digest(path) != record.sha256:
+    if _digest(path) != info.sha256:
         raise BadInput(path, f"its checksum is not the one in {_sidecar(path).name}", AGAIN)
-    normalisation = record.normalisation
-    if (normalisation.window_hu, normalisation.xray_scale) != (list(WINDOW), XRAY_SCALE):
-        raise BadInput(path, "trained with another normalisation", f"use raylift {record.raylift}")
+    theirs, ours = info.normalisation, NORMALISATION
+    if (theirs.window_hu, theirs.xray_scale) != (ours.window_hu, ours.xray_scale):
+        raise BadInput(path, "trained with another normalisation", f"use raylift {info.raylift}")
 
 
 def _load(network: nn.Module, path: Path) -> None:
@@ -345,7 +304,7 @@ def check_finite(network: nn.Module, path: Path) -> None:
             )
 
 
-def _check_tensors(path: Path, info: dict[str, Any]) -> None:
+def _check_tensors(path: Path, info: WeightsInfo) -> None:
     """Check names, shapes and types of the tensors in a file against the description, before memory is allocated.
 
     Raises:
@@ -379,13 +338,13 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
-def _ood_detector(path: Path, info: dict[str, Any]) -> OODDetector | None:
+def _ood_detector(path: Path, info: WeightsInfo) -> OODDetector | None:
     """Return the OOD detector stored beside weights; None if they have none or are an exported model.
 
     Raises:
         BadInput: its file is missing, or is not the one that the weights describe.
     """
-    expected, beside = info.get("ood_sha256"), existing_file(path.with_name(OOD_FILE))
+    expected, beside = info.ood_sha256, existing_file(path.with_name(OOD_FILE))
     if expected is None or path.suffix in SUFFIXES:
         return None
     if not beside.exists() or _digest(beside) != expected:

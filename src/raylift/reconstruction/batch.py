@@ -7,7 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from raylift.model.weights import identity
 from raylift.reconstruction.outputs import Names, write_results
 from raylift.reconstruction.reconstructor import Reconstruction, Reconstructor
 from raylift.storage.copies import local_copy
@@ -36,7 +35,7 @@ class Lifting:
 
     def depends_on(self, source: StoragePath) -> Any:
         """The X-rays' files, the weights and the settings."""
-        weights = identity(self.reconstructor().weights.info)
+        weights = self.reconstructor().weights.info.identity
         return [1, stamps(source), weights, self.refine, self.seconds, self.align, self.format]
 
     def compute(self, source: StoragePath) -> Reconstruction:

@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from raylift.about import NOT_MEDICAL, __version__
+from raylift.model.weights_info import WeightsInfo
 from raylift.plots.montages import agreement, uncertainty_planes
 from raylift.radiographs.out_of_distribution import OOD_THRESHOLD
 from raylift.reconstruction.reconstructor import Reconstruction
@@ -19,7 +20,7 @@ from raylift.storage.atomic import atomic_write
 
 
 def write_page(
-    made: Reconstruction, report: dict[str, Any], weights: dict[str, Any], inputs: Sequence[str], path: Path
+    made: Reconstruction, report: dict[str, Any], weights: WeightsInfo, inputs: Sequence[str], path: Path
 ) -> Path:
     """Write the report as HTML, its pictures inside.
 

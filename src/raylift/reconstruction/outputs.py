@@ -9,6 +9,7 @@ from raylift.errors import BadInput
 from raylift.io.dicom import Study, write_ct
 from raylift.io.formats import writable
 from raylift.io.volumes import write_volume
+from raylift.model.weights_info import WeightsInfo
 from raylift.plots.montages import montage
 from raylift.reconstruction.html_report import write_page
 from raylift.reconstruction.reconstructor import Reconstruction
@@ -46,7 +47,7 @@ class Names:
                 raise BadInput(folder, "a folder with something in it", "name a new folder for the DICOM series")
 
 
-def describe(made: Reconstruction, weights: dict[str, Any], aligned: bool) -> dict[str, Any]:
+def describe(made: Reconstruction, weights: WeightsInfo, aligned: bool) -> dict[str, Any]:
     """What the report says of a reconstruction, without its files."""
     refined = made.refined
     report = {
@@ -63,8 +64,8 @@ def describe(made: Reconstruction, weights: dict[str, Any], aligned: bool) -> di
             "error_with_surroundings_after": refined.error_after,
         },
         "aligned_views": [view.to_dict() for view in made.xrays.views] if aligned else None,
-        "weights_sha256": weights["sha256"],
-        "weights_recipe": weights["recipe"]["name"],
+        "weights_sha256": weights.sha256,
+        "weights_recipe": weights.recipe.name,
         "notes": list(made.notes),
         "purpose": "research only; not a medical device",
     }
@@ -78,7 +79,7 @@ def describe(made: Reconstruction, weights: dict[str, Any], aligned: bool) -> di
 def write_results(
     made: Reconstruction,
     names: Names,
-    weights: dict[str, Any],
+    weights: WeightsInfo,
     *,
     aligned: bool = False,
     study: Study | None = None,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from raylift.config.recipe import DataConfig
 from raylift.drr.operator import ProjectionOperator
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
@@ -192,7 +193,7 @@ class Reconstructor:
         volume = Volume(normalised_to_hu(unit.clip(0, 1)), grid)
         if not spread:
             return volume, None
-        factor = self.weights.info.get("uncertainty", {}).get("factor", 1.0)
+        factor = self.weights.info.uncertainty_factor
         # A Laplace distribution's standard deviation is √2 times its mean absolute value.
         return volume, Volume(factor * 2**0.5 * (WINDOW[1] - WINDOW[0]) * spread[0], grid)
 
@@ -236,12 +237,12 @@ class Reconstructor:
         decoded: Sequence[Radiograph | Grey] | None = None,
     ) -> XraySet:
         """Radiographs as X-rays of the weights' unit; see `raylift.radiographs.intake.read_radiographs`."""
-        data = self.weights.info["recipe"]["data"]
+        data = self.weights.info.recipe.data
         return read_radiographs(
             files,
             views,
             self.geometry,
-            geometry_from_files=bool(data.get("any_geometry")),
+            geometry_from_files=bool(data.any_geometry),
             ood_detector=self.weights.ood_detector,
             orientations=orientations,
             decoded=decoded,
@@ -255,10 +256,10 @@ class Reconstructor:
         """
         if not len(xrays.views) or not np.isfinite(xrays.images).all():
             raise BadInput("X-rays", "none, or some not finite numbers", "give at least one, without NaN or infinity")
-        unit, data = xrays.geometry, self.weights.info["recipe"]["data"]
+        unit, data = xrays.geometry, self.weights.info.recipe.data
         ours = replace(self.geometry, pixels=unit.pixels)
         same = np.allclose(list(ours.to_dict().values()), list(unit.to_dict().values()), rtol=1e-3)
-        if not (same or data.get("any_geometry")):
+        if not (same or data.any_geometry):
             raise BadInput(
                 "X-rays",
                 f"taken with {describe_geometry(unit)}, the weights are for {describe_geometry(ours)}",
@@ -269,7 +270,7 @@ class Reconstructor:
             raise BadInput(
                 "X-rays", f"taken with {describe_geometry(unit)}: the source stands in the volume", "give it in mm"
             )
-        order = list(range(len(xrays.views))) if data.get("any_views") else self._ordered(xrays.views, data)
+        order = list(range(len(xrays.views))) if data.any_views else self._ordered(xrays.views, data)
         images, pixels = xrays.images[order], self.geometry.pixels
         if unit.pixels > pixels:
             # As Mapping.lift would; re-projecting onto the millions of pixels of a radiograph exhausts memory.
@@ -278,10 +279,10 @@ class Reconstructor:
             unit = unit.with_pixels(pixels)
         return replace(xrays, images=images, views=tuple(xrays.views[k] for k in order), geometry=unit)
 
-    def _ordered(self, views: Sequence[View], data: dict[str, Any]) -> list[int]:
+    def _ordered(self, views: Sequence[View], data: DataConfig) -> list[int]:
         """Which of the views stand for those of the weights, in the weights' order. Raises BadInput if others do."""
         wanted, chosen = self.lifted_network.views, dict[int, int]()
-        either = data["opposite_views"] and data["pairs"] == "online"
+        either = data.opposite_views and data.pairs == "online"
         # A view from the other side is taken only where no other X-ray is from the wanted side.
         for opposite in (False, True) if either else (False,):
             for place, view in enumerate(wanted):

@@ -173,7 +173,7 @@ def _check_sets(data: PreparedDataset, sets: Sequence[CaseSet]) -> None:
     """
     for test in sets:
         for key in ("voxels", "cube_mm", "geometry"):
-            ours, theirs = data.info[key], test.dataset.info[key]
+            ours, theirs = getattr(data.info, key), getattr(test.dataset.info, key)
             if ours != theirs:
                 raise WrongUsage(f"the set '{test.name}' has another {key} ({theirs}) than the training data ({ours})")
 

@@ -22,11 +22,12 @@ from raylift.data.pairs import Batch, OfflinePairs, OnlinePairs
 from raylift.errors import BadInput, Failed, WrongUsage
 from raylift.losses import GeneratorOutput, build_objective
 from raylift.model.lifted_network import LiftedNetwork
-from raylift.model.weights import Weights, describe, save_weights
+from raylift.model.weights import Weights, save_weights
+from raylift.model.weights_info import Training, WeightsDescription, WeightsInfo
 from raylift.networks.layers.per_sample import PerSampleParallel
 from raylift.storage.atomic import atomic_write, write_json
 from raylift.storage.paths import StoragePath
-from raylift.storage.records import read_json
+from raylift.storage.records import read_record
 from raylift.training.checkpoint import (
     Checkpoints,
     NotFinite,
@@ -145,7 +146,7 @@ class Run:
             facts = name_run(self.recipe, self.dataset, self.folder, self.step, self.fabric.world_size)
             tracker = Tracker(self.folder, facts, self.recipe, self.step, self.mlflow)
             if self.init_info is not None:
-                write_json(self.init_info, self.folder / INIT_FROM)
+                write_json(self.init_info.model_dump(), self.folder / INIT_FROM)
             with atomic_write(self.folder / RECIPE) as temporary:
                 temporary.write_text(yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False))
         try:
@@ -355,7 +356,7 @@ class Run:
     def _is_written(self) -> bool:
         """Return whether the folder holds the weights of this step, and perhaps their calibration, already."""
         path = self.folder / "weights.json"
-        return path.exists() and bool(read_json(path)["training"]["steps"] == self.step)
+        return path.exists() and read_record(path, WeightsInfo).training.steps == self.step
 
     def write_weights(self) -> Path:
         """Write the averaged weights with their description and the out-of-distribution detector.
@@ -364,21 +365,21 @@ class Run:
             The path of `weights.safetensors`.
         """
         self.model.network.load_state_dict(self.average.module.state_dict())
-        scored = self.validator.scored
-        training: dict[str, Any] = {
-            "cases": self.dataset.names(self.recipe.data.split),
-            "source": self.dataset.info["source"],
-            "licence": self.dataset.info["licence"],
-            "steps": self.step,
-            "hours": round(self.seconds / 3600, 2),
-            "validation": {"hu": self.validator.score("validation"), "cases": scored["validation"].names}
-            if scored
-            else None,
-        }
-        if self.init_info is not None:
-            training["init_from"] = self.init_info
-        settings = self.recipe.model_dump(mode="json")
-        info = describe(settings, self.model.geometry, self.dataset.voxels, self.dataset.cube_mm, training)
+        facts: dict[str, Any] = {"init_from": self.init_info} if self.init_info is not None else {}
+        scored, validation = self.validator.scored, None
+        if scored:
+            validation = {"hu": self.validator.score("validation"), "cases": scored["validation"].names}
+        training = Training(
+            cases=self.dataset.names(self.recipe.data.split),
+            source=self.dataset.info.source,
+            licence=self.dataset.info.licence,
+            steps=self.step,
+            hours=round(self.seconds / 3600, 2),
+            validation=validation,
+            **facts,
+        )
+        voxels, cube_mm = self.dataset.voxels, self.dataset.cube_mm
+        info = WeightsDescription.of(self.recipe, self.model.geometry, voxels, cube_mm, training)
         return save_weights(self.model, info, self.folder, fit_ood_detector(self.recipe, self.dataset))
 
 

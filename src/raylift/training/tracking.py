@@ -38,8 +38,8 @@ def name_run(recipe: Recipe, dataset: PreparedDataset, folder: Path, step: int, 
     facts["data"] = {
         "name": dataset.folder.name,
         "sha256": dataset.fingerprint,
-        "source": dataset.info["source"],
-        "licence": dataset.info["licence"],
+        "source": dataset.info.source,
+        "licence": dataset.info.licence,
         "cases": len(dataset.names(recipe.data.split)),
     }
     now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,7 +1,6 @@
 """What a training begins with: an earlier state of its own, or the weights of another."""
 
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -9,8 +8,9 @@ from raylift.config.earlier_names import existing_file
 from raylift.config.files import load_recipe
 from raylift.config.recipe import Recipe
 from raylift.errors import BadInput, WrongUsage
-from raylift.model.weights import Weights, seen_cases
-from raylift.storage.records import read_json
+from raylift.model.weights import Weights
+from raylift.model.weights_info import InitFrom
+from raylift.storage.records import read_record
 
 RECIPE = "recipe.yaml"
 INIT_FROM = "init-from.json"
@@ -46,18 +46,17 @@ def check_same_start(weights: Weights | None, folder: Path) -> None:
         return
     noted = existing_file(folder / INIT_FROM)
     if noted.exists():
-        if weights is None or weights.info["sha256"] != read_json(noted)["sha256"]:
+        if weights is None or weights.info.sha256 != read_record(noted, InitFrom).sha256:
             raise WrongUsage(f"--resume: {folder} began with other weights: name them with --init-from")
     elif weights is not None:
         raise WrongUsage(f"--resume: {folder} began without other weights: leave --init-from out")
 
 
-def load_matching(network: nn.Module, weights: Weights) -> dict[str, Any]:
+def load_matching(network: nn.Module, weights: Weights) -> InitFrom:
     """Copy into a network those tensors of weights that it has too, of the same name and shape.
 
     Returns:
-        What `weights.json` keeps of it: the SHA-256 of the weights, the share of the network's values taken over, and
-        the cases that these have seen.
+        What `weights.json` keeps of it.
 
     Raises:
         BadInput: they hold less than `LEAST_SHARE` of the network.
@@ -68,4 +67,5 @@ def load_matching(network: nn.Module, weights: Weights) -> dict[str, Any]:
     if share < LEAST_SHARE:
         raise BadInput(weights.path, f"holds {share:.0%} of the recipe's network", "give weights of the same network")
     network.load_state_dict(own | matching)
-    return {"sha256": weights.info["sha256"], "share": round(share, 3), "cases": sorted(seen_cases(weights.info))}
+    cases = sorted(weights.info.training.seen_cases)
+    return InitFrom(sha256=weights.info.sha256, share=round(share, 3), cases=cases)
