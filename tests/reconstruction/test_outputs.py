@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers import Known, describe_tiny, known_weights
 from raylift.errors import BadInput
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import Volume
@@ -15,7 +16,7 @@ from raylift.io.volumes import read_volume
 from raylift.reconstruction.outputs import Names, write_results
 from raylift.reconstruction.reconstructor import Reconstruction
 
-WEIGHTS = {"sha256": "0" * 64, "recipe": {"name": "tiny"}, "training": {"cases": ["a", "b"]}}
+WEIGHTS = known_weights(Known(0.1), describe_tiny(cases=("a", "b"))).info
 
 
 def made(uncertainty: bool = True, note: str = "a note") -> Reconstruction:
