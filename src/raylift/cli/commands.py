@@ -163,7 +163,7 @@ def reconstruct(
     from raylift.parallel.cases import run_tasks
     from raylift.radiographs.sets import SIDECAR, find_sets
     from raylift.reconstruction.batch import Lifting
-    from raylift.reconstruction.outputs import FILES, Names, write_results
+    from raylift.reconstruction.outputs import FILES, OutputPaths, write_results
     from raylift.reconstruction.reconstructor import Reconstructor
     from raylift.storage.copies import local_copy
     from raylift.storage.paths import is_file, storage_path
@@ -187,7 +187,7 @@ def reconstruct(
             print_json({"cases": records})
         report_failures(records, "volumes", output)
         return
-    names = Names(target)
+    names = OutputPaths(target)
     for path in (names.volume, names.uncertainty):
         check_output(path, folder=names.dicom)
     for path in (names.preview, names.report, names.page):
@@ -211,7 +211,7 @@ def reconstruct(
             made = reconstructor(given, taken, align=align)
     inputs = [] if as_set else [path.name for path in places]
     report = write_results(made, names, reconstructor.weights.info, aligned=align, study=study, inputs=inputs)
-    refined = made.refined
+    refined = made.refinement
     if as_json:
         paths = {key: str(target.parent / report[key]) for key in FILES if key in report}
         print_json(report | paths)

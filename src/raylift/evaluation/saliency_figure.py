@@ -45,7 +45,9 @@ def draw_dependence(
     check_cubes(dataset, reconstructor)
     found = {}
     for number, case in enumerate(cases, 1):
-        found[case.name] = explain(lifted_network, reconstructor.matched(stored_xrays(dataset, case, lifted_network.views)).images)
+        found[case.name] = explain(
+            lifted_network, reconstructor.match(stored_xrays(dataset, case, lifted_network.views)).images
+        )
         progress(case.name, number, len(cases))
     first, names = next(iter(found.values())), [view.name for view in lifted_network.views]
     columns = max(3, len(names))

@@ -138,7 +138,7 @@ def _keep(request: ReadRequest, decoded: list[Radiograph | Grey], reconstructor:
 
     views = [None if one.view is None else View.parse(one.view) for one in request.xrays]
     orientations = [None if one.orientation is None else one.orientation.parsed() for one in request.xrays]
-    xrays = reconstructor.matched(reconstructor.read(request.paths, views, orientations, decoded))
+    xrays = reconstructor.match(reconstructor.read(request.paths, views, orientations, decoded))
     keep(replace(xrays, notes=tuple(request.renamed(note) for note in xrays.notes)), request.folder / NAME)
 
 

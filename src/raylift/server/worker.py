@@ -135,7 +135,7 @@ def _reconstruct(job: Job, jobs: Jobs, settings: Settings, reconstructor: Recons
     from raylift.io.dicom import Study, write_ct
     from raylift.io.volumes import write_volume
     from raylift.plots.montages import agreement
-    from raylift.reconstruction.outputs import CT_WINDOWS, UNCERTAINTY_WINDOWS, Names, write_results
+    from raylift.reconstruction.outputs import CT_WINDOWS, UNCERTAINTY_WINDOWS, OutputPaths, write_results
     from raylift.storage.atomic import write_json
 
     def say(note: str, done: float) -> None:
@@ -158,7 +158,7 @@ def _reconstruct(job: Job, jobs: Jobs, settings: Settings, reconstructor: Recons
         progress=lambda note, done, total: say(f"refining: {note}", 0.2 + 0.6 * done / total),
     )
     say("writing", 0.85)
-    named = Names(folder / "volume.nii.gz")
+    named = OutputPaths(folder / "volume.nii.gz")
     report = write_results(made, named, reconstructor.weights.info, aligned=options.align, inputs=names)
     for here, there in (
         (named.uncertainty, "uncertainty.nii.gz"),
