@@ -21,7 +21,7 @@ from raylift.evaluation.methods import score_case
 from raylift.geometry import View
 from raylift.images.volume import Volume
 from raylift.images.xray_set import XraySet
-from raylift.reconstruction.alignment import displaced
+from raylift.reconstruction.alignment import displace
 from raylift.reconstruction.reconstructor import Reconstruction
 
 MOST = np.repeat([5.0, 10.0], 3)  # degrees, mm
@@ -55,13 +55,13 @@ def main() -> None:
                 scores = score_case(made.volume, of, "hu")
                 rows[name].append({key: scores[key] for key in ("ssim", "psnr", "mae")} | errors | {
                     "own error": made.reprojection_error,
-                    "with surroundings": made.refined.error_after if made.refined else np.nan,
+                    "with surroundings": made.refinement.error_after if made.refinement else np.nan,
                 })  # fmt: skip
 
             for draw in range(options.draws + 1):  # the first is none
                 true = rng.uniform(-MOST, MOST, (len(views), 6)) * (draw > 0)
                 true -= true.mean(0)
-                where = displaced(views, true)
+                where = displace(views, true)
                 xrays = XraySet(project_volume(scan, unit, where, case.isocentre), views, unit, case.isocentre)
                 label = "displaced" if draw else "not displaced"
                 for align in (False, True):

@@ -122,8 +122,8 @@ def main() -> None:
                 made_refined = reconstructor(xrays, refine=True)
                 better = score_case(made_refined.volume, case, "hu")
                 found |= {f"{name}, refined": better[name] for name in SHOWN}
-                assert made_refined.refined is not None
-                found["own error, refined"] = made_refined.refined.error_after
+                assert made_refined.refinement is not None
+                found["own error, refined"] = made_refined.refinement.error_after
             if made.ood_score is not None:
                 found["ood_score"] = made.ood_score
             if made.uncertainty is not None:

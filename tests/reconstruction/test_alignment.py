@@ -9,7 +9,7 @@ from raylift.drr.projector import project_volume
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import Volume
 from raylift.images.xray_set import XraySet
-from raylift.reconstruction.alignment import ROUNDS, align, displaced
+from raylift.reconstruction.alignment import ROUNDS, align, displace
 
 ISOCENTRE = (30.0, -40.0, 200.0)
 CUBE = VolumeGrid.cube(ISOCENTRE, 320.0, 64)
@@ -31,7 +31,7 @@ def body() -> Volume:
 
 def seen(body: Volume, displacements: np.ndarray) -> XraySet:
     """X-rays of displaced views that say they were not."""
-    images = project_volume(body, UNIT, displaced(VIEWS, displacements), ISOCENTRE)
+    images = project_volume(body, UNIT, displace(VIEWS, displacements), ISOCENTRE)
     return XraySet(images, VIEWS, UNIT, ISOCENTRE)
 
 
@@ -39,7 +39,7 @@ def found(volume: Volume, xrays: XraySet, motions: tuple[int, ...] = ROUNDS[-1])
     return np.array([[*view.turn, *view.shift] for view in align(volume, xrays, motions)])
 
 
-def test_nothing_is_found_where_nothing_is_displaced(body: Volume) -> None:
+def test_nothing_is_found_where_nothing_is_displace(body: Volume) -> None:
     assert np.abs(found(body, seen(body, np.zeros((2, 6))))).max() < 0.1
 
 
@@ -64,7 +64,7 @@ def test_the_search_goes_on_from_the_views_given(body: Volume) -> None:
     """What is not searched for stays as it is: here a turn about the patient's long axis."""
     true = np.array([[0, 1.0, 4.0, 0, 0, 8.0], [0, -1.0, -4.0, 0, 0, -8.0]])
     xrays = seen(body, true)
-    halfway = displaced(VIEWS, true * [1, 0.5, 1, 1, 1, 0.5])
+    halfway = displace(VIEWS, true * [1, 0.5, 1, 1, 1, 0.5])
     assert found(body, replace(xrays, views=halfway)) == pytest.approx(true, abs=0.5)
 
 
@@ -82,12 +82,12 @@ def test_outside_of_the_cube_counts_little(body: Volume) -> None:
 
 def test_a_displacement_that_all_views_share_is_kept(body: Volume) -> None:
     shared = np.array([[0, 0, 3.0, 0, 12.0, 0]] * 2)
-    where = displaced(VIEWS, shared)
+    where = displace(VIEWS, shared)
     images = project_volume(body, UNIT, where, ISOCENTRE)
     assert found(body, XraySet(images, where, UNIT, ISOCENTRE)) == pytest.approx(shared, abs=0.1)
 
 
 def test_one_view_stays_where_it_is(body: Volume) -> None:
-    (where,) = displaced(VIEWS[:1], np.array([[0, 3.0, 0, 8.0, 0, 0]]))
+    (where,) = displace(VIEWS[:1], np.array([[0, 3.0, 0, 8.0, 0, 0]]))
     xrays = XraySet(project_volume(body, UNIT, VIEWS[:1], ISOCENTRE), (where,), UNIT, ISOCENTRE)
     assert align(body, xrays) == (where,)

@@ -13,7 +13,7 @@ from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import Volume
 from raylift.images.xray_set import XraySet
 from raylift.io.volumes import read_volume
-from raylift.reconstruction.outputs import Names, write_results
+from raylift.reconstruction.outputs import OutputPaths, write_results
 from raylift.reconstruction.reconstructor import Reconstruction
 
 WEIGHTS = known_weights(Known(0.1), describe_tiny(cases=("a", "b"))).info
@@ -31,7 +31,7 @@ def made(uncertainty: bool = True, note: str = "a note") -> Reconstruction:
 
 @pytest.mark.parametrize("name", ["volume.mha", "volume.nii.gz", "volume.npy", "volume"])
 def test_every_format_comes_back(tmp_path: Path, name: str) -> None:
-    report = write_results(made(), Names(tmp_path / "new" / name), WEIGHTS)
+    report = write_results(made(), OutputPaths(tmp_path / "new" / name), WEIGHTS)
     for key, expected in (("volume", made().volume), ("uncertainty", made().uncertainty)):
         assert expected is not None
         found = read_volume(tmp_path / "new" / report[key])
@@ -42,19 +42,19 @@ def test_every_format_comes_back(tmp_path: Path, name: str) -> None:
 
 
 def test_a_dicom_folder_is_not_mixed_with_another(tmp_path: Path) -> None:
-    write_results(made(), Names(tmp_path / "volume"), WEIGHTS)
-    with pytest.raises(BadInput, match=r"volume: a folder with something in it; name a new folder"):
-        Names(tmp_path / "volume")
+    write_results(made(), OutputPaths(tmp_path / "volume"), WEIGHTS)
+    with pytest.raises(BadInput, match=r"volume: the folder is not empty; name a new folder"):
+        OutputPaths(tmp_path / "volume")
 
 
 def test_names_that_no_volume_has(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"end the name in one of .*, or in nothing for a folder of DICOM files"):
-        Names(tmp_path / "volume.stl")
+        OutputPaths(tmp_path / "volume.stl")
 
 
 def test_the_uncertainty_of_an_earlier_volume_goes(tmp_path: Path) -> None:
-    write_results(made(), Names(tmp_path / "v.mha"), WEIGHTS)
-    write_results(made(uncertainty=False), Names(tmp_path / "v.mha"), WEIGHTS)
+    write_results(made(), OutputPaths(tmp_path / "v.mha"), WEIGHTS)
+    write_results(made(uncertainty=False), OutputPaths(tmp_path / "v.mha"), WEIGHTS)
     assert not (tmp_path / "v-uncertainty.mha").exists()
 
 
@@ -64,12 +64,12 @@ def test_nothing_is_left_of_what_fails(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr("raylift.reconstruction.outputs.write_page", fail)
     with pytest.raises(OSError, match="disk full"):
-        write_results(made(), Names(tmp_path / "new" / "v.mha"), WEIGHTS)
+        write_results(made(), OutputPaths(tmp_path / "new" / "v.mha"), WEIGHTS)
     assert not (tmp_path / "new").exists()
 
 
 def test_the_page_needs_nothing_beside_it_and_trusts_no_name(tmp_path: Path) -> None:
-    names = Names(tmp_path / "v.mha")
+    names = OutputPaths(tmp_path / "v.mha")
     write_results(made(note="<script>alert(1)</script>"), names, WEIGHTS, inputs=["<b>.png", 'a".dcm'])
     page = names.page.read_text()
     assert "<script" not in page
@@ -83,6 +83,6 @@ def test_the_page_needs_nothing_beside_it_and_trusts_no_name(tmp_path: Path) -> 
 
 
 def test_strange_xrays_are_flagged_at_the_top(tmp_path: Path) -> None:
-    names = Names(tmp_path / "v.mha")
+    names = OutputPaths(tmp_path / "v.mha")
     write_results(replace(made(), ood_score=1.5), names, WEIGHTS)
     assert "Do not trust this volume" in names.page.read_text().split("<h2>")[0]

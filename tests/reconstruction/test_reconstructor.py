@@ -198,7 +198,7 @@ def test_a_set_says_its_views_itself(images: np.ndarray, tmp_path: Path) -> None
     given = xray_set(images)
     write_xrays(given, tmp_path, "torch")
     for place in (given, tmp_path, str(tmp_path / "xrays.json")):
-        with pytest.raises(WrongUsage, match="its views itself"):
+        with pytest.raises(WrongUsage, match="already contains its views"):
             known(0.5)(place, views=[0, 90])
 
 
@@ -242,7 +242,7 @@ def test_a_unit_in_centimetres(images: np.ndarray) -> None:
     info["recipe"]["data"] |= {"any_geometry": 0.1}
     chosen = Reconstructor(known_weights(Known(0.5), info), "cpu")
     assert chosen(xray_set(images, geometry=Geometry.preset("x2ct", 64))).volume.array.mean() == pytest.approx(0)
-    with pytest.raises(BadInput, match="the source stands in the volume; give it in mm"):
+    with pytest.raises(BadInput, match="the source lies inside the volume; give distances in mm"):
         chosen(xray_set(images, geometry=Geometry(160.0, 180.0, 43.0, 64)))
 
 
@@ -367,7 +367,7 @@ def test_refining_and_aligning_are_what_they_say(images: np.ndarray) -> None:
     chosen = known(0.1, 0.05, -0.02)
     smooth = gaussian_filter(images, (0, 4, 4))
     plain = chosen(xray_set(smooth))
-    assert plain.refined is None
+    assert plain.refinement is None
     assert plain.xrays.views == VIEWS
 
     expected = plain
@@ -384,14 +384,14 @@ def test_refining_and_aligning_are_what_they_say(images: np.ndarray) -> None:
 
     seen: list[int] = []
     both = chosen(xray_set(smooth), align=True, refine=True, progress=lambda note, done, total: seen.append(done))
-    assert both.refined is not None
-    assert seen == list(range(1, both.refined.iterations + 1))
-    np.testing.assert_array_equal(both.volume.array, both.refined.volume.array)
-    assert both.refined.error_after < both.refined.error_before
+    assert both.refinement is not None
+    assert seen == list(range(1, both.refinement.iterations + 1))
+    np.testing.assert_array_equal(both.volume.array, both.refinement.volume.array)
+    assert both.refinement.error_after < both.refinement.error_before
     assert both.reprojection_error < aligned.reprojection_error
     late = chosen(xray_set(smooth), refine=True, seconds=0)
-    assert late.refined is not None
-    assert late.refined.iterations == 0
+    assert late.refinement is not None
+    assert late.refinement.iterations == 0
     same(late, plain)
 
 

@@ -140,10 +140,10 @@ def _reconstruct_patient(
     from raylift.cli.parsing import check_output, parse_views
     from raylift.io.dicom import Study
     from raylift.radiographs.sets import SIDECAR, XrayInput
-    from raylift.reconstruction.outputs import FILES, Names, write_results
+    from raylift.reconstruction.outputs import FILES, OutputPaths, write_results
     from raylift.storage.copies import local_copy
 
-    names = Names(target)
+    names = OutputPaths(target)
     for path in (names.volume, names.uncertainty):
         check_output(path, folder=names.dicom)
     for path in (names.preview, names.report, names.page):
@@ -182,6 +182,6 @@ def _print_account(reconstruction: Reconstruction, aligned: bool) -> None:
     for view in reconstruction.xrays.views if aligned else ():
         turn, shift = (", ".join(f"{number:+.1f}" for number in triple) for triple in (view.turn, view.shift))
         say(f"{view.name} found turned by ({turn})° and shifted by ({shift}) mm about x, y, z")
-    if (refined := reconstruction.refined) is not None:
-        say(f"refined: the X-rays' error, with what surrounds the volume, fell from {refined.error_before:.1%} "
-            f"to {refined.error_after:.1%} in {refined.iterations} iterations")  # fmt: skip
+    if (refinement := reconstruction.refinement) is not None:
+        say(f"refined: the X-rays' error, with what surrounds the volume, fell from {refinement.error_before:.1%} "
+            f"to {refinement.error_after:.1%} in {refinement.iterations} iterations")  # fmt: skip

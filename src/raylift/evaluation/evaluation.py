@@ -78,8 +78,8 @@ class Evaluation:
         xrays = stored_xrays(self._dataset, case, self.views)
         made, truth = reconstructor(xrays, refine=self.refine), case.truth
         extra = {"reprojection_error": made.reprojection_error, **clinical_case(made.volume, case)}
-        if made.refined is not None:
-            extra["error_with_surroundings"] = made.refined.error_after
+        if made.refinement is not None:
+            extra["error_with_surroundings"] = made.refinement.error_after
         if made.ood_score is not None:
             extra["ood_score"] = made.ood_score
         tallied = None

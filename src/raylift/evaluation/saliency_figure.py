@@ -46,7 +46,7 @@ def draw_dependence(
     found = {}
     for number, case in enumerate(cases, 1):
         found[case.name] = explain(
-            lifted_network, reconstructor.matched(stored_xrays(dataset, case, lifted_network.views)).images
+            lifted_network, reconstructor.match(stored_xrays(dataset, case, lifted_network.views)).images
         )
         progress(case.name, number, len(cases))
     first, names = next(iter(found.values())), [view.name for view in lifted_network.views]

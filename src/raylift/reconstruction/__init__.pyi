@@ -4,13 +4,13 @@ from .outputs import write_results as write_results
 from .reconstructor import Reconstruction as Reconstruction
 from .reconstructor import Reconstructor as Reconstructor
 from .reconstructor import reproject as reproject
-from .refinement import Refined as Refined
+from .refinement import Refinement as Refinement
 from .refinement import refine as refine
 
 __all__ = [
     "Reconstruction",
     "Reconstructor",
-    "Refined",
+    "Refinement",
     "cgls",
     "refine",
     "reproject",

@@ -1,4 +1,4 @@
-"""Sets of X-rays to volumes, one after another or many at a time."""
+"""Reconstruction of many sets of X-rays, one after another or in parallel."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from raylift.reconstruction.outputs import Names, write_results
+from raylift.reconstruction.outputs import OutputPaths, write_results
 from raylift.reconstruction.reconstructor import Reconstruction, Reconstructor
 from raylift.storage.copies import local_copy
 from raylift.storage.paths import StoragePath, stamps
@@ -15,14 +15,14 @@ from raylift.storage.paths import StoragePath, stamps
 
 @dataclass(frozen=True)
 class Lifting:
-    """A volume from the X-rays in a folder, with its preview and reports, as `raylift.parallel.cases` does it to many.
+    """The reconstruction of the X-rays in a folder, as a `CaseTask` of `raylift.parallel.cases`.
 
     Args:
-        weights: path or name, as `Reconstructor.from_pretrained` takes them.
-        device: to compute on.
+        weights: path or name, see `Reconstructor.from_pretrained`.
+        device: on which to compute.
         refine: bring the volume into agreement with the X-rays.
         seconds: time limit of the refinement.
-        align: find small displacements of the views first.
+        align: estimate small displacements of the views first.
         format: an ending of `raylift.io.formats.writable()` without its dot, or "dicom" for a folder with a series.
     """
 
@@ -34,25 +34,32 @@ class Lifting:
     format: str = "mha"
 
     def depends_on(self, source: StoragePath) -> Any:
-        """The X-rays' files, the weights and the settings."""
+        """Return what the result depends on: the X-rays' files, the weights and the settings."""
         weights = self.reconstructor().weights.info.identity
         return [1, stamps(source), weights, self.refine, self.seconds, self.align, self.format]
 
     def compute(self, source: StoragePath) -> Reconstruction:
-        """The volume. Raises BadInput where X-rays and weights do not go together."""
+        """Return the reconstruction of the X-rays in a folder.
+
+        Raises BadInput, through `Reconstructor`, where the X-rays do not fit the weights.
+        """
         with local_copy(source) as path:
             return self.reconstructor()(path, refine=self.refine, align=self.align, seconds=self.seconds)
 
-    def write(self, made: Reconstruction, folder: Path) -> tuple[dict[str, Any], list[str]]:
-        """Write `volume.mha` or the like, and what belongs beside it; the record says how it went."""
-        names = Names(folder / ("volume" if self.format == "dicom" else f"volume.{self.format}"))
-        write_results(made, names, self.reconstructor().weights.info, aligned=self.align)
+    def write(self, reconstruction: Reconstruction, folder: Path) -> tuple[dict[str, Any], list[str]]:
+        """Write the volume (`volume.mha`, say), its preview and its reports.
+
+        Returns:
+            The entries of the case's record, and the names of the files written.
+        """
+        paths = OutputPaths(folder / ("volume" if self.format == "dicom" else f"volume.{self.format}"))
+        write_results(reconstruction, paths, self.reconstructor().weights.info, aligned=self.align)
         files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-        return {"reprojection_error": made.reprojection_error, "notes": list(made.notes)}, files
+        return {"reprojection_error": reconstruction.reprojection_error, "notes": list(reconstruction.notes)}, files
 
     def reconstructor(self) -> Reconstructor:
         """Return the reconstructor, loaded once for each process."""
-        return _loaded(self.weights, self.device)
+        return _load(self.weights, self.device)
 
 
-_loaded = lru_cache(1)(Reconstructor.from_pretrained)
+_load = lru_cache(1)(Reconstructor.from_pretrained)

@@ -1,4 +1,4 @@
-"""The report of a reconstruction for people: one HTML file that needs nothing beside it."""
+"""The HTML report of a reconstruction: one file that contains its pictures."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from raylift.storage.atomic import atomic_write
 
 
 def write_page(
-    made: Reconstruction, report: dict[str, Any], weights: WeightsInfo, inputs: Sequence[str], path: Path
+    reconstruction: Reconstruction, report: dict[str, Any], weights: WeightsInfo, inputs: Sequence[str], path: Path
 ) -> Path:
-    """Write the report as HTML, its pictures inside.
+    """Write the report as an HTML file that contains its pictures.
 
     Args:
-        made: the reconstruction.
-        report: what `raylift.reconstruction.outputs.describe` says of it.
+        reconstruction: to report on.
+        report: its description by `raylift.reconstruction.outputs.describe`, with the names of its files.
         weights: the content of `weights.json`.
-        inputs: names of the X-rays' files, in the order of the views; or none.
+        inputs: names of the X-rays' files, in the order of the views; may be empty.
         path: of the HTML file.
 
     Returns:
-        The path written.
+        The path of the file.
     """
-    views = [view.name for view in made.xrays.views]
-    # Autoescape: names of files, and notes that hold them, are a stranger's.
+    views = [view.name for view in reconstruction.xrays.views]
+    # Autoescape, since file names, which notes may quote, are not trusted.
     environment = Environment(
         loader=PackageLoader("raylift.reconstruction"), autoescape=True, undefined=StrictUndefined
     )
@@ -43,23 +43,27 @@ def write_page(
         report=report,
         weights=weights,
         inputs=list(inputs) if len(inputs) == len(views) else [],
-        views=made.xrays.views,
-        unit=made.xrays.geometry,
-        agreement=_embedded(lambda file: agreement(views, made.xrays.images, made.reprojected, file), path.parent),
-        planes=_embedded(lambda file: uncertainty_planes(made.volume, made.uncertainty, file), path.parent),
-        flagged=made.ood_score is not None and made.ood_score > OOD_THRESHOLD,
-        strange=OOD_THRESHOLD,
+        views=reconstruction.xrays.views,
+        geometry=reconstruction.xrays.geometry,
+        agreement=_embed(
+            lambda file: agreement(views, reconstruction.xrays.images, reconstruction.reprojected, file), path.parent
+        ),
+        planes=_embed(
+            lambda file: uncertainty_planes(reconstruction.volume, reconstruction.uncertainty, file), path.parent
+        ),
+        flagged=reconstruction.ood_score is not None and reconstruction.ood_score > OOD_THRESHOLD,
+        ood_threshold=OOD_THRESHOLD,
         not_medical=NOT_MEDICAL,
         version=__version__,
-        made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        created_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
 
 
-def _embedded(draw: Callable[[Path], object], beside: Path) -> str:
-    """Draw a picture as the text of a data URL, by way of a file beside the page."""
+def _embed(draw: Callable[[Path], object], beside: Path) -> str:
+    """Return a picture as a data URL; it is drawn to a temporary file in the folder `beside`."""
     with tempfile.TemporaryDirectory(dir=beside) as folder:
         file = Path(folder) / "picture.png"
         draw(file)

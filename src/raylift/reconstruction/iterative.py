@@ -1,7 +1,7 @@
-"""Reconstruction without learning: CGLS and SART with total variation, from the same X-rays on Raylift's projector.
+"""Reconstruction without learning: CGLS and SART with total variation, with Raylift's projector.
 
-Rays cross more than the cube, so both solve for a box as wide as what a chest stand's detector sees and keep its cube.
-From two views neither can do more than smear: they show what learning adds.
+Rays cross more than the cube, so both solve for a box as large as the region that a chest stand's detector sees, and
+keep its cube. From two views both can only smear the X-rays along their rays: they show what learning adds.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class System:
     """The linear system A μ = b of a set of X-rays: μ on a box of the cube's voxels, b the line integrals.
 
     Args:
-        xrays: line integrals with their views, unit and isocentre.
-        cube: grid of the part that is wanted, centred on the isocentre; the box is as large as what a chest stand's
-            detector sees.
+        xrays: line integrals with their views, geometry and isocentre.
+        cube: grid of the part that is kept, centred on the isocentre; the box is as large as the region that a chest
+            stand's detector sees.
     """
 
     def __init__(self, xrays: XraySet, cube: VolumeGrid) -> None:
         spacing, voxels = cube.spacing[0], cube.shape[0]
         self.cube = cube
-        # As many voxels more on either side, so that the cube is a part of the box.
+        # The same number of voxels is added on either side, so that the cube's voxels are voxels of the box.
         self.margins = [max(0, round((extent / spacing - voxels) / 2)) for extent in PROJECTED_MM]
         shape = tuple(voxels + 2 * margin for margin in self.margins)
         self.shape = (shape[0], shape[1], shape[2])
@@ -45,33 +45,33 @@ class System:
         self.b = xrays.images.astype(np.float32)
 
     def project(self, mu: np.ndarray) -> np.ndarray:
-        """A μ: (z, y, x) → (V, rows, columns)."""
+        """Return the line integrals A μ (V, rows, columns) of a box (z, y, x)."""
         return self.A(torch.from_numpy(mu.reshape(1, *self.shape)).float())[0].numpy()
 
     def adjoint(self, integrals: np.ndarray) -> np.ndarray:
-        """Aᵀ y: (V, rows, columns) → (z, y, x), the gradient of ⟨A μ, y⟩."""
+        """Return Aᵀ y (z, y, x) of line integrals y (V, rows, columns), the gradient of ⟨A μ, y⟩."""
         return self.A.T(torch.from_numpy(integrals.reshape(1, *self.b.shape)).float())[0].numpy()
 
     @property
     def inside(self) -> tuple[slice, ...]:
-        """The cube's place (z, y, x) in the box."""
+        """The slices (z, y, x) of the box that are the cube."""
         return tuple(slice(m, m + n) for m, n in zip(self.margins, self.cube.shape, strict=True))
 
     def volume(self, mu: np.ndarray) -> Volume:
-        """The cube of a solution, in Hounsfield units from air upwards."""
+        """Return the cube of a solution (z, y, x), in Hounsfield units not below -1000 (air)."""
         hu = 1000 * (np.maximum(mu[self.inside], 0) / WATER_MU - 1)
         return Volume(hu.astype(np.float32), self.cube)
 
 
 def cgls(xrays: XraySet, cube: VolumeGrid, iterations: int = 5) -> Volume:
-    """Conjugate gradients for the least-squares problem min ‖A μ − b‖², stopped early.
+    """Reconstruct by conjugate gradients for the least-squares problem min ‖A μ − b‖², stopped early.
 
-    SciPy's LSQR (Paige & Saunders 1982), which gives the iterates of CGLS in exact arithmetic.
+    Computed by SciPy's LSQR (Paige & Saunders 1982), whose iterates are those of CGLS in exact arithmetic.
 
     Args:
-        xrays: line integrals with their views, unit and isocentre.
+        xrays: line integrals with their views, geometry and isocentre.
         cube: grid of the result, centred on the isocentre.
-        iterations: fewer leave more of the smear, more fit the rays better.
+        iterations: number of iterations; fewer leave more smear, more fit the X-rays better.
 
     Returns:
         Hounsfield units on `cube`, not below -1000.
@@ -88,12 +88,12 @@ def cgls(xrays: XraySet, cube: VolumeGrid, iterations: int = 5) -> Volume:
 
 
 def sart_tv(xrays: XraySet, cube: VolumeGrid, iterations: int = 20, smoothing: float = 0.02) -> Volume:
-    """SART (Andersen & Kak 1984), every pass followed by total-variation denoising (Chambolle 2004).
+    """Reconstruct by SART (Andersen & Kak 1984) with total-variation denoising (Chambolle 2004) after every pass.
 
     μ ← TV(max(0, μ + Aᵀ((b − A μ) / A 1) / Aᵀ 1)).
 
     Args:
-        xrays: line integrals with their views, unit and isocentre.
+        xrays: line integrals with their views, geometry and isocentre.
         cube: grid of the result, centred on the isocentre.
         iterations: passes over all views.
         smoothing: weight of the total variation, for attenuation in units of water's.

@@ -1,4 +1,4 @@
-"""A reconstruction as files: the volume and its uncertainty in any format, a picture, and reports."""
+"""The files of a reconstruction: the volume and its uncertainty in any format, a picture, and reports."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ from raylift.reconstruction.reconstructor import Reconstruction
 from raylift.storage.atomic import atomic_write_folder, write_json
 from raylift.storage.paths import StoragePath, remove, stem_of, suffix_of
 
-# Window centre and width in HU: mediastinum and lungs; of an uncertainty, up to that of a border of unknown place.
+# Window centre and width in HU: mediastinum and lungs; and for an uncertainty, up to that of a border whose position is
+# unknown.
 CT_WINDOWS = ((40.0, 400.0), (-600.0, 1500.0))
 UNCERTAINTY_WINDOWS = ((200.0, 400.0),)
-FILES = ("volume", "uncertainty", "preview", "page")  # that a report names
+FILES = ("volume", "uncertainty", "preview", "page")  # keys of a report that hold file names
 
 
-class Names:
-    """Where the files of a reconstruction go, by the volume's name.
+class OutputPaths:
+    """The paths of a reconstruction's files, which follow from the volume's path.
 
     Args:
-        volume: ends as a volume file does, or in nothing: a folder with a DICOM series.
+        volume: path of a volume file; or, without an ending, of a folder for a DICOM series.
 
     Raises:
-        BadInput: it ends in anything else, or is a folder with something in it.
+        BadInput: it has another ending, or is a folder that is not empty.
     """
 
     def __init__(self, volume: StoragePath) -> None:
         ending = suffix_of(volume)
         if ending not in ("", *writable()):
             known = f"one of {', '.join(writable())}, or in nothing for a folder of DICOM files"
-            raise BadInput(volume, "not a volume format Raylift writes", f"end the name in {known}")
+            raise BadInput(volume, "not a volume format that Raylift writes", f"end the name in {known}")
         stem = stem_of(volume)
         self.dicom, self.stem = not ending, stem
         self.volume, self.uncertainty = volume, volume.with_name(f"{stem}-uncertainty{volume.name.removeprefix(stem)}")
@@ -44,41 +45,41 @@ class Names:
         self.report, self.page = volume.with_name(f"{stem}-report.json"), volume.with_name(f"{stem}-report.html")
         for folder in (self.volume, self.uncertainty) if self.dicom else ():
             if folder.is_dir() and any(folder.iterdir()):
-                raise BadInput(folder, "a folder with something in it", "name a new folder for the DICOM series")
+                raise BadInput(folder, "the folder is not empty", "name a new folder for the DICOM series")
 
 
-def describe(made: Reconstruction, weights: WeightsInfo, aligned: bool) -> dict[str, Any]:
-    """What the report says of a reconstruction, without its files."""
-    refined = made.refined
+def describe(reconstruction: Reconstruction, weights: WeightsInfo, aligned: bool) -> dict[str, Any]:
+    """Return the report of a reconstruction, without the names of its files."""
+    refinement = reconstruction.refinement
     report = {
-        "grid": made.volume.grid.to_dict(),
-        "views": [view.name for view in made.xrays.views],
-        "geometry": made.xrays.geometry.to_dict(),
-        "reprojection_error": made.reprojection_error,
-        "trust": made.trust,
+        "grid": reconstruction.volume.grid.to_dict(),
+        "views": [view.name for view in reconstruction.xrays.views],
+        "geometry": reconstruction.xrays.geometry.to_dict(),
+        "reprojection_error": reconstruction.reprojection_error,
+        "trust": reconstruction.trust,
         "refinement": None
-        if refined is None
+        if refinement is None
         else {
-            "iterations": refined.iterations,
-            "error_with_surroundings_before": refined.error_before,
-            "error_with_surroundings_after": refined.error_after,
+            "iterations": refinement.iterations,
+            "error_with_surroundings_before": refinement.error_before,
+            "error_with_surroundings_after": refinement.error_after,
         },
-        "aligned_views": [view.to_dict() for view in made.xrays.views] if aligned else None,
+        "aligned_views": [view.to_dict() for view in reconstruction.xrays.views] if aligned else None,
         "weights_sha256": weights.sha256,
         "weights_recipe": weights.recipe.name,
-        "notes": list(made.notes),
+        "notes": list(reconstruction.notes),
         "purpose": "research only; not a medical device",
     }
-    if made.ood_score is not None:
-        report["ood_score"] = made.ood_score
-    if made.uncertainty is not None:
-        report["mean_uncertainty_hu"] = float(made.uncertainty.array.mean())
+    if reconstruction.ood_score is not None:
+        report["ood_score"] = reconstruction.ood_score
+    if reconstruction.uncertainty is not None:
+        report["mean_uncertainty_hu"] = float(reconstruction.uncertainty.array.mean())
     return report
 
 
 def write_results(
-    made: Reconstruction,
-    names: Names,
+    reconstruction: Reconstruction,
+    paths: OutputPaths,
     weights: WeightsInfo,
     *,
     aligned: bool = False,
@@ -88,39 +89,43 @@ def write_results(
     """Write all files of a reconstruction, together or not at all.
 
     Args:
-        made: the reconstruction.
-        names: of the files.
+        reconstruction: to write.
+        paths: of the files.
         weights: the content of `weights.json`.
         aligned: whether the views were aligned.
-        study: that a DICOM series belongs to; one of its own by default.
-        inputs: names of the X-rays' files, for the page.
+        study: to which a DICOM series belongs; a new one by default.
+        inputs: names of the X-rays' files, for the HTML report.
 
     Returns:
-        The report, as it is written.
+        The content of the JSON report.
     """
-    report = {"volume": names.volume.name, "preview": names.preview.name, "page": names.page.name}
-    if made.uncertainty is not None:
-        report["uncertainty"] = names.uncertainty.name
-    report |= describe(made, weights, aligned)
-    views = [view.name for view in made.xrays.views]
-    shown = [
-        *zip(views, made.xrays.images, strict=True),
-        *zip([f"{view}, re-projected" for view in views], made.reprojected, strict=True),
+    report = {"volume": paths.volume.name, "preview": paths.preview.name, "page": paths.page.name}
+    if reconstruction.uncertainty is not None:
+        report["uncertainty"] = paths.uncertainty.name
+    report |= describe(reconstruction, weights, aligned)
+    views = [view.name for view in reconstruction.xrays.views]
+    pictures = [
+        *zip(views, reconstruction.xrays.images, strict=True),
+        *zip([f"{view}, re-projected" for view in views], reconstruction.reprojected, strict=True),
     ]
-    with atomic_write_folder(names.volume.parent) as folder:
-        if names.dicom:
+    with atomic_write_folder(paths.volume.parent) as folder:
+        if paths.dicom:
             study = study or Study()
-            write_ct(made.volume, folder / names.volume.name, study, 1, "Volume computed from X-rays", CT_WINDOWS)
-            if made.uncertainty is not None:
+            write_ct(
+                reconstruction.volume, folder / paths.volume.name, study, 1, "Volume computed from X-rays", CT_WINDOWS
+            )
+            if reconstruction.uncertainty is not None:
                 text = "Its standard deviation in HU"
-                write_ct(made.uncertainty, folder / names.uncertainty.name, study, 2, text, UNCERTAINTY_WINDOWS)
+                write_ct(
+                    reconstruction.uncertainty, folder / paths.uncertainty.name, study, 2, text, UNCERTAINTY_WINDOWS
+                )
         else:
-            write_volume(made.volume, folder / names.volume.name)
-            if made.uncertainty is not None:
-                write_volume(made.uncertainty, folder / names.uncertainty.name)
-        montage(None, made.volume, shown, folder / names.preview.name, names.stem)
-        write_json(report, folder / names.report.name)
-        write_page(made, report, weights, inputs, folder / names.page.name)
-    if made.uncertainty is None:  # that of an earlier volume would be taken for this one's
-        remove(names.uncertainty)
+            write_volume(reconstruction.volume, folder / paths.volume.name)
+            if reconstruction.uncertainty is not None:
+                write_volume(reconstruction.uncertainty, folder / paths.uncertainty.name)
+        montage(None, reconstruction.volume, pictures, folder / paths.preview.name, paths.stem)
+        write_json(report, folder / paths.report.name)
+        write_page(reconstruction, report, weights, inputs, folder / paths.page.name)
+    if reconstruction.uncertainty is None:  # an earlier volume's uncertainty would be taken for this one's
+        remove(paths.uncertainty)
     return report

@@ -1,4 +1,4 @@
-"""Weights and X-rays to a volume, with a statement of how well the volume explains its own X-rays."""
+"""Reconstruction of a volume from X-rays with trained weights, and measures of how well it explains them."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ from raylift.radiographs.out_of_distribution import OOD_THRESHOLD
 from raylift.radiographs.sets import XrayInput, kind_of, read_xrays
 
 if TYPE_CHECKING:
-    from raylift.reconstruction.refinement import Refined
+    from raylift.reconstruction.refinement import Refinement
 
-AIR = -950.0  # HU, of voxels that are air
+AIR = -950.0  # HU; voxels up to here are air
 EXACT_LIFTS = ("backproject", "repeat")
-ANGLE_TOLERANCE = 2.0  # degrees between an X-ray's view and the one the weights were trained for
+ANGLE_TOLERANCE = 2.0  # degrees between an X-ray's view and the view of the training that it matches
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """A volume and its account.
+    """A volume with the X-rays that it was computed from, and measures of how far to trust it.
 
     Args:
         volume: Hounsfield units (z, y, x), float32, on a cube around the X-rays' isocentre (around the world's
             origin where that is not known).
-        xrays: those it was made from, on the weights' detector: finer ones are averaged to its pixels. Where they were
-            aligned, their views say where they were found.
+        xrays: from which it was computed, on the weights' detector: finer X-rays are averaged to its pixels. Where they
+            were aligned, their views are the aligned ones.
         reprojected: line integrals (N, rows, columns) through the volume.
-        reprojection_error: mean absolute difference of `reprojected` and the X-rays as a share of their mean. What
-            the rays cross outside of the cube counts as error, so that even a perfect volume does not reach 0.
+        reprojection_error: mean absolute difference between `reprojected` and the X-rays, as a share of the X-rays'
+            mean. What the rays cross outside of the cube counts as error, so even a perfect volume does not reach 0.
         notes: what a user should know, one sentence each.
-        uncertainty: standard deviation of each voxel's error in HU, on the volume's grid, where the weights tell it;
-            before refinement.
-        ood_score: distance of the strangest X-ray from those of the training, relative to patients who were left out
-            of it (see `raylift.radiographs.out_of_distribution`), where the weights tell it.
-        refined: what refinement did, of which `volume` is the result; None without.
+        uncertainty: standard deviation of each voxel's error in HU before refinement, on the volume's grid; None where
+            the weights predict none.
+        ood_score: largest distance of an X-ray from those of the training, relative to patients who were left out of
+            the training (see `raylift.radiographs.out_of_distribution`); None where the weights have no OOD detector.
+        refinement: the refinement of which `volume` is the result; None without refinement.
     """
 
     volume: Volume
@@ -60,23 +60,23 @@ class Reconstruction:
     notes: tuple[str, ...]
     uncertainty: Volume | None = None
     ood_score: float | None = None
-    refined: Refined | None = None
+    refinement: Refinement | None = None
 
     @property
     def trust(self) -> str:
-        """How far to trust the volume, in a sentence on its X-rays, the training's, and what it says of its error."""
+        """A sentence on how far to trust the volume: re-projection error, distance from the training, uncertainty."""
         parts = [f"the volume's own projections differ from the X-rays by {self.reprojection_error:.1%}"]
-        if self.refined is not None:
-            parts.append(f"by {self.refined.error_after:.1%} with what was found around it")
+        if self.refinement is not None:
+            parts.append(f"by {self.refinement.error_after:.1%} with the refined surroundings")
         if self.ood_score is not None:
             parts.append(
-                f"the X-rays are {self.ood_score:.1f} times as far from the training as the strangest of patients "
-                "left out of it"
+                f"the X-rays are {self.ood_score:.1f} times as far from the training as the furthest patient left out "
+                "of it"
             )
         if self.uncertainty is not None:
             body = self.volume.array > AIR
             usual = float(np.sqrt(np.square(self.uncertainty.array[body]).mean())) if body.any() else 0.0
-            when = " before refinement" if self.refined is not None else ""
+            when = " before refinement" if self.refinement is not None else ""
             parts.append(f"a voxel of the body is expected to be off by {usual:.0f} HU{when} (standard deviation)")
         return ", ".join(parts)
 
@@ -93,8 +93,8 @@ class Reconstructor:
         ((64, 64, 64), (5.0, 5.0, 5.0))
 
     Args:
-        weights: see `raylift.model.weights.load_weights`.
-        device: where to compute; the first GPU, or else the CPU, by default.
+        weights: as loaded by `raylift.model.weights.load_weights`.
+        device: on which to compute; by default the first GPU, or else the CPU.
     """
 
     def __init__(self, weights: Weights, device: torch.device | str | None = None) -> None:
@@ -106,17 +106,16 @@ class Reconstructor:
     def from_pretrained(
         cls, weights: str | Path | None = None, device: torch.device | str | None = None
     ) -> Reconstructor:
-        """A reconstructor with the weights of a file, folder, run or name; with the embedded `chest-64` by default.
+        """Return a reconstructor with the weights of a file, folder, run or name; by default the embedded `chest-64`.
 
-        Raises:
-            BadInput: the weights are missing or damaged.
-            WrongUsage: there is no such device.
+        Raises BadInput, through `load_weights`, where the weights are missing or damaged; and WrongUsage, through
+        `device_of`, where the device cannot be used.
         """
         return cls(load_weights(weights), device)
 
     @property
     def geometry(self) -> Geometry:
-        """The X-ray unit the weights were trained for."""
+        """The X-ray geometry that the weights were trained for."""
         return self.lifted_network.geometry
 
     def __call__(
@@ -131,91 +130,96 @@ class Reconstructor:
     ) -> Reconstruction:
         """Reconstruct one patient.
 
+        Raises BadInput, through `read` and `match`, where an image is unusable, or where the views or the geometry do
+        not fit the weights.
+
         Args:
             xrays: a set of X-rays; or a folder that `raylift drr` wrote; or image files; or line integrals
                 (N, rows, columns) that show the weights' detector from edge to edge, row 0 superior.
-            views: one angle or name per file or image, in their order; by default what files say or look like,
-                and for arrays those of the weights. A set and a folder say theirs themselves.
+            views: one angle or name per file or image, in the same order. By default, files have the views that they
+                declare or look like, and arrays those of the weights. A set and a folder contain their views.
             refine: bring the volume into agreement with the X-rays (`raylift.reconstruction.refinement.refine`).
-            align: find small displacements of the views first (`raylift.reconstruction.alignment.align`), and ask the
-                network again.
+            align: estimate small displacements of the views (`raylift.reconstruction.alignment.align`), and compute the
+                volume again with the displaced views.
             seconds: time limit of the refinement.
-            progress: called during refinement with a note, how many iterations are done, and how many there are.
+            progress: called during refinement with a note, the number of iterations done and their total.
+
+        Returns:
+            The volume with its X-rays, their re-projections, and measures of how far to trust it.
 
         Raises:
-            BadInput: an image is unusable, or the views or the unit are not those of the weights.
-            WrongUsage: views for a set or a folder; `align` with weights whose lift does not know displaced views.
+            WrongUsage: views were given for a set or a folder; or `align` was given with weights whose lift does not
+                support displaced views.
         """
         if align and self.lifted_network.lift_name not in EXACT_LIFTS:
             raise WrongUsage(
-                f"align: weights of the lift '{self.lifted_network.lift_name}' do not know displaced views"
+                f"align: the lift '{self.lifted_network.lift_name}' of the weights does not support displaced views"
             )
-        chosen = self.matched(self._read(xrays, views))
-        volume, uncertainty = self._translated(chosen)
+        matched = self.match(self._read(xrays, views))
+        volume, uncertainty = self._translate(matched)
         refined = None
         if align:
             from raylift.reconstruction import alignment
 
             for motions in alignment.ROUNDS:
-                chosen = replace(chosen, views=alignment.align(volume, chosen, motions))
-                volume, uncertainty = self._translated(chosen)
+                matched = replace(matched, views=alignment.align(volume, matched, motions))
+                volume, uncertainty = self._translate(matched)
         if refine:
             from raylift.reconstruction import refinement
 
-            refined = refinement.refine(volume, chosen, seconds, progress, uncertainty)
+            refined = refinement.refine(volume, matched, seconds, progress, uncertainty)
             volume = refined.volume
-        reprojected = reproject(volume, chosen)
-        error = float(np.abs(reprojected - chosen.images).mean() / max(float(chosen.images.mean()), 1e-6))
-        notes = [*chosen.notes]
-        if chosen.isocentre is None:
-            notes.append("the X-rays carry no isocentre: the volume is centred on the world's origin")
-        if len(chosen.views) == 1:
-            notes.append("one X-ray alone: what lies along its rays is placed where it usually is")
+        reprojected = reproject(volume, matched)
+        error = float(np.abs(reprojected - matched.images).mean() / max(float(matched.images.mean()), 1e-6))
         ood_detector, ood_score = self.weights.ood_detector, None
         if ood_detector is not None:
-            ood_score = float(ood_detector.distances(chosen.images, chosen.views).max())
-            if ood_score > OOD_THRESHOLD:
-                notes.append(
-                    "do not trust the volume: the X-rays are unlike those of the training "
-                    f"({ood_score:.1f} times as far off as any patient's there); "
-                    "is it a chest, upright, bright where it absorbs, the views as named?"
-                )
-        return Reconstruction(volume, chosen, reprojected, error, tuple(notes), uncertainty, ood_score, refined)
+            ood_score = float(ood_detector.distances(matched.images, matched.views).max())
+        notes = _notes(matched, ood_score)
+        return Reconstruction(volume, matched, reprojected, error, notes, uncertainty, ood_score, refined)
 
-    def _translated(self, xrays: XraySet) -> tuple[Volume, Volume | None]:
-        """The network's volume and its uncertainty in Hounsfield units, on the cube around the X-rays' isocentre."""
+    def _translate(self, xrays: XraySet) -> tuple[Volume, Volume | None]:
+        """Return the network's volume and its uncertainty in HU, (z, y, x) on the cube around the X-rays' isocentre.
+
+        The uncertainty is None where the weights predict none.
+        """
         images = torch.from_numpy(xrays.images).float().to(self.device)[None]
-        with torch.no_grad():  # lifts and projectors that are made here and kept serve gradients later
-            unit, *spread = self.lifted_network(images, xrays.views, xrays.geometry)[0].float().cpu().numpy()
+        with torch.no_grad():  # not inference_mode: lifts and projectors cached here must serve gradients later
+            normalised, *deviation = self.lifted_network(images, xrays.views, xrays.geometry)[0].float().cpu().numpy()
         cube = self.lifted_network.grid
         centre = xrays.isocentre or (0.0, 0.0, 0.0)
         grid = VolumeGrid.cube(centre, cube.shape[0] * cube.spacing[0], cube.shape[0])
-        volume = Volume(normalised_to_hu(unit.clip(0, 1)), grid)
-        if not spread:
+        volume = Volume(normalised_to_hu(normalised.clip(0, 1)), grid)
+        if not deviation:
             return volume, None
         factor = self.weights.info.uncertainty_factor
         # A Laplace distribution's standard deviation is √2 times its mean absolute value.
-        return volume, Volume(factor * 2**0.5 * (WINDOW[1] - WINDOW[0]) * spread[0], grid)
+        return volume, Volume(factor * 2**0.5 * (WINDOW[1] - WINDOW[0]) * deviation[0], grid)
 
     def _read(
         self,
         xrays: XraySet | str | Path | Sequence[str | Path] | np.ndarray,
         views: Sequence[str | float | View] | None,
     ) -> XraySet:
-        says_views = isinstance(xrays, XraySet)
+        """Return X-rays of any form that `__call__` takes as a set.
+
+        Raises:
+            BadInput: an image is unusable, has an unknown view, or there are not as many views as images.
+            WrongUsage: views were given for a set or a folder.
+        """
+        has_views = isinstance(xrays, XraySet)
         if isinstance(xrays, (str, Path)):
-            says_views = kind_of([Path(xrays)]) is not XrayInput.IMAGES
-        if views is not None and says_views:
-            raise WrongUsage(f"views: {'the set' if isinstance(xrays, XraySet) else xrays} says its views itself")
+            has_views = kind_of([Path(xrays)]) is not XrayInput.IMAGES
+        if views is not None and has_views:
+            raise WrongUsage(f"views: {'the set' if isinstance(xrays, XraySet) else xrays} already contains its views")
         if isinstance(xrays, XraySet):
             return xrays
         if isinstance(xrays, (str, Path)):
-            if says_views:
+            if has_views:
                 return read_xrays(xrays)
             xrays = [xrays]
-        given = None if views is None else _parse_views(views)
+        parsed = None if views is None else _parse_views(views)
         if isinstance(xrays, np.ndarray):
-            given = self.lifted_network.views if given is None else given
+            parsed = self.lifted_network.views if parsed is None else parsed
             images = np.ascontiguousarray(xrays, np.float32)
             if (
                 images.ndim != 3
@@ -224,10 +228,10 @@ class Reconstructor:
                 or not np.isfinite(images).all()
             ):
                 raise BadInput("X-rays", f"an array {images.shape}", "give finite numbers (N, rows, rows)")
-            if len(images) != len(given):
-                raise BadInput(f"{len(images)} X-rays", f"{len(given)} views given", "give one view per X-ray")
-            return XraySet(images, given, self.geometry.with_pixels(images.shape[1]))
-        return self.read(xrays, given)
+            if len(images) != len(parsed):
+                raise BadInput(f"{len(images)} X-rays", f"{len(parsed)} views given", "give one view per X-ray")
+            return XraySet(images, parsed, self.geometry.with_pixels(images.shape[1]))
+        return self.read(xrays, parsed)
 
     def read(
         self,
@@ -236,7 +240,17 @@ class Reconstructor:
         orientations: Sequence[Orientation | None] | None = None,
         decoded: Sequence[Radiograph | Grey] | None = None,
     ) -> XraySet:
-        """Radiographs as X-rays of the weights' unit; see `raylift.radiographs.intake.read_radiographs`."""
+        """Read radiographs onto the weights' detector; see `raylift.radiographs.intake.read_radiographs`.
+
+        Args:
+            files: X-ray images, see `read_radiographs`.
+            views: one per file, see `read_radiographs`.
+            orientations: one per file, see `read_radiographs`.
+            decoded: decoded files, see `read_radiographs`.
+
+        Returns:
+            The X-rays.
+        """
         data = self.weights.info.recipe.data
         return read_radiographs(
             files,
@@ -248,69 +262,99 @@ class Reconstructor:
             decoded=decoded,
         )
 
-    def matched(self, xrays: XraySet) -> XraySet:
-        """The X-rays in the order of the weights' views, averaged to their pixels where finer.
+    def match(self, xrays: XraySet) -> XraySet:
+        """Return X-rays in the order of the weights' views; finer ones are averaged to the weights' pixels.
 
         Raises:
-            BadInput: there are none, they are not finite, or the weights were not trained for these.
+            BadInput: there are no X-rays, they are not finite, or the weights were not trained for their views or
+                geometry.
         """
         if not len(xrays.views) or not np.isfinite(xrays.images).all():
-            raise BadInput("X-rays", "none, or some not finite numbers", "give at least one, without NaN or infinity")
-        unit, data = xrays.geometry, self.weights.info.recipe.data
-        ours = replace(self.geometry, pixels=unit.pixels)
-        same = np.allclose(list(ours.to_dict().values()), list(unit.to_dict().values()), rtol=1e-3)
+            raise BadInput("X-rays", "none, or not finite", "give at least one, without NaN or infinity")
+        geometry, data = xrays.geometry, self.weights.info.recipe.data
+        trained = replace(self.geometry, pixels=geometry.pixels)
+        same = np.allclose(list(trained.to_dict().values()), list(geometry.to_dict().values()), rtol=1e-3)
         if not (same or data.any_geometry):
             raise BadInput(
                 "X-rays",
-                f"taken with {describe_geometry(unit)}, the weights are for {describe_geometry(ours)}",
+                f"taken with {describe_geometry(geometry)}, the weights are for {describe_geometry(trained)}",
                 "use other weights",
             )
         cube = self.lifted_network.grid
-        if not unit.parallel and unit.sad <= cube.shape[0] * cube.spacing[0] / 2**0.5:
+        if not geometry.parallel and geometry.sad <= cube.shape[0] * cube.spacing[0] / 2**0.5:
             raise BadInput(
-                "X-rays", f"taken with {describe_geometry(unit)}: the source stands in the volume", "give it in mm"
+                "X-rays",
+                f"taken with {describe_geometry(geometry)}: the source lies inside the volume",
+                "give distances in mm",
             )
-        order = list(range(len(xrays.views))) if data.any_views else self._ordered(xrays.views, data)
+        order = list(range(len(xrays.views))) if data.any_views else self._order(xrays.views, data)
         images, pixels = xrays.images[order], self.geometry.pixels
-        if unit.pixels > pixels:
-            # As Mapping.lift would; re-projecting onto the millions of pixels of a radiograph exhausts memory.
+        if geometry.pixels > pixels:
+            # Averaged here already, since re-projection onto a radiograph's millions of pixels exhausts memory.
             finer = torch.from_numpy(images).float()
             images = F.interpolate(finer[None], (pixels, pixels), mode="area")[0].numpy()
-            unit = unit.with_pixels(pixels)
-        return replace(xrays, images=images, views=tuple(xrays.views[k] for k in order), geometry=unit)
+            geometry = geometry.with_pixels(pixels)
+        return replace(xrays, images=images, views=tuple(xrays.views[k] for k in order), geometry=geometry)
 
-    def _ordered(self, views: Sequence[View], data: DataConfig) -> list[int]:
-        """Which of the views stand for those of the weights, in the weights' order. Raises BadInput if others do."""
-        wanted, chosen = self.lifted_network.views, dict[int, int]()
+    def _order(self, views: Sequence[View], data: DataConfig) -> list[int]:
+        """Return the indices of the views that match the weights' views, in the weights' order.
+
+        Args:
+            views: of the X-rays.
+            data: the recipe's settings of its data.
+
+        Raises:
+            BadInput: a view of the weights is missing, or there are other views.
+        """
+        targets, matches = self.lifted_network.views, dict[int, int]()
         either = data.opposite_views and data.pairs == "online"
-        # A view from the other side is taken only where no other X-ray is from the wanted side.
+        # A view from the opposite side is used only where no X-ray is from the side of the training.
         for opposite in (False, True) if either else (False,):
-            for place, view in enumerate(wanted):
-                angle = (view.opposite if opposite else view).angle
-                near = [k for k, given in enumerate(views) if _near(given.angle, angle) and k not in chosen.values()]
-                if near and place not in chosen:
-                    chosen[place] = near[0]
-        order = [chosen[place] for place in sorted(chosen)]
-        if len(order) != len(wanted) or len(views) != len(wanted):
-            given_names = ", ".join(view.name for view in views)
-            wanted_names = ", ".join(f"{view.name} ({view.angle:g}°)" for view in wanted)
+            for index, target in enumerate(targets):
+                angle = (target.opposite if opposite else target).angle
+                near = [k for k, view in enumerate(views) if _near(view.angle, angle) and k not in matches.values()]
+                if near and index not in matches:
+                    matches[index] = near[0]
+        order = [matches[index] for index in sorted(matches)]
+        if len(order) != len(targets) or len(views) != len(targets):
+            names = ", ".join(view.name for view in views)
+            target_names = ", ".join(f"{view.name} ({view.angle:g}°)" for view in targets)
             raise BadInput(
-                f"X-rays of views {given_names}",
-                f"the weights are for {wanted_names}",
-                "give these, or other weights",
+                f"X-rays of views {names}", f"the weights are for {target_names}", "give these views, or other weights"
             )
         return order
 
 
 def reproject(volume: Volume, xrays: XraySet) -> np.ndarray:
-    """Line integrals (N, rows, columns) through a volume, for the views and unit of a set of X-rays."""
+    """Return the line integrals (N, rows, columns) through a volume, for the views and geometry of a set of X-rays."""
     centre = xrays.isocentre or (0.0, 0.0, 0.0)
     mu = torch.from_numpy(hu_to_mu(volume.array.astype(np.float32)))
     with torch.inference_mode():
         return ProjectionOperator(volume.grid, xrays.geometry, xrays.views, centre)(mu[None])[0].numpy()
 
 
+def _notes(xrays: XraySet, ood_score: float | None) -> tuple[str, ...]:
+    """Return the X-rays' notes with those on their reconstruction."""
+    notes = [*xrays.notes]
+    if xrays.isocentre is None:
+        notes.append("the X-rays have no isocentre: the volume is centred on the world's origin")
+    if len(xrays.views) == 1:
+        notes.append("one X-ray alone: depths along its rays are those usual in the training")
+    if ood_score is not None and ood_score > OOD_THRESHOLD:
+        notes.append(
+            "do not trust the volume: the X-rays are unlike those of the training "
+            f"({ood_score:.1f} times as far from them as any patient's left out of it); "
+            "check that they show an upright chest, with bone bright, in the views as named"
+        )
+    return tuple(notes)
+
+
 def _parse_views(views: Sequence[str | float | View]) -> tuple[View, ...]:
+    """Return views by their angles or names.
+
+    Raises:
+        BadInput: one is neither.
+    """
     try:
         return tuple(View.parse(view) for view in views)
     except ValueError as error:
@@ -318,4 +362,5 @@ def _parse_views(views: Sequence[str | float | View]) -> tuple[View, ...]:
 
 
 def _near(angle: float, other: float) -> bool:
+    """Return whether two angles in degrees differ by no more than `ANGLE_TOLERANCE`."""
     return abs((angle - other + 180) % 360 - 180) <= ANGLE_TOLERANCE

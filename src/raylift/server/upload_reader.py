@@ -142,7 +142,7 @@ def _save_xrays(request: ReadRequest, decoded: list[Radiograph | Grey], reconstr
     orientations = [
         None if options.orientation is None else options.orientation.to_orientation() for options in request.xrays
     ]
-    xrays = reconstructor.matched(reconstructor.read(request.paths, views, orientations, decoded))
+    xrays = reconstructor.match(reconstructor.read(request.paths, views, orientations, decoded))
     notes = tuple(request.with_client_names(note) for note in xrays.notes)
     save_xrays(replace(xrays, notes=notes), request.folder / XRAYS_FILE)
 

@@ -146,7 +146,7 @@ def _reconstruct(job: Job, jobs: JobList, settings: Settings, reconstructor: Rec
     from raylift.io.dicom import Study, write_ct
     from raylift.io.volumes import write_volume
     from raylift.plots.montages import agreement
-    from raylift.reconstruction.outputs import CT_WINDOWS, UNCERTAINTY_WINDOWS, Names, write_results
+    from raylift.reconstruction.outputs import CT_WINDOWS, UNCERTAINTY_WINDOWS, write_results
     from raylift.storage.atomic import write_json
 
     def report(note: str, progress: float) -> None:
@@ -164,7 +164,7 @@ def _reconstruct(job: Job, jobs: JobList, settings: Settings, reconstructor: Rec
         progress=lambda note, done, total: report(f"refining: {note}", 0.2 + 0.6 * done / total),
     )
     report("writing", 0.85)
-    names = Names(folder / "volume.nii.gz")
+    names = OutputPaths(folder / "volume.nii.gz")
     summary = write_results(
         reconstruction, names, reconstructor.weights.info, aligned=options.align, inputs=client_names
     )
