@@ -146,7 +146,7 @@ def _reconstruct(job: Job, jobs: JobList, settings: Settings, reconstructor: Rec
     from raylift.io.dicom import Study, write_ct
     from raylift.io.volumes import write_volume
     from raylift.plots.montages import agreement
-    from raylift.reconstruction.outputs import CT_WINDOWS, UNCERTAINTY_WINDOWS, write_results
+    from raylift.reconstruction.outputs import CT_WINDOWS, UNCERTAINTY_WINDOWS, OutputPaths, write_results
     from raylift.storage.atomic import write_json
 
     def report(note: str, progress: float) -> None:
