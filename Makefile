@@ -14,8 +14,9 @@ help:  ## show this list
 demo: $(VENV)/.installed-run  ## install Raylift and run its main job, into demo-output/
 	$(BIN)/raylift demo -o demo-output
 
-test: $(VENV)/.installed-dev  ## run the tests
-	$(BIN)/pytest
+test: $(VENV)/.installed-dev  ## run the tests, and print how many of the lines they cover
+	$(BIN)/pytest --cov --cov-report=
+	@printf "covered: "; $(BIN)/coverage report --format=total | sed "s/$$/ % of the lines/"
 
 lint: $(VENV)/.installed-dev  ## check rules, format, types and who imports whom
 	$(BIN)/ruff check

@@ -57,6 +57,16 @@ class ProjectionOperator:
     On a CPU, compiled loops (`drr.kernels`) compute the sums; `sample` does the same in PyTorch for other devices. The
     rays of a view are computed once and shared by all operators.
 
+    Example:
+        >>> from raylift import Geometry, ProjectionOperator, View, VolumeGrid
+        >>> grid = VolumeGrid.cube(centre=(0, 0, 0), edge=100.0, voxels=10)
+        >>> A = ProjectionOperator(grid, Geometry.preset("chest-stand", pixels=3), [View.parse("ap")])
+        >>> y = A(torch.full((1, 10, 10, 10), 0.02))  # 100 mm of water, 0.02 per mm
+        >>> y.shape, round(float(y[0, 0, 1, 1]), 3)
+        (torch.Size([1, 1, 3, 3]), 2.0)
+        >>> A.T(y).shape
+        torch.Size([1, 10, 10, 10])
+
     Args:
         grid: positions of the voxels, in any orientation.
         geometry: of the X-ray unit.

@@ -20,6 +20,11 @@ MOST_VOXELS = 2**31  # of a grid, accepted from a file
 class VolumeGrid:
     """The positions of a volume's voxels in the patient.
 
+    Example:
+        >>> from raylift import VolumeGrid
+        >>> VolumeGrid.cube(centre=(0, 0, 0), edge=320.0, voxels=64).spacing
+        (5.0, 5.0, 5.0)
+
     Args:
         shape: number of voxels along the array axes (z, y, x).
         spacing: distance between voxel centres in mm along the index axes (x, y, z), in ITK's order.

@@ -26,6 +26,11 @@ NAMED_VIEWS: dict[str, tuple[float, bool]] = {
 class View:
     """The direction of one X-ray.
 
+    Example:
+        >>> from raylift import View
+        >>> View.parse("lateral-left").angle, View.parse(45).lateral
+        (270.0, True)
+
     Args:
         angle: position of the source in degrees; 0 = in front of the patient, 90 = at the patient's left.
         mirrored: the image's columns run against the direction (cos θ, sin θ, 0), as in a PA radiograph that is

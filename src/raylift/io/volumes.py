@@ -17,6 +17,12 @@ from raylift.storage.paths import StoragePath, storage_path, suffix_of
 def read_volume(path: str | Path) -> Volume:
     """Read a CT scan.
 
+    Example:
+        >>> from raylift import read_volume
+        >>> volume = read_volume("chest.nii.gz")
+        >>> volume.array.shape, volume.grid.spacing
+        ((67, 66, 89), (5.0, 5.0, 5.0))
+
     Args:
         path: a folder with the DICOM files of one series, or a file of one of the formats of `FORMATS`.
 

@@ -50,9 +50,10 @@ def read_radiograph(path: str | Path, *, lateral: bool | None = None) -> Radiogr
         values were obtained.
 
     Example:
+        >>> from raylift.radiographs import read_radiograph
         >>> radiograph = read_radiograph("chest-pa.dcm")
         >>> radiograph.image.shape, radiograph.pixel_mm
-        ((2500, 2500), 0.139)
+        ((500, 500), 0.8)
     """
     decoded = decode(path)
     if isinstance(decoded, Radiograph):
