@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from raylift.data.collections import COLLECTIONS, COLUMNS, judge, of_patients, summarise, thickness
+from raylift.data.collections import COLLECTIONS, COLUMNS, judge, series_of, summarise, thickness
 from raylift.errors import WrongUsage
 
 THICK = "its slices are, or may be, more than 3 mm thick"
@@ -44,14 +44,14 @@ def test_every_patient_of_a_chest_collection_has_one_scan(index: pd.DataFrame) -
 
 def verdicts(index: pd.DataFrame, collection: str, patient: str) -> list[tuple[str, str, int, str, str]]:
     columns = ["SeriesNumber", "SeriesDescription", "instanceCount", "verdict", "reason"]
-    return list(judge(of_patients(index, collection, [patient]))[columns].itertuples(index=False, name=None))
+    return list(judge(series_of(index, collection, [patient]))[columns].itertuples(index=False, name=None))
 
 
 def test_a_patient_with_two_scans(index: pd.DataFrame) -> None:
     """Two scanners, the same thickness and kernel."""
     fewer = "its number of slices is further from one per 2.5 mm"
     assert verdicts(index, "lidc_idri", "LIDC-IDRI-0442") == [
-        ("5405", "ThoraxRoutine  3.0  B31s", 116, "selected", "the best of those that serve"),
+        ("5405", "ThoraxRoutine  3.0  B31s", 116, "selected", "the best of the usable ones"),
         ("5472", "ThorRoutine  3.0  B31f", 107, "passed over", fewer),
     ]
 
@@ -62,7 +62,7 @@ def test_a_patient_scanned_twice_in_a_study(index: pd.DataFrame) -> None:
     coronal = "derived from other slices: 'CORONAL'"
     assert verdicts(index, "covid_19_ny_sbu", "A346398") == [
         ("1", "SCOUT AP/LAT", 2, "rejected", "a localizer, or the timing of contrast"),
-        ("2", "CHEST 1.25 MM", 242, "selected", "the best of those that serve"),
+        ("2", "CHEST 1.25 MM", 242, "selected", "the best of the usable ones"),
         ("4", "LUNG 1.25 MM", 242, "passed over", "its kernel is sharper"),
         ("5", "LUNG 5 MM", 61, "passed over", THICK),
         ("6", "CHEST 1.25 MM", 76, "rejected", "76 slices of 1.25 mm cover 95 mm; lungs need 220"),
@@ -92,7 +92,7 @@ def test_a_patient_with_two_studies(index: pd.DataFrame) -> None:
         ("606", "ABD COR", 132, "rejected", derived + "'COR'"),
         ("607", "ABD SAG", 173, "rejected", derived + "'SAG'"),
         ("1", "SCOUT", 2, "rejected", "a localizer, or the timing of contrast"),
-        ("2", "STD+ NI 23 A40%", 154, "selected", "the best of those that serve"),
+        ("2", "STD+ NI 23 A40%", 154, "selected", "the best of the usable ones"),
         ("3", "LUNG+ NI 23 A40%", 154, "passed over", "its kernel is sharper"),
         ("601", "CH COR", 205, "rejected", derived + "'COR'"),
         ("602", "CH SAG", 308, "rejected", derived + "'SAG'"),
@@ -164,7 +164,7 @@ def test_rejected(series: dict[str, object], reason: str) -> None:
 )
 def test_accepted(series: dict[str, object]) -> None:
     judged = judge(patient(series)).iloc[0]
-    assert (judged.verdict, judged.reason) == ("selected", "the only one that serves")
+    assert (judged.verdict, judged.reason) == ("selected", "the only usable one")
 
 
 @pytest.mark.parametrize(
@@ -205,6 +205,6 @@ def test_thickness(description: str, mm: float | None) -> None:
 def test_names_that_do_not_exist() -> None:
     frame = patient({"PatientID": "LCTSC-Test-S1-101"})
     with pytest.raises(WrongUsage, match="'lidc_idry' is no collection; the nearest is 'lidc_idri'"):
-        of_patients(frame, "lidc_idry")
+        series_of(frame, "lidc_idry")
     with pytest.raises(WrongUsage, match=r"'LCTSC-S1-101' is no patient of lctsc with a CT; .* 'LCTSC-Test-S1-101'"):
-        of_patients(frame, "lctsc", ["LCTSC-S1-101"])
+        series_of(frame, "lctsc", ["LCTSC-S1-101"])

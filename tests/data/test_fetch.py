@@ -232,7 +232,7 @@ def test_an_object_of_the_right_size_that_is_something_else(store: Store, tmp_pa
     scans = put(store, "P-1", "P-2")
     content = store.s3.get_object(Bucket=BUCKET, Key=object_of(scans[0]))["Body"].read()
     store.put(object_of(scans[0]), b"?" * len(content))
-    fails(store, scans, tmp_path, "3.dcm is no DICOM file")
+    fails(store, scans, tmp_path, "3.dcm is not a DICOM file")
     other = scans[0].series_uid[:-1] + ("1" if scans[0].series_uid[-1] != "1" else "2")
     store.put(object_of(scans[0]), content.replace(scans[0].series_uid.encode(), other.encode()))
     fails(store, scans, tmp_path, "3.dcm belongs to another series", other)
@@ -243,7 +243,7 @@ def test_a_folder_of_the_users_own_is_never_touched(store: Store, tmp_path: Path
     (tmp_path / "P-1").mkdir()
     (tmp_path / "P-1" / "notes.txt").write_text("mine")
     for _ in range(2):
-        assert "holds something else" in fetch(scans, tmp_path, endpoint=store.url)["P-1"]
+        assert "holds other files" in fetch(scans, tmp_path, endpoint=store.url)["P-1"]
         assert contents(tmp_path / "P-1") == {"notes.txt": b"mine"}
 
 

@@ -282,10 +282,10 @@ def test_all_views_of_a_patient_share_one_draw(settings: dict[str, Any]) -> None
 def test_no_case_is_in_a_batch_twice(prepared: Path, make: Callable[..., Any]) -> None:
     pairs = make(PreparedDataset(prepared))
     pairs.cases = list(range(10))
-    epochs = [[pairs.chosen(number, 4) for number in (2 * epoch, 2 * epoch + 1)] for epoch in range(50)]
+    epochs = [[pairs.case_indices(number, 4) for number in (2 * epoch, 2 * epoch + 1)] for epoch in range(50)]
     drawn = [case for epoch in epochs for batch in epoch for case in batch]
     assert all(len(set(first + second)) == 8 for first, second in epochs)
     assert len({tuple(first) for first, _ in epochs}) > 40
     assert all(20 <= drawn.count(case) <= 50 for case in range(10))
-    assert sorted(pairs.chosen(3, 20)) == sorted([*range(10)] * 2)
-    assert len(pairs.chosen(3, 25)) == 25
+    assert sorted(pairs.case_indices(3, 20)) == sorted([*range(10)] * 2)
+    assert len(pairs.case_indices(3, 25)) == 25

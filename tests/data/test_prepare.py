@@ -252,10 +252,10 @@ def test_patients_are_told_by_a_pattern_or_a_table(visits: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("told", "says"),
     [
-        ("(.+)_1$", "ann_2: --patients .* does not say whose scan this is"),
+        ("(.+)_1$", "ann_2: --patients .* gives no patient for this scan"),
         (".+", r"no regular expression with a \(group\)"),
         ("(", "no such file, and no regular expression"),
-        ("TABLE", "no table of patients .no column 'case'"),
+        ("TABLE", "not a table of patients .no column 'case'"),
     ],
 )
 def test_patients_that_are_not_told(visits: Path, tmp_path: Path, told: str, says: str) -> None:

@@ -91,12 +91,12 @@ def list_collections(
 
     Example: raylift data list anti_pd_1_lung --patient PD-1-Lung-00001
     """
-    from raylift.data.collections import judge, of_patients, read_index, summarise, thickness
+    from raylift.data.collections import judge, read_index, series_of, summarise, thickness
 
     if patient and not collection:
         raise WrongUsage("--patient: name its collection too, like raylift data list lctsc --patient LCTSC-Test-S1-101")
     index = read_index()
-    series = of_patients(index, collection, patient or []) if collection else index
+    series = series_of(index, collection, patient or []) if collection else index
     if not patient:
         rows = summarise(series)
     else:
@@ -142,14 +142,14 @@ def fetch(
     Example: raylift data fetch lidc_idri -o lidc --patients 20
     """
     from raylift.cli.parsing import check_output
-    from raylift.data.collections import data_version, judge, of_patients, read_index
-    from raylift.data.fetch import ENDPOINT, check_space, scans_of, those_here
+    from raylift.data.collections import data_version, judge, read_index, series_of
+    from raylift.data.fetch import ENDPOINT, check_space, complete_scans, scans_of
     from raylift.data.fetch import fetch as run
     from raylift.storage.paths import storage_path
 
     if patients and patient:
         raise WrongUsage("--patients and --patient: give one of them")
-    judged = judge(of_patients(read_index(), collection, patient or []))
+    judged = judge(series_of(read_index(), collection, patient or []))
     selected = judged[judged.verdict == "selected"]
     for name in patient or []:
         if name not in set(selected.PatientID):
@@ -158,7 +158,7 @@ def fetch(
     where, target = parse_executor(engine, processes, address, here=True), storage_path(output)
     check_output(target, folder=True)
     scans = scans_of(selected[:patients], data_version())
-    here = those_here(scans, target)
+    here = complete_scans(scans, target)
     missing = [scan for scan in scans if scan not in here]
     announce(scans, missing)
     if without := judged.PatientID.nunique() - len(selected):

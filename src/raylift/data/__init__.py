@@ -1,4 +1,4 @@
-"""Scans to train on: public collections, prepared datasets, pairs, augmentation and the phantom."""
+"""Training data: public collections, prepared datasets, pairs, augmentation and the phantom."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What `dataset.json`, `splits.json` and a prepared case's `case.json` say, as typed records."""
+"""The contents of `dataset.json`, `splits.json` and a prepared case's `case.json` as typed records."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from raylift.storage.geometry_records import GeometryRecord, GridRecord, ViewRec
 from raylift.storage.records import Millimetres, PlainName, Sha256, Typed
 
 MOST_VIEWS = 360
-MOST_XRAY_VALUES = 2**29  # of a case's X-rays together: 2 GB
+MOST_XRAY_VALUES = 2**29  # pixels of all X-rays of a case: 2 GB
 MOST_CONTEXT_VALUES = 2**30  # voxels of a scan at 2.5 mm
 MOST_NAMES = 5_000_000
 
 
 class CaseEntry(Typed):
-    """Of a case in `dataset.json`."""
+    """The entry of a case in `dataset.json`."""
 
     status: Annotated[str, Field(max_length=20)]
     sha256: Sha256 | None = None
@@ -27,13 +27,13 @@ class DatasetInfo(Typed):
     """The content of `dataset.json`.
 
     Args:
-        source: name of the folder of scans.
-        licence: of the scans.
-        geometry: X-ray unit, in the form of `Geometry.to_dict`.
-        views: of the stored X-rays, in the form of `View.to_dict`.
-        voxels: edge of the target cube in voxels.
-        cube_mm: edge of the target cube in mm.
-        cases: by name.
+        source: the name of the folder of scans.
+        licence: the licence of the scans.
+        geometry: the source and the detector, in the form of `Geometry.to_dict`.
+        views: the views of the stored X-rays, in the form of `View.to_dict`.
+        voxels: the edge of the target cube in voxels.
+        cube_mm: the edge of the target cube in mm.
+        cases: the cases' entries by name.
     """
 
     source: str = ""
@@ -45,24 +45,28 @@ class DatasetInfo(Typed):
     cases: Annotated[dict[PlainName, CaseEntry], Field(max_length=MOST_NAMES)]
 
     def model_post_init(self, context: object) -> None:
-        """Check geometry and views. Raises ValueError."""
+        """Check the geometry, the views and the cases' checksums.
+
+        Raises:
+            ValueError: a view occurs twice, the X-rays are too large, or a case has no checksum.
+        """
         pixels, views = self.geometry.pixels, set(self.views)
         if len(views) < len(self.views):
-            raise ValueError("a view stands there twice")
+            raise ValueError("a view occurs twice")
         if len(views) * pixels**2 > MOST_XRAY_VALUES:
-            raise ValueError(f"{len(views)} X-rays of {pixels} × {pixels} pixels are more than a case can have")
+            raise ValueError(f"{len(views)} X-rays of {pixels} × {pixels} pixels are too many for a case")
         if any(case.status == "ok" and case.sha256 is None for case in self.cases.values()):
             raise ValueError("a case has no checksum")
 
 
 class Splits(Typed):
-    """The content of `splits.json`, under one key: names of cases by split."""
+    """The content of `splits.json` under one key: the names of the cases of each split."""
 
     splits: dict[PlainName, Annotated[list[PlainName], Field(max_length=MOST_NAMES)]]
 
 
 class CaseRecord(Typed):
-    """What a dataset needs of a prepared case's `case.json`."""
+    """The entries of a prepared case's `case.json` that a dataset needs."""
 
     isocentre_lps_mm: Annotated[list[Millimetres], Field(min_length=3, max_length=3)]
     context_grid: GridRecord
@@ -71,8 +75,13 @@ class CaseRecord(Typed):
 
     @field_validator("context_grid")
     @classmethod
-    def _of_a_scan(cls, grid: VolumeGrid) -> VolumeGrid:
+    def _check_size(cls, grid: VolumeGrid) -> VolumeGrid:
+        """Return the context's grid after checking its size.
+
+        Raises:
+            ValueError: it has too many voxels.
+        """
         z, y, x = grid.shape
         if z * y * x > MOST_CONTEXT_VALUES:
-            raise ValueError(f"{z} × {y} × {x} voxels are none of a scan at 2.5 mm")
+            raise ValueError(f"{z} × {y} × {x} voxels are too many for a scan at 2.5 mm")
         return grid

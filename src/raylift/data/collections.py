@@ -1,7 +1,7 @@
-"""The paper's public CT collections: what the index of the Imaging Data Commons says, and one series per patient.
+"""The paper's public CT collections in the index of the Imaging Data Commons, and the choice of one series per patient.
 
-The index travels in the package `idc-index-data`, so nothing here needs the network. It holds no slice positions, no
-kernels and no image types: the selection reads what people wrote into the descriptions, and counts slices.
+The index comes with the package `idc-index-data`, so nothing here needs the network. It holds no slice positions,
+kernels or image types: the choice relies on the free text of the descriptions and on the number of slices.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ COLUMNS = (
     "license_short_name", "source_DOI", "series_aws_url",
 )  # fmt: skip
 
-CHEST_MM, TRUNK_MM, BODY_MM = 300.0, 600.0, 900.0  # what scans of the chest, of the trunk and for PET usually cover
-SHORTEST_MM = 220.0  # what lungs need
-FINE_MM, IDEAL_MM = 3.0, 2.5  # steps of thicker slices show in the X-rays; prepared scans are stored at 2.5 mm
-FEWEST_SLICES = 25  # at 10 mm, the coarsest that is prepared, they cover a chest
+CHEST_MM, TRUNK_MM, BODY_MM = 300.0, 600.0, 900.0  # usual lengths of scans of the chest, of the trunk and for PET
+MIN_LUNGS_MM = 220.0  # the least length of a scan that contains the lungs
+FINE_MM, IDEAL_MM = 3.0, 2.5  # thicker slices leave steps in the X-rays; prepared scans are stored at 2.5 mm
+FEWEST_SLICES = 25  # enough for a chest at 10 mm, the coarsest slices that can be prepared
 
 LOCALIZER = re.compile(r"scout|topogram|locali[sz]er|\bloc\b|smart ?prep|monitoring", re.I)
 # Toshiba and Canon write the slices of a reformat with three decimals: "Body 3.000" beside "Body 5.0".
@@ -44,14 +44,14 @@ DERIVED = re.compile(r"\b(cor|sag|mip|mpr|ref|rfmt|fused)\b|coronal|sagit+al|ref
 CHEST = re.compile(r"chest|thor|lung|pulm|\b(ch|chst|pe)\b", re.I)
 TRUNK = re.compile(r"\b(cap|tap)\b|c/a/p", re.I)
 BODY = re.compile(r"\bpet|skull to|whole ?body|\bwb\b", re.I)
-ELSEWHERE = re.compile(r"abd|pel|brain|head|neck|spin|lumbar|kidney|stone|cardiac|\bap\b", re.I)
+OTHER_PARTS = re.compile(r"abd|pel|brain|head|neck|spin|lumbar|kidney|stone|cardiac|\bap\b", re.I)
 SOFT = re.compile(r"soft|std|stnd|standard|body|mediast|\bst\b|\b[bi][1-4]\d[fs]?\b", re.I)
 SHARP = re.compile(r"lung|\bhr\b|hi(gh)?[- ]?res|hres|bone|sharp|\b[bi][5-8]\d[fs]?\b", re.I)
-# "5 MM", "1.25 x 1.25", or a decimal by itself, as in "Chest  5.0  B30s".
+# "5 MM", "1.25 x 1.25", or a decimal alone, as in "Chest  5.0  B30s".
 THICKNESS = re.compile(
     r"(?<![\w./])(?:(\d{1,2}(?:\.\d{1,2})?)\s?(?:mm\b|x\s?\d)|(\d{1,2}\.\d{1,2})(?![\w./]))", re.I
 )  # fmt: skip
-# Why one series of a patient is better than another; the first that differs decides.
+# Why a series is worse than another of the same patient, in the order of the values of `preference`.
 PREFERENCES = (
     "its slices are, or may be, more than 3 mm thick",
     "it shows more than the chest",
@@ -62,10 +62,10 @@ PREFERENCES = (
 
 
 def read_index() -> DataFrame:
-    """Every CT series of the seven collections, from the index that is installed.
+    """Read all CT series of the seven collections from the installed index.
 
     Returns:
-        One row per series with `COLUMNS`; what the index leaves open is "".
+        One row per series with `COLUMNS`; missing values are "".
 
     Raises:
         WrongUsage: the index is not installed.
@@ -75,28 +75,27 @@ def read_index() -> DataFrame:
         from idc_index_data import IDC_INDEX_PARQUET_FILEPATH
     except ImportError:
         raise WrongUsage("idc-index is not installed: pip install 'raylift[collections]'") from None
-    wanted = [("collection_id", "in", COLLECTIONS), ("Modality", "==", "CT")]
-    index = pandas.read_parquet(IDC_INDEX_PARQUET_FILEPATH, columns=[*COLUMNS, "Modality"], filters=wanted)
+    filters = [("collection_id", "in", COLLECTIONS), ("Modality", "==", "CT")]
+    index = pandas.read_parquet(IDC_INDEX_PARQUET_FILEPATH, columns=[*COLUMNS, "Modality"], filters=filters)
     return index[list(COLUMNS)].fillna("")
 
 
 def data_version() -> str:
-    """The data release of the Imaging Data Commons that the installed index describes, such as "v25"."""
+    """Return the data release of the Imaging Data Commons that the installed index describes, such as "v25"."""
     import idc_index_data
 
     return f"v{idc_index_data.__version__.split('.')[0]}"
 
 
-def of_patients(index: DataFrame, collection: str, patients: Sequence[str] = ()) -> DataFrame:
-    """The series of one collection, and of some patients of it.
+def series_of(index: DataFrame, collection: str, patients: Sequence[str] = ()) -> DataFrame:
+    """Return the series of a collection, or of some of its patients.
+
+    Raises WrongUsage, through `known`, where there is no such collection or patient; the message suggests the nearest.
 
     Args:
-        index: of `read_index`.
+        index: the table of `read_index`.
         collection: one of `COLLECTIONS`.
         patients: values of PatientID; all patients by default.
-
-    Raises:
-        WrongUsage: no such collection or patient; the message gives the nearest.
     """
     known(collection, COLLECTIONS, "collection")
     series = index[index.collection_id == collection]
@@ -106,13 +105,13 @@ def of_patients(index: DataFrame, collection: str, patients: Sequence[str] = ())
 
 
 def thickness(description: str) -> float | None:
-    """The slice thickness in mm that a series description states, if it does."""
-    found = THICKNESS.search(description)
-    return float(found[1] or found[2]) if found else None
+    """Return the slice thickness in mm in a series description; None where it has none."""
+    match = THICKNESS.search(description)
+    return float(match[1] or match[2]) if match else None
 
 
 def rejection(series: Any) -> str:
-    """Why a series cannot be a patient's chest CT; "" if it can.
+    """Return why a series cannot be a patient's chest CT; "" if it can.
 
     Args:
         series: a row of the index.
@@ -126,49 +125,56 @@ def rejection(series: Any) -> str:
         return f"too few slices for a chest: {slices} of at least {FEWEST_SLICES}"
     if derived := DERIVED.search(text):
         return f"derived from other slices: '{derived[0]}'"
-    if other := _elsewhere(series):
+    if other := _other_part(series):
         return f"not the chest: '{other}'"
-    thick = thickness(text)
-    if thick and thick * slices < SHORTEST_MM:
-        return f"{slices} slices of {thick:g} mm cover {thick * slices:.0f} mm; lungs need {SHORTEST_MM:g}"
+    slice_mm = thickness(text)
+    if slice_mm and slice_mm * slices < MIN_LUNGS_MM:
+        return f"{slices} slices of {slice_mm:g} mm cover {slice_mm * slices:.0f} mm; lungs need {MIN_LUNGS_MM:g}"
     return ""
 
 
-def _elsewhere(series: Any) -> str:
-    """The part of the body that a series shows instead of the chest; "" if it may show the chest."""
+def _other_part(series: Any) -> str:
+    """Return the part of the body that a series shows instead of the chest; "" if it may show the chest."""
     if series.BodyPartExamined in ("CHEST", "LUNG"):
         return ""
-    # The series' own description knows better than the study's, if it names any part.
+    # A part in the series' own description takes precedence over the study's description.
     for text in (series.SeriesDescription, f"{series.BodyPartExamined} {series.StudyDescription}"):
         if any(part.search(text) for part in (CHEST, TRUNK, BODY)):
             return ""
-        if other := ELSEWHERE.search(text):
+        if other := OTHER_PARTS.search(text):
             return other[0]
     return ""
 
 
 def preference(series: Any) -> tuple[Any, ...]:
-    """How a series compares with others of its patient: the smallest is the best, by `PREFERENCES`."""
+    """Return the rank of a series among those of its patient; the smallest is the best.
+
+    Args:
+        series: a row of the index.
+
+    Returns:
+        A comparable tuple with a value for each of `PREFERENCES`.
+    """
     text, slices = series.SeriesDescription, series.instanceCount
-    everything = f"{text} {series.BodyPartExamined} {series.StudyDescription}"
-    trunk = TRUNK.search(everything) or ELSEWHERE.search(everything)
-    covered = BODY_MM if BODY.search(everything) else TRUNK_MM if trunk else CHEST_MM
-    thick = thickness(text) or covered / slices
+    description = f"{text} {series.BodyPartExamined} {series.StudyDescription}"
+    trunk = TRUNK.search(description) or OTHER_PARTS.search(description)
+    covered = BODY_MM if BODY.search(description) else TRUNK_MM if trunk else CHEST_MM
+    slice_mm = thickness(text) or covered / slices
     kernel = bool(SHARP.search(text)) - bool(SOFT.search(text))
-    further = round(abs(math.log(slices * IDEAL_MM / covered)), 3)
+    deviation = round(abs(math.log(slices * IDEAL_MM / covered)), 3)
     number = int(series.SeriesNumber) if series.SeriesNumber.isdigit() else 0
-    return thick > FINE_MM, covered, kernel, further, (series.StudyDate, number, series.SeriesInstanceUID)
+    return slice_mm > FINE_MM, covered, kernel, deviation, (series.StudyDate, number, series.SeriesInstanceUID)
 
 
 def judge(series: DataFrame) -> DataFrame:
-    """Select each patient's chest CT, and say of every other series why it was not.
+    """Select each patient's chest CT, and give the reason for every series.
 
     Args:
-        series: rows of the index, with all CT series of the patients in question.
+        series: rows of the index with all CT series of some patients.
 
     Returns:
-        The rows with `verdict` ("selected", "passed over" or "rejected") and `reason`, by collection, patient, study
-        and series number.
+        The rows with the new columns `verdict` ("selected", "passed over" or "rejected") and `reason`, sorted by
+        collection, patient, study and series number.
     """
     rows = list(series.itertuples(index=False))
     rejections, ranks = [rejection(row) for row in rows], [preference(row) for row in rows]
@@ -181,15 +187,15 @@ def judge(series: DataFrame) -> DataFrame:
         best = min(candidates, key=ranks.__getitem__)
         for k in candidates:
             pairs = zip(PREFERENCES, ranks[k], ranks[best], strict=True)
-            verdicts[k], reasons[k] = "passed over", next((why for why, mine, its in pairs if mine != its), "")
+            verdicts[k], reasons[k] = "passed over", next((why for why, own, other in pairs if own != other), "")
         verdicts[best] = "selected"
-        reasons[best] = "the best of those that serve" if len(candidates) > 1 else "the only one that serves"
+        reasons[best] = "the best of the usable ones" if len(candidates) > 1 else "the only usable one"
     order = sorted(range(len(rows)), key=lambda k: (rows[k].collection_id, rows[k].PatientID, ranks[k][-1]))
     return series.assign(verdict=verdicts, reason=reasons).iloc[order].reset_index(drop=True)
 
 
 def summarise(index: DataFrame) -> list[dict[str, Any]]:
-    """What each collection holds and what of it is selected: patients, CT series, GB, licence and DOI."""
+    """Return the size of each collection and of its selection: patients, CT series, GB, licence and DOI."""
     judged = judge(index)
     rows = []
     for name in COLLECTIONS:

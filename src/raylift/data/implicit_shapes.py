@@ -1,4 +1,4 @@
-"""Painting a volume with implicit shapes, negative inside and about the distance in mm to the surface."""
+"""Draw implicit shapes into a volume; a shape's value is about the distance in mm to its surface, negative inside."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from raylift.images.volume import AIR
 Region = tuple[slice, ...]
 Axes = tuple[np.ndarray, np.ndarray, np.ndarray]  # x, y, z in mm, shaped to broadcast to (z, y, x)
 Vector = Sequence[float] | np.ndarray  # x, y, z in mm
-Path = tuple[np.ndarray, np.ndarray]  # points (n, 3) in mm and radii (n,) in mm of a tube
+Tube = tuple[np.ndarray, np.ndarray]  # points (n, 3) in mm of the axis, and radii (n,) in mm
 UPRIGHT = np.eye(3)
 
 
 class Scene:
-    """The volume being painted, and the patient-centred coordinates of its voxels.
+    """A volume to draw shapes into, and the patient-centred coordinates of its voxels.
 
     Args:
-        grid: where the voxels are in the world.
-        centre: world position (x, y, z) of the patient's coordinate origin.
-        stature: the patient's size along (x, y, z) relative to the chest the formulas describe.
+        grid: the positions of the voxels in the world.
+        centre: world position (x, y, z) in mm of the origin of the patient's coordinates.
+        stature: the patient's size along (x, y, z) relative to the chest that the formulas describe.
     """
 
     def __init__(self, grid: VolumeGrid, centre: np.ndarray, stature: np.ndarray) -> None:
@@ -35,7 +35,11 @@ class Scene:
         ]
 
     def window(self, low: Vector, high: Vector) -> tuple[Region, Axes]:
-        """The voxels between two corners and a margin: as a region of the array, and as coordinates."""
+        """Return the voxels between two corners, with a margin of one voxel.
+
+        Returns:
+            Their region of the array, and their coordinates.
+        """
         x, y, z = (
             slice(*np.searchsorted(axis, (a - self.spacing, b + self.spacing)).tolist())
             for axis, a, b in zip(self.axes, low, high, strict=True)
@@ -48,15 +52,21 @@ class Scene:
         part = self.hu[region]
         part += np.clip(0.5 - surface / self.spacing, 0, 1) * (hu - part)
 
-    def tubes(self, paths: Sequence[Path], hu: float, stretch: Point = (1, 1, 1), inset: float = 0.0) -> None:
-        """Fill the union of tubes along polylines, `inset` mm below their surface.
+    def tubes(self, tubes: Sequence[Tube], hu: float, stretch: Point = (1, 1, 1), inset: float = 0.0) -> None:
+        """Fill the union of tubes along polylines.
 
-        Their section is a circle of the path's radius, stretched along x, y and z. A tube thinner than a
-        voxel counts for the share of it that the tube's section fills.
+        A tube's section is a circle of its radius, stretched along x, y and z. A tube that is thinner than a voxel
+        fills the share of the voxel that its section covers.
+
+        Args:
+            tubes: the tubes.
+            hu: the value of the filling.
+            stretch: the factors by which sections are stretched along x, y and z.
+            inset: the depth in mm below the tubes' surface from which they are filled.
         """
         cover = np.zeros_like(self.hu)
         scale = np.asarray(stretch, np.float32)
-        for points, radii in paths:
+        for points, radii in tubes:
             points, radii = points.astype(np.float32), radii.astype(np.float32)
             for a, b, ra, rb in zip(points[:-1], points[1:], radii[:-1], radii[1:], strict=True):
                 reach = max(ra, rb) * scale
@@ -76,7 +86,7 @@ class Scene:
         self.hu += cover * (hu - self.hu)
 
     def texture(self, rng: np.random.Generator, grain: float) -> np.ndarray:
-        """Smooth noise of about unit variance on all voxels, the same for every spacing; `grain` in mm."""
+        """Return smooth noise (z, y, x) of about unit variance and `grain` mm, the same for every spacing."""
         extent = [(float(axis[0]), float(axis[-1])) for axis in self.axes[::-1]]
         noise = rng.standard_normal([int(520 // grain)] * 3, dtype=np.float32) * np.float32(1.8)
         for dimension, (low, high) in enumerate(extent):
@@ -89,47 +99,61 @@ class Scene:
 
 
 def profile(at: Sequence[float], values: Vector) -> Callable[..., np.ndarray]:
-    """A smooth curve through values, evaluated in single precision."""
+    """Return a smooth curve through values as a function in single precision."""
     curve = PchipInterpolator(at, values)
     return lambda z: curve(z).astype(np.float32)
 
 
 def join(a: np.ndarray, b: np.ndarray, rounding: float) -> np.ndarray:
-    """Intersection of two shapes, its edge rounded over `rounding` mm; the union is -join(-a, -b)."""
-    return np.maximum(a, b) + np.maximum(rounding - np.abs(a - b), 0) ** 2 / (4 * rounding)
+    """Return the intersection of two shapes, its edge rounded over `rounding` mm; the union is -join(-a, -b)."""
+    shape: np.ndarray = np.maximum(a, b) + np.maximum(rounding - np.abs(a - b), 0) ** 2 / (4 * rounding)
+    return shape
 
 
 def dot(a: Sequence[np.ndarray], b: Iterable[np.ndarray]) -> np.ndarray:
-    """Scalar product of vectors given by components (x, y, z) that broadcast."""
+    """Return the scalar product of vectors given by components (x, y, z) that broadcast."""
     x, y, z = (p * q for p, q in zip(a, b, strict=True))
-    return x + y + z
+    product: np.ndarray = x + y + z
+    return product
 
 
 def length(a: Sequence[np.ndarray]) -> np.ndarray:
-    """Length of vectors given by components."""
-    return np.sqrt(dot(a, a)) + 1e-6  # never zero, to divide by
+    """Return the length of vectors given by components (x, y, z), and never zero, so that it may be a divisor."""
+    norm: np.ndarray = np.sqrt(dot(a, a)) + 1e-6
+    return norm
 
 
 def ellipsoid(axes: Axes, centre: Vector, radii: Vector, frame: np.ndarray = UPRIGHT) -> np.ndarray:
-    """An ellipsoid with its radii along the rows of `frame`."""
+    """Return an ellipsoid with its radii in mm along the rows of `frame`."""
     centre, radii = np.asarray(centre, np.float32), np.asarray(radii, np.float32)
     offset = [a - c for a, c in zip(axes, centre, strict=True)]
     scaled = [dot(offset, row) / r for row, r in zip(frame.astype(np.float32), radii, strict=True)]
     level = length(scaled)  # 1 on the surface
-    return level * (level - 1) / length([o / r for o, r in zip(scaled, radii, strict=True)])
+    shape: np.ndarray = level * (level - 1) / length([o / r for o, r in zip(scaled, radii, strict=True)])
+    return shape
 
 
-def tube(points: Sequence[Vector] | np.ndarray, radii: Vector, steps: int = 20) -> Path:
-    """A tube along a smooth curve through points (n, 3), with a radius for each."""
+def tube(points: Sequence[Vector] | np.ndarray, radii: Vector, steps: int = 20) -> Tube:
+    """Return a tube along a smooth curve through points (n, 3) in mm, with a radius in mm for each."""
     at = np.linspace(0, 1, len(points))
     fine = np.linspace(0, 1, steps)
     return PchipInterpolator(at, np.asarray(points, float))(fine), PchipInterpolator(at, radii)(fine)
 
 
-def tree(start: np.ndarray, ends: np.ndarray, thinnest: float, share: float = 0.45) -> Iterator[Path]:
-    """Tubes that branch from `start` to all `ends` (n, 3), two by two along their widest spread.
+def tree(start: np.ndarray, ends: np.ndarray, thinnest: float, share: float = 0.45) -> Iterator[Tube]:
+    """Yield the tubes of a tree that branches from `start` to all `ends` (n, 3).
 
-    The radius follows Murray's law: a parent's radius cubed is the sum of its children's.
+    A branch divides in two across the axis along which its ends are spread most. The radius follows Murray's law: a
+    parent's radius cubed is the sum of its children's.
+
+    Args:
+        start: the point (3,) in mm where the tree begins.
+        ends: the points (n, 3) in mm where its branches end.
+        thinnest: the radius in mm of the last branches.
+        share: the distance of a fork from the start of its branch, as a share of that to the middle of the ends.
+
+    Yields:
+        Each branch.
     """
     radius = thinnest * len(ends) ** (1 / 3)
     if len(ends) == 1:

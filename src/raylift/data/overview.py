@@ -1,4 +1,4 @@
-"""A prepared dataset at a glance."""
+"""Draw an overview of a prepared dataset."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from raylift.plots.sheets import SheetEntry, contact_sheet
 from raylift.storage.atomic import atomic_write_folder
 from raylift.storage.paths import StoragePath
 
-MOST = 200
+MAX_CASES = 200
 
 
 def write_contact_sheet(folder: StoragePath, records: dict[str, dict[str, Any]]) -> list[StoragePath]:
-    """A picture of every case, rejected ones with their reason, as `contact-sheet.png` in the dataset folder.
+    """Write a picture of every case, or the reason of its rejection, to `contact-sheet.png` in the dataset folder.
 
-    Of more than `MOST` cases every second, third or so is shown.
+    Of more than `MAX_CASES` cases only every second, third and so on is shown.
 
     Returns:
-        The pages' paths.
+        The paths of the pages.
     """
     dataset = PreparedDataset(folder)
     entries = []
-    for name in list(records)[:: math.ceil(len(records) / MOST)]:
+    for name in list(records)[:: math.ceil(len(records) / MAX_CASES)]:
         record = records[name]
         if record["status"] != "ok":
             entries.append(SheetEntry(name, record["reason"], rejected=True))
@@ -31,6 +31,6 @@ def write_contact_sheet(folder: StoragePath, records: dict[str, dict[str, Any]])
         case = dataset.case(name)
         xrays = [(view.name, image) for view, image in zip(dataset.views, case.xrays, strict=True)]
         entries.append(SheetEntry(name, "; ".join(record["warnings"]), xrays, case.truth))
-    with atomic_write_folder(folder) as there:
-        pages = contact_sheet(entries, there / "contact-sheet.png")
+    with atomic_write_folder(folder) as temporary:
+        pages = contact_sheet(entries, temporary / "contact-sheet.png")
     return [folder / page.name for page in pages]

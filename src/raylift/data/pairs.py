@@ -1,4 +1,4 @@
-"""Pairs of X-rays and volume to train on, each batch a function of the seed and its number."""
+"""Draw pairs of X-rays and volume for training; each batch depends only on the seed and its number."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch import Tensor
 from raylift.config.recipe import DataConfig, XrayAugmentationConfig
 from raylift.data.dataset import Case, PreparedDataset
 from raylift.data.tissue import Tissue
-from raylift.data.warp import Warp, covered
+from raylift.data.warp import Warp, coverage
 from raylift.drr.operator import ProjectionOperator
 from raylift.geometry import PRESETS, Geometry, View, VolumeGrid
 from raylift.images.hounsfield import WATER_MU, hu_to_normalised
 from raylift.lifting.scaling import as_pictures
 from raylift.plugins.extras import import_extra
 
-# What is projected of a warped scan, in mm along (z, y, x): all that a chest stand's detector sees.
+# The part of a warped scan that is projected, in mm along (z, y, x): all that a chest stand's detector sees.
 PROJECTED_MM = (440.0, 400.0, 480.0)
 MOST_VIEWS = 8
 ANGLE_STEP = 5  # degrees between the angles that may be drawn
@@ -29,28 +29,36 @@ ANGLE_STEP = 5  # degrees between the angles that may be drawn
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs. X-rays (B, N, rows, columns) are line integrals; truth (B, 1, D, H, W) is in [0, 1]."""
+    """A batch of pairs.
+
+    Args:
+        xrays: line integrals (B, N, rows, columns).
+        truth: volumes (B, 1, D, H, W) in [0, 1].
+        views: the views of the X-rays.
+        geometry: the source and the detector.
+        patients: the number of each pair's case.
+    """
 
     xrays: Tensor
     truth: Tensor
     views: tuple[View, ...]
     geometry: Geometry
-    patients: tuple[int, ...]  # number of each pair's case
+    patients: tuple[int, ...]
 
 
 @dataclass
 class Pairs:
-    """What pairs are drawn from.
+    """The source of pairs, common to both kinds.
 
     Args:
-        dataset: prepared scans.
-        cases: those to draw from.
-        views: directions of the X-rays.
-        settings: the recipe's data part.
-        device: where batches are made.
-        seed: of the run; batch k depends on it and k alone.
-        rank: number of this process among those that train together.
-        ranks: how many these are: each makes its share of every batch.
+        dataset: the prepared scans.
+        cases: the cases to draw from.
+        views: the views of the X-rays.
+        settings: the data part of the recipe.
+        device: the device of the batches.
+        seed: the seed of the run; batch k depends only on it and on k.
+        rank: the number of this process among those that train together.
+        ranks: the number of these processes, each of which makes its share of every batch.
     """
 
     dataset: PreparedDataset
@@ -62,27 +70,27 @@ class Pairs:
     rank: int = 0
     ranks: int = 1
 
-    def chosen(self, number: int, size: int) -> list[int]:
-        """Return the cases of batch `number` of `size` pairs, by their number.
+    def case_indices(self, number: int, size: int) -> list[int]:
+        """Return the indices of the cases in batch `number` of `size` pairs.
 
-        The cases are shuffled anew for each epoch, of as many batches as they fill; so none is in a batch twice, unless
-        there are more pairs in it than cases.
+        The cases are shuffled for each epoch, which has as many batches as the cases fill. So no case is in a batch
+        twice, unless a batch has more pairs than there are cases.
         """
         count = len(self.cases)
         batches = max(1, count // size)
-        epoch, place = divmod(number, batches)
+        epoch, position = divmod(number, batches)
         generator = torch.Generator().manual_seed(_mix(self.seed, -1 - epoch))
         shuffled = torch.cat([torch.randperm(count, generator=generator) for _ in range(-(-size // count))])
-        return shuffled[place * size : (place + 1) * size].tolist()
+        return shuffled[position * size : (position + 1) * size].tolist()
 
     def share(self, size: int) -> slice:
-        """Which of a batch's pairs this process makes."""
+        """Return the range of a batch's pairs that this process makes."""
         return slice(self.rank * size // self.ranks, (self.rank + 1) * size // self.ranks)
 
 
 @dataclass
 class OnlinePairs(Pairs):
-    """Scans warped anew for each batch and projected again.
+    """Pairs from scans that are warped and projected again for each batch.
 
     Args:
         voxels: edge of the truth in voxels; the dataset's by default.
@@ -92,7 +100,7 @@ class OnlinePairs(Pairs):
 
     def __post_init__(self) -> None:
         self.geometry = self.dataset.geometry.with_pixels(self.settings.xray_pixels)
-        # The target is sampled twice as finely and averaged: voxels are means, as in a scan.
+        # The target is sampled at twice the resolution and averaged: voxels are means, as in a scan.
         self.grid, self.fine_grid = (
             VolumeGrid.cube((0, 0, 0), self.dataset.cube_mm, edge * (self.voxels or self.dataset.voxels))
             for edge in (1, 2)
@@ -102,16 +110,16 @@ class OnlinePairs(Pairs):
         self.projected_grid = VolumeGrid.box((0, 0, 0), (z, y, x), spacing)
 
     def batch(self, number: int, size: int) -> Batch:
-        """This process's share of batch `number` of `size` pairs."""
+        """Return this process's share of batch `number` of `size` pairs."""
         generator = torch.Generator().manual_seed(_mix(self.seed, number))
         views, geometry = self._draw_views(generator), self._draw_geometry(generator)
         augmentation = self.settings.augmentation
         truths, contexts = [], []
         share = self.share(size)
-        chosen = self.chosen(number, size)
-        drawn = [(Warp.draw(augmentation, generator), Tissue.draw(augmentation, generator)) for _ in chosen]
-        for choice, (warp, tissue) in zip(chosen[share], drawn[share], strict=True):
-            case = self.cases[choice]
+        indices = self.case_indices(number, size)
+        augmentations = [(Warp.draw(augmentation, generator), Tissue.draw(augmentation, generator)) for _ in indices]
+        for index, (warp, tissue) in zip(indices[share], augmentations[share], strict=True):
+            case = self.cases[index]
             hu = self._scan(case)
             isocentre = torch.tensor(case.isocentre, dtype=torch.float64)
             fine, context = (
@@ -120,17 +128,18 @@ class OnlinePairs(Pairs):
             )
             ends = warp.ends(case.context_grid, isocentre)
             truth = F.avg_pool3d(fine.div_(2000).clamp_(max=1)[None], 2)  # as `hu_to_normalised`
-            # Voxels of a resampled scan are in it or not, rays are so long as it is.
-            truths.append(truth * covered(self.grid, ends).round().to(truth.device))
-            contexts.append(context.mul_(covered(self.projected_grid, ends).to(context.device)))
+            # A voxel of the truth is within the scan or not; a ray is cut exactly at the end of the scan.
+            truths.append(truth * coverage(self.grid, ends).round().to(truth.device))
+            contexts.append(context.mul_(coverage(self.projected_grid, ends).to(context.device)))
         mu = torch.stack(contexts).mul_(WATER_MU / 1000)
         xrays = ProjectionOperator(self.projected_grid, geometry, views)(mu)
-        return Batch(xrays, torch.stack(truths), views, geometry, tuple(chosen[share]))
+        return Batch(xrays, torch.stack(truths), views, geometry, tuple(indices[share]))
 
     def _draw_views(self, generator: torch.Generator) -> tuple[View, ...]:
-        """The recipe's views or, with probability `any_views`, others.
+        """Return the recipe's views or, with probability `any_views`, others.
 
-        These are half of the time some of the recipe's, a frontal one alone say, else 1 to `MOST_VIEWS` at any angles.
+        Half of the others are a part of the recipe's views, such as the frontal one alone, and half are 1 to
+        `MOST_VIEWS` views at any angles.
         """
         settings = self.settings
         other = settings.any_views > 0 and float(torch.rand(1, generator=generator)) < settings.any_views
@@ -138,10 +147,10 @@ class OnlinePairs(Pairs):
             count = int(torch.randint(1, MOST_VIEWS + 1, (1,), generator=generator))
             angles = torch.randperm(360 // ANGLE_STEP, generator=generator)[:count] * ANGLE_STEP
             return tuple(View(float(angle)) for angle in angles)
-        turned = torch.rand(len(self.views), generator=generator) < 0.5
+        flips = torch.rand(len(self.views), generator=generator) < 0.5
         own = [
             view.opposite if settings.opposite_views and turn else view
-            for view, turn in zip(self.views, turned.tolist(), strict=True)
+            for view, turn in zip(self.views, flips.tolist(), strict=True)
         ]
         if not other:
             return tuple(own)
@@ -149,7 +158,7 @@ class OnlinePairs(Pairs):
         return tuple(own[k] for k in torch.randperm(len(own), generator=generator)[:count].tolist())
 
     def _draw_geometry(self, generator: torch.Generator) -> Geometry:
-        """The dataset's unit or, with probability `any_geometry`, one of the presets."""
+        """Return the dataset's geometry or, with probability `any_geometry`, one of the presets."""
         settings = self.settings
         if settings.any_geometry and float(torch.rand(1, generator=generator)) < settings.any_geometry:
             names = sorted(PRESETS)
@@ -158,8 +167,9 @@ class OnlinePairs(Pairs):
         return self.geometry
 
     def _scan(self, case: Case) -> Tensor:
+        """Return a case's whole scan (z, y, x) on the device, int16 in HU."""
         if self.device.type == "cpu":
-            with warnings.catch_warnings():  # memory that is mapped to be read only, and is only read
+            with warnings.catch_warnings():  # PyTorch warns of read-only memory, which is never written here
                 warnings.simplefilter("ignore")
                 return torch.from_numpy(case.context)
         return torch.from_numpy(np.array(case.context)).to(self.device)
@@ -167,30 +177,33 @@ class OnlinePairs(Pairs):
 
 @dataclass
 class OfflinePairs(Pairs):
-    """Stored X-rays and targets, the X-rays augmented on their own: the paper's pairs."""
+    """The paper's pairs: stored targets and stored X-rays, of which only the X-rays are augmented."""
 
     def __post_init__(self) -> None:
         self.indices = self.dataset.view_indices(self.views)
 
     def batch(self, number: int, size: int) -> Batch:
-        """This process's share of batch `number` of `size` pairs."""
+        """Return this process's share of batch `number` of `size` pairs."""
         seed = _mix(self.seed, number)
-        chosen = self.chosen(number, size)
+        indices = self.case_indices(number, size)
         share = self.share(size)
-        xrays = np.stack([self.cases[k].xrays[self.indices] for k in chosen])
-        truths = np.stack([hu_to_normalised(self.cases[k].truth.array.astype(np.float32))[None] for k in chosen[share]])
+        xrays = np.stack([self.cases[k].xrays[self.indices] for k in indices])
+        truths = np.stack(
+            [hu_to_normalised(self.cases[k].truth.array.astype(np.float32))[None] for k in indices[share]]
+        )
         pixels = (self.settings.xray_pixels,) * 2
         images = F.interpolate(torch.from_numpy(xrays).to(self.device), pixels, mode="area")
         images = as_pictures(images) if self.settings.pictures else images
-        images = augment_xrays(images, self.settings.xray_augmentation, seed)[share]  # of all, for the same draws
+        # All pairs are augmented, so that each process draws the same numbers.
+        images = augment_xrays(images, self.settings.xray_augmentation, seed)[share]
         geometry = self.dataset.geometry.with_pixels(self.settings.xray_pixels)
-        return Batch(images, torch.from_numpy(truths).to(self.device), self.views, geometry, tuple(chosen[share]))
+        return Batch(images, torch.from_numpy(truths).to(self.device), self.views, geometry, tuple(indices[share]))
 
 
 def augment_xrays(xrays: Tensor, settings: XrayAugmentationConfig, seed: int) -> Tensor:
-    """The paper's augmentation of X-rays (B, N, rows, columns): contrast, then rotation, then flip.
+    """Return X-rays (B, N, rows, columns) with the paper's augmentation: contrast, then rotation, then flip.
 
-    As in the published program all views of a patient share one draw, so that they still show the same patient.
+    As in the published program, all views of a patient share one draw, so that they still show the same patient.
     """
     kornia = import_extra("kornia.augmentation", "paper", "data.xray_augmentation")
     low, high = settings.contrast
@@ -206,5 +219,5 @@ def augment_xrays(xrays: Tensor, settings: XrayAugmentationConfig, seed: int) ->
 
 
 def _mix(seed: int, number: int) -> int:
-    """Distinct generator seeds for all runs and batches in use."""
+    """Return a generator's seed that differs between all runs and batches in use."""
     return (seed * 1_000_003 + number) & 0x7FFF_FFFF_FFFF_FFFF

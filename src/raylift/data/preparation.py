@@ -1,4 +1,4 @@
-"""CT scans to a prepared dataset: the thorax cube, a context to project again, X-rays, and what was rejected why."""
+"""Prepare a dataset from CT scans: for each the thorax cube, a context to project again, and X-rays, or a rejection."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ from raylift.storage.paths import StoragePath, add_case, case_name, is_file, sta
 
 CUBE_MM = 320.0
 CONTEXT_SPACING = 2.5  # mm
-CONTEXT_MARGIN = 10.0  # mm of air kept around what is not air
+CONTEXT_MARGIN = 10.0  # mm of air that is kept around the body and the table
 COARSEST_SLICES = 10.0  # mm
-HELD_OUT = 0.2  # of all patients, where nobody says which
+HELD_OUT = 0.2  # default share of the patients in the validation split
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What every case of a dataset shares.
+    """The settings that all cases of a dataset share.
 
     Args:
-        voxels: edge of the target cube in voxels, 64 (5 mm) or 128 (2.5 mm).
-        views: directions of the stored X-rays.
-        geometry: X-ray unit with its detector pixels.
-        engine: key of `raylift.drr.PROJECTORS`.
-        most_hu: what is denser counts as this in the X-rays, not in the cube; the published program takes 1000.
+        voxels: the edge of the target cube in voxels, 64 (5 mm) or 128 (2.5 mm).
+        views: the views of the stored X-rays.
+        geometry: the source and the detector with its pixels.
+        engine: a key of `raylift.drr.PROJECTORS`.
+        most_hu: the upper limit of HU in the X-rays, not in the cube; the published program uses 1000.
     """
 
     voxels: int = 64
@@ -59,7 +59,7 @@ class Settings:
     most_hu: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return the settings as JSON-ready data."""
         return {
             "voxels": self.voxels,
             "cube_mm": CUBE_MM,
@@ -71,16 +71,16 @@ class Settings:
 
 
 def find_scans(folder: StoragePath, skip: StoragePath | None = None) -> dict[str, StoragePath]:
-    """Every CT scan below a folder by case name: files Raylift reads, and folders that hold DICOM files.
+    """Return all CT scans below a folder by case name: files that Raylift reads, and folders with DICOM files.
 
     Hidden folders are not searched.
 
     Args:
-        folder: searched to any depth; or one scan.
-        skip: a folder that is not searched, as the prepared dataset itself may lie below `folder`.
+        folder: a folder, which is searched to any depth, or one scan.
+        skip: a folder that is not searched, as the prepared dataset itself may be below `folder`.
 
     Raises:
-        BadInput: the folder is missing, holds none, or two of the same name.
+        BadInput: the folder is missing or holds no scan, or two scans have the same case name.
     """
     if isinstance(folder, Path) and not folder.exists():
         raise BadInput(folder, "no such folder", "check the path")
@@ -88,53 +88,55 @@ def find_scans(folder: StoragePath, skip: StoragePath | None = None) -> dict[str
         return {stem_of(folder): folder}
     scans: dict[str, StoragePath] = {}
     endings = readable()
-    for here, folders, names in walk(folder):
+    for current, folders, names in walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        folders[:] = [name for name in folders if skip is None or (here / name).resolve() != skip.resolve()]
+        folders[:] = [name for name in folders if skip is None or (current / name).resolve() != skip.resolve()]
         for name in names:
             if suffix_of(Path(name)) in endings:
-                add_case(scans, case_name(here / stem_of(Path(name)), folder), here / name)
-        if _holds_dicom(here, names):
-            add_case(scans, case_name(here, folder), here)
+                add_case(scans, case_name(current / stem_of(Path(name)), folder), current / name)
+        if _holds_dicom(current, names):
+            add_case(scans, case_name(current, folder), current)
     if not scans:
         raise BadInput(folder, "no CT scans in it", f"put DICOM folders or {', '.join(endings)} files there")
     return dict(sorted(scans.items()))
 
 
-def is_scan(place: StoragePath) -> bool:
-    """Whether it is one scan, rather than a folder of scans: a file, or a folder with DICOM files itself."""
-    if is_file(place):
+def is_scan(path: StoragePath) -> bool:
+    """Return whether a path is one scan: a file, or a folder that itself holds DICOM files."""
+    if is_file(path):
         return True
-    _, _, names = next(walk(place), (place, [], []))
-    return _holds_dicom(place, names)
+    _, _, names = next(walk(path), (path, [], []))
+    return _holds_dicom(path, names)
 
 
 def _holds_dicom(folder: StoragePath, names: Iterable[str]) -> bool:
+    """Return whether a folder with files of these names holds DICOM files."""
     candidates = [name for name in names if suffix_of(Path(name)) in (".dcm", ".ima", "")]
     if not isinstance(folder, Path) and any(suffix_of(Path(name)) for name in candidates):
-        return True  # by the name: a look into one file of each folder of a store takes hours where they are many
+        return True  # by the ending: to open a file in each folder of a large store takes hours
     return any(_is_dicom(folder / name) for name in candidates)
 
 
 def _is_dicom(path: StoragePath) -> bool:
+    """Return whether a file has the mark of a DICOM file."""
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
-    except OSError:  # a link to nothing, a file of somebody else's
+    except OSError:  # a broken link, or a file that may not be read
         return False
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A case in memory.
+class PreparedCase:
+    """A prepared case in memory.
 
     Args:
-        scan_grid: of the scan that it is from.
-        thorax: what was found in it.
+        scan_grid: the grid of the original scan.
+        thorax: the thorax in the scan.
         cube: the target around the thorax, (z, y, x) in HU.
         context: the whole scan at 2.5 mm without the air around it, (z, y, x) in HU.
-        xrays: line integrals (V, rows, columns), without unit; row 0 is superior.
-        patient: digest of the DICOM files' PatientID, by which scans of one patient are told; "" without.
+        xrays: line integrals (V, rows, columns), dimensionless; row 0 is superior.
+        patient: a digest of the DICOM files' PatientID, which scans of one patient share; "" without a PatientID.
     """
 
     scan_grid: VolumeGrid
@@ -147,21 +149,27 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Preparation:
-    """One scan to a case.
+    """The preparation of one scan as a case, a `CaseTask` of `raylift.parallel.cases`.
 
-    Its files are `ct.nii.gz` (the cube, int16 HU), `context.npy` (int16 HU, the whole scan at 2.5 mm without the air
-    around it, memory-mapped in training) and `xrays.mha` (V, rows, columns; line integrals). The record says warnings,
-    grids, isocentre and the patient.
+    The files are `ct.nii.gz` (the cube, int16 in HU), `context.npy` (int16 in HU, the whole scan at 2.5 mm without the
+    air around it, memory-mapped in training) and `xrays.mha` (V, rows, columns; line integrals). The record has the
+    warnings, the grids, the isocentre and the patient.
+
+    Args:
+        settings: the settings that all cases share.
     """
 
     settings: Settings
 
     def depends_on(self, source: StoragePath) -> Any:
-        """The source's files, the settings, and the format's version."""
+        """Return JSON-ready data that determines the case: the source's files, the settings and the format version."""
         return [1, stamps(source), self.settings.to_dict()]
 
-    def compute(self, source: StoragePath) -> Prepared:
-        """Cube, context and X-rays of the thorax. Raises BadInput where the scan fails a check."""
+    def compute(self, source: StoragePath) -> PreparedCase:
+        """Return the prepared case of a scan.
+
+        Raises BadInput, through `check_scan` and `find_thorax`, where the scan is unusable.
+        """
         with local_copy(source) as path:
             volume = read_volume(path)
             check_scan(volume)
@@ -174,57 +182,75 @@ class Preparation:
                 np.minimum(volume.array, np.asarray(self.settings.most_hu, volume.array.dtype), out=volume.array)
             project = load_projector(self.settings.engine)
             xrays = project(volume, self.settings.geometry, self.settings.views, thorax.centre)
-        return Prepared(volume.grid, thorax, target, context, xrays, patient)
+        return PreparedCase(volume.grid, thorax, target, context, xrays, patient)
 
-    def write(self, made: Prepared, folder: Path) -> tuple[dict[str, Any], list[str]]:
-        """The case's files."""
-        write_volume(made.cube, folder / "ct.nii.gz")
-        np.save(folder / "context.npy", np.rint(made.context.array).astype(np.int16))
-        stack = sitk.GetImageFromArray(made.xrays.astype(np.float32))
+    def write(self, prepared: PreparedCase, folder: Path) -> tuple[dict[str, Any], list[str]]:
+        """Write the case's files.
+
+        Returns:
+            The further entries of the record, and the names of the files.
+        """
+        write_volume(prepared.cube, folder / "ct.nii.gz")
+        np.save(folder / "context.npy", np.rint(prepared.context.array).astype(np.int16))
+        stack = sitk.GetImageFromArray(prepared.xrays.astype(np.float32))
         pitch = self.settings.geometry.pitch
         stack.SetSpacing((pitch, pitch, 1.0))
         sitk.WriteImage(stack, str(folder / "xrays.mha"), useCompression=True)
-        told = {
-            "warnings": made.thorax.warnings,
-            "isocentre_lps_mm": list(made.thorax.centre),
-            "lung_ml": round(made.thorax.lung_ml),
-            "scan_grid": made.scan_grid.to_dict(),
-            "context_grid": made.context.grid.to_dict(),
+        entries: dict[str, Any] = {
+            "warnings": prepared.thorax.warnings,
+            "isocentre_lps_mm": list(prepared.thorax.centre),
+            "lung_ml": round(prepared.thorax.lung_ml),
+            "scan_grid": prepared.scan_grid.to_dict(),
+            "context_grid": prepared.context.grid.to_dict(),
         }
-        return told | ({"patient": made.patient} if made.patient else {}), ["ct.nii.gz", "context.npy", "xrays.mha"]
+        if prepared.patient:
+            entries["patient"] = prepared.patient
+        return entries, ["ct.nii.gz", "context.npy", "xrays.mha"]
 
 
 def prepare_case(source: StoragePath, folder: StoragePath, settings: Settings) -> dict[str, Any]:
-    """Prepare one scan into `folder`; one that does not serve is recorded, not raised (see `run_case`)."""
+    """Prepare one scan as a case in `folder`; an unusable scan is recorded, not raised (see `run_case`).
+
+    Returns:
+        The record, which is the content of `case.json`.
+    """
     return run_case(Preparation(settings), (source, folder))
 
 
 def patient_of(scan: Path) -> str:
-    """Digest of the PatientID of DICOM files in a folder, 16 hexadecimal digits; "" where there is none.
+    """Return a digest of the PatientID of the DICOM files in a folder, 16 hexadecimal digits; "" without a PatientID.
 
-    Who knows a PatientID can find its digest: it tells patients apart, and does not hide who they are.
+    The digest distinguishes patients but does not anonymise them: anyone who knows a PatientID can compute it.
     """
     for file in sorted(scan.iterdir()) if scan.is_dir() else ():
         try:
-            told = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["PatientID"]).get("PatientID")
+            patient = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["PatientID"]).get("PatientID")
         except (InvalidDicomError, OSError):
             continue
-        if told:
-            return hashlib.sha256(str(told).encode()).hexdigest()[:16]
+        if patient:
+            return hashlib.sha256(str(patient).encode()).hexdigest()[:16]
     return ""
 
 
 def check_scan(volume: Volume) -> None:
-    """Raise BadInput where a scan cannot be a chest CT in Hounsfield units with usable slices."""
+    """Check that a scan may be a chest CT in Hounsfield units with usable slices.
+
+    Raises:
+        BadInput: it cannot be.
+    """
     low, high = float(volume.array.min()), float(volume.array.max())
     if low > -500 or high < 100:
         raise BadInput("scan", f"values from {low:g} to {high:g} are not Hounsfield units", "rescale it to HU")
     if max(volume.grid.spacing) > COARSEST_SLICES:
-        raise BadInput("scan", f"voxels of {max(volume.grid.spacing):g} mm", f"at most {COARSEST_SLICES:g} mm serve")
+        raise BadInput(
+            "scan",
+            f"voxels of {max(volume.grid.spacing):g} mm",
+            f"give a scan with voxels of at most {COARSEST_SLICES:g} mm",
+        )
 
 
 def _context(scan: Volume) -> Volume:
-    """The scan at 2.5 mm without the air around body and table."""
+    """Return the scan at 2.5 mm without the air around body and table."""
     dense = scan.array > -700
     ends = []
     for axis in range(3):
@@ -249,44 +275,48 @@ def prepare(
     executor: Executor = LOCAL,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> dict[str, dict[str, Any]]:
-    """Prepare every scan below `source` into the dataset folder `output`; finished cases are not done again.
+    """Prepare every scan below `source` as a case of the dataset folder `output`; finished cases are not repeated.
+
+    Raises WrongUsage, through `plastimatch.program_for`, where an engine is not installed or does not support the
+    geometry.
 
     Args:
-        source: folder of CT scans (searched to any depth), or one scan.
-        output: dataset folder, with `cases/NAME/`, `dataset.json` and `splits.json`.
-        settings: what every case shares.
+        source: a folder of CT scans, which is searched to any depth, or one scan.
+        output: the dataset folder, with `cases/NAME/`, `dataset.json` and `splits.json`.
+        settings: the settings that all cases share.
         validation: names or shell patterns of the validation cases; by default about a fifth of the patients, see
-            `held_out`. All scans of a patient go together.
-        patients: whose the scans are, see `patients_named`; by default DICOM files' PatientID says it, and any other
-            scan is of a patient of its own.
+            `held_out`. All scans of a patient are in the same split.
+        patients: a rule for the patients of the scans, see `patients_by_rule`; by default the DICOM files' PatientID,
+            and for any other scan a patient of its own.
         licence: the scans' licence, recorded in `dataset.json`; by default that of `raylift data fetch`.
         executor: where the cases are computed.
-        progress: called with the case's name, the number done and the total after each case.
+        progress: called after each case with its name, the number of finished cases and the total.
 
     Returns:
-        `case.json` by case name; of a case that was given up since its workers died, with the status "failed".
+        The content of each case's `case.json` by case name; cases that were given up because their workers died have
+        the status "failed".
 
     Raises:
-        BadInput: no scans, or none of them usable.
-        WrongUsage: an engine is not installed, or does not know the geometry.
+        BadInput: there are no scans, or none is usable.
     """
     if settings.engine == "plastimatch":
-        plastimatch.program_for(settings.geometry)  # said once, not of every case
+        plastimatch.program_for(settings.geometry)  # raises once here, rather than for every case
     scans = find_scans(source, output)
     origins = provenance(scans)
     if unmatched := [p for p in validation if not any(fnmatch.fnmatch(name, p) for name in scans)]:
         raise BadInput(", ".join(unmatched), "matches no case", f"cases are named like {next(iter(scans))}")
-    named = patients_named(patients, list(scans)) if patients else {}
+    assigned = patients_by_rule(patients, list(scans)) if patients else {}
     records = run_tasks(Preparation(settings), scans, output / "cases", executor, progress)
     usable = [name for name, record in records.items() if record["status"] == "ok"]
     if not usable:
         name, record = next(iter(records.items()))
         others = f", and {len(records) - 1} more" if len(records) > 1 else ""
         raise BadInput(source, f"no usable scan ({name}: {record['reason']}{others})", "give chest CT scans in HU")
-    whose = {name: named.get(name, records[name].get("patient", name)) for name in usable}
-    if not named and len(set(whose.values())) == 1:  # what removes identities may call all of them the same
-        whose = {name: name for name in usable}
-    validated = held_out(whose, validation)
+    patient_of_case = {name: assigned.get(name, records[name].get("patient", name)) for name in usable}
+    # Programs that anonymise may give all scans the same PatientID.
+    if not assigned and len(set(patient_of_case.values())) == 1:
+        patient_of_case = {name: name for name in usable}
+    validation_cases = held_out(patient_of_case, validation)
     write_json(
         {
             "format": 1,
@@ -304,80 +334,81 @@ def prepare(
         },
         output / "dataset.json",
     )
-    splits = {"train": [name for name in usable if name not in validated], "validation": validated}
+    splits = {"train": [name for name in usable if name not in validation_cases], "validation": validation_cases}
     write_json(splits, output / "splits.json")
     return records
 
 
-def patients_named(told: str, cases: Sequence[str]) -> dict[str, str]:
-    """Tell whose scans are.
+def patients_by_rule(rule: str, cases: Sequence[str]) -> dict[str, str]:
+    """Return the patient of each case by the user's rule.
 
     Args:
-        told: by the user: a CSV file with the columns `case` and `patient`, or a regular expression whose first group
-            is the patient's name in the case's.
-        cases: names of all scans.
+        rule: a CSV file with the columns `case` and `patient`, or a regular expression whose first group is the
+            patient's name within the case's name.
+        cases: the names of all scans.
+
+    Raises:
+        BadInput: a case is not in the table, or the expression does not match its name; or the table cannot be read.
+        WrongUsage: the rule is neither a file nor a regular expression with a group.
+    """
+    table = Path(rule)
+    if table.is_file():
+        patients = _read_patients(table)
+    else:
+        try:
+            pattern = re.compile(rule)
+        except re.error as error:
+            raise WrongUsage(f"--patients {rule}: no such file, and no regular expression ({error})") from None
+        if not pattern.groups:
+            raise WrongUsage(f"--patients {rule}: no such file, and no regular expression with a (group)")
+        matches = {name: pattern.search(name) for name in cases}
+        patients = {name: match[1] for name, match in matches.items() if match and match[1]}
+    if missing := [name for name in cases if name not in patients]:
+        raise BadInput(missing[0], f"--patients {rule} gives no patient for this scan", "cover every case")
+    return {name: patients[name] for name in cases}
+
+
+def _read_patients(table: Path) -> dict[str, str]:
+    """Read a CSV file of cases and patients.
 
     Returns:
         The patient of each case.
 
     Raises:
-        BadInput: a case is not in the table, or the pattern does not match its name; the table cannot be read.
-        WrongUsage: it is neither a table nor a pattern with a group.
+        BadInput: the file cannot be read, or lacks a column.
     """
-    table = Path(told)
-    if table.is_file():
-        found = _read_patients(table)
-    else:
-        try:
-            pattern = re.compile(told)
-        except re.error as error:
-            raise WrongUsage(f"--patients {told}: no such file, and no regular expression ({error})") from None
-        if not pattern.groups:
-            raise WrongUsage(f"--patients {told}: no such file, and no regular expression with a (group)")
-        matches = {name: pattern.search(name) for name in cases}
-        found = {name: match[1] for name, match in matches.items() if match and match[1]}
-    if missing := [name for name in cases if name not in found]:
-        raise BadInput(missing[0], f"--patients {told} does not say whose scan this is", "name every case")
-    return {name: found[name] for name in cases}
-
-
-def _read_patients(table: Path) -> dict[str, str]:
-    """Read a CSV file of cases and patients. Raises BadInput."""
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
         return {row["case"].strip(): row["patient"].strip() for row in rows if row["patient"].strip()}
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, AttributeError) as error:
-        told = f"no column {error}" if isinstance(error, KeyError) else str(error)
+        problem = f"no column {error}" if isinstance(error, KeyError) else str(error)
         raise BadInput(
-            table, f"no table of patients ({told})", "give a CSV file with the columns case,patient"
+            table, f"not a table of patients ({problem})", "give a CSV file with the columns case,patient"
         ) from None
 
 
 def _collections(origins: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The public collections that the cases come from, with the number of cases."""
+    """Return the public collections that the cases come from, with the number of cases."""
     keys = ("collection", "doi", "licence", "idc_version")
     counts = Counter(tuple(origin[key] for key in keys) for origin in origins)
     return [dict(zip(keys, values, strict=True)) | {"cases": count} for values, count in sorted(counts.items())]
 
 
 def held_out(patients: Mapping[str, str], patterns: Sequence[str] = ()) -> list[str]:
-    """The validation cases.
+    """Return the validation cases: all cases of the patients with a matching case, or of about a fifth of the patients.
 
-    Without patterns a patient's side depends on the patient alone, so that it is the same on every machine and whoever
-    comes or goes. Among so few that none, or all, would be held out, one is, or is not.
+    Without patterns a patient's split depends only on the patient's name, so that it is the same on every machine and
+    remains when patients are added or removed. One patient is always trained on and, of several, one always held out.
 
     Args:
-        patients: of each case, by its name.
+        patients: the patient of each case by the case's name.
         patterns: names or shell patterns of cases.
-
-    Returns:
-        All cases of the patients whose cases match, or of a fifth of all that could be.
     """
     if patterns:
         chosen = {who for name, who in patients.items() if any(fnmatch.fnmatch(name, p) for p in patterns)}
     else:
-        places = {who: int(hashlib.sha256(who.encode()).hexdigest(), 16) / 2**256 for who in patients.values()}
-        *rest, _ = sorted(places, key=lambda who: places[who])  # the last is trained on, however few there are
-        chosen = {who for who in rest if places[who] < HELD_OUT} or set(rest[:1])
+        positions = {who: int(hashlib.sha256(who.encode()).hexdigest(), 16) / 2**256 for who in patients.values()}
+        *rest, _ = sorted(positions, key=lambda who: positions[who])  # the last is always trained on
+        chosen = {who for who in rest if positions[who] < HELD_OUT} or set(rest[:1])
     return [name for name, who in patients.items() if who in chosen]

@@ -1,4 +1,4 @@
-"""A CT scan to X-rays: found, checked, projected around its thorax."""
+"""Compute X-rays of a CT scan around its thorax."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from raylift.storage.paths import StoragePath, stamps
 
 @dataclass(frozen=True)
 class Projection:
-    """X-rays of a scan, as `raylift.parallel.cases` does it to many.
+    """The computation of a scan's X-rays, as a `CaseTask` of `raylift.parallel.cases`.
 
     Args:
-        views: directions.
-        geometry: X-ray unit with its detector pixels.
-        engine: key of `raylift.drr.PROJECTORS`.
-        dicom: digital radiographs (DICOM DX) instead of .mha.
-        isocentre: world point (x, y, z) in mm; the thorax's centre by default.
+        views: the views of the X-rays.
+        geometry: the source and the detector with its pixels.
+        engine: a key of `raylift.drr.PROJECTORS`.
+        dicom: whether digital radiographs (DICOM DX) are written instead of .mha files.
+        isocentre: world point (x, y, z) in mm; by default the centre of the thorax.
     """
 
     views: tuple[View, ...]
@@ -38,15 +38,18 @@ class Projection:
     isocentre: Point | None = None
 
     def depends_on(self, source: StoragePath) -> Any:
-        """The scan's files and the settings."""
+        """Return JSON-ready data that determines the X-rays: the scan's files and the settings."""
         views = [view.to_dict() for view in self.views]
         return [1, stamps(source), views, self.geometry.to_dict(), self.engine, self.dicom, self.isocentre]
 
     def compute(self, source: StoragePath, progress: Callable[[int], None] | None = None) -> XraySet:
-        """Line integrals (V, rows, columns) through the whole scan, without unit; row 0 is superior.
+        """Return the line integrals (V, rows, columns) through the whole scan, dimensionless; row 0 is superior.
 
-        Raises:
-            BadInput: the scan fails a check.
+        Raises BadInput, through `check_scan` and `find_thorax`, where the scan is unusable.
+
+        Args:
+            source: the scan.
+            progress: called with the number of finished views.
         """
         with local_copy(source) as path:
             volume = read_volume(path)
@@ -56,7 +59,11 @@ class Projection:
         images = load_projector(self.engine)(volume, self.geometry, self.views, centre, progress or (lambda done: None))
         return XraySet(images, self.views, self.geometry, centre)
 
-    def write(self, made: XraySet, folder: Path) -> tuple[dict[str, Any], list[str]]:
-        """One file per view and `xrays.json`."""
-        paths = write_xrays(made, folder, self.engine, dicom=self.dicom)
-        return {"isocentre_lps_mm": made.isocentre}, [path.name for path in paths] + [SIDECAR]
+    def write(self, xrays: XraySet, folder: Path) -> tuple[dict[str, Any], list[str]]:
+        """Write one file per view, and `xrays.json`.
+
+        Returns:
+            The further entries of the record, and the names of the files.
+        """
+        paths = write_xrays(xrays, folder, self.engine, dicom=self.dicom)
+        return {"isocentre_lps_mm": xrays.isocentre}, [path.name for path in paths] + [SIDECAR]

@@ -1,4 +1,4 @@
-"""Where the thorax is in a CT scan: the body without the table, the lungs in it, and the centre of both."""
+"""Find the thorax in a CT scan: the body without the table, the lungs in it, and the centre of both."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from raylift.images.volume import Volume
 
 BODY_HU = -300.0
 LUNG_HU = (-980.0, -400.0)
-SMALLEST_LUNGS_ML = 500.0  # both together; adults breathe out to about 1500
-LOWEST_LUNGS_MM = 150.0  # of an adult who has breathed out
+MIN_LUNGS_ML = 500.0  # of both lungs; adults have about 1500 after breathing out
+MIN_LUNGS_MM = 150.0  # height of an adult's lungs after breathing out
 SEARCH_SPACING = 4.0  # mm
 
 
 @dataclass(frozen=True)
 class Thorax:
-    """What `find_thorax` saw.
+    """The thorax that `find_thorax` found in a scan.
 
     Args:
-        centre: world point (x, y, z) in mm: the middle of the trunk across and front to back, of the lungs in z.
-        lung_ml: volume of the lungs in ml.
-        lung_mm: extent of the lungs along (x, y, z) in mm.
-        cut_above: the lungs reach the scan's highest slice.
-        cut_below: the lungs reach the scan's lowest slice.
+        centre: world point (x, y, z) in mm, in the middle of the trunk along x and y and of the lungs along z.
+        lung_ml: the volume of the lungs in ml.
+        lung_mm: the extent of the lungs along (x, y, z) in mm.
+        cut_above: whether the lungs reach the scan's highest slice.
+        cut_below: whether the lungs reach the scan's lowest slice.
     """
 
     centre: Point
@@ -38,19 +38,25 @@ class Thorax:
 
     @property
     def warnings(self) -> list[str]:
-        """What makes the centre uncertain, one phrase each."""
+        """The reasons why the centre is uncertain, one phrase each."""
         cuts = (("upper", self.cut_above), ("lower", self.cut_below))
-        found = [f"the lungs reach the {end} end of the scan" for end, cut in cuts if cut]
-        if not found and self.lung_mm[2] < LOWEST_LUNGS_MM:
-            found.append(f"the lungs seem only {self.lung_mm[2]:.0f} mm tall: part of them may not look like lung")
-        return found
+        reasons = [f"the lungs reach the {end} end of the scan" for end, cut in cuts if cut]
+        if not reasons and self.lung_mm[2] < MIN_LUNGS_MM:
+            reasons.append(f"the lungs seem only {self.lung_mm[2]:.0f} mm tall: part of them may not look like lung")
+        return reasons
 
 
 def find_thorax(volume: Volume) -> Thorax:
-    """Find the lungs, and the trunk around them, at 4 mm.
+    """Find the lungs and the trunk around them at 4 mm.
+
+    Args:
+        volume: a scan in Hounsfield units.
+
+    Returns:
+        Centre, size and position of the thorax.
 
     Raises:
-        BadInput: the scan shows no lungs: less than 500 ml of lung tissue enclosed by a body.
+        BadInput: the scan shows no lungs, but less than 500 ml of lung tissue enclosed by a body.
     """
     coarse = _at_search_spacing(volume)
     hu = coarse.array
@@ -58,7 +64,7 @@ def find_thorax(volume: Volume) -> Thorax:
     lungs = _lungs(body & (hu > LUNG_HU[0]) & (hu < LUNG_HU[1]))
     voxel_ml = float(np.prod(coarse.grid.spacing)) / 1000
     lung_ml = float(lungs.sum()) * voxel_ml
-    if lung_ml < SMALLEST_LUNGS_ML:
+    if lung_ml < MIN_LUNGS_ML:
         raise BadInput("scan", f"no lungs found ({lung_ml:.0f} ml of enclosed lung tissue)", "give a chest CT in HU")
     z, y, x = (_extent(lungs, axis) for axis in range(3))
     trunk = _trunk(body[z[0] : z[1] + 1], lungs[z[0] : z[1] + 1])
@@ -71,37 +77,41 @@ def find_thorax(volume: Volume) -> Thorax:
 
 
 def _at_search_spacing(volume: Volume) -> Volume:
+    """Return a scan resampled at `SEARCH_SPACING`."""
     low, high = volume.grid.corners.min(0), volume.grid.corners.max(0)
     x, y, z = (max(2, round(float(extent) / SEARCH_SPACING)) for extent in high - low)
     return volume.resample(VolumeGrid.box((low + high) / 2, (z, y, x), SEARCH_SPACING))
 
 
 def find_body(dense: np.ndarray, opening: int = 2, closing: int = 2) -> np.ndarray:
-    """The largest piece of dense voxels, free of the table by an opening, its cavities filled slice by slice.
+    """Return the mask (z, y, x) of the body: the largest piece of dense voxels, without the table, cavities filled.
 
     Args:
-        dense: mask (z, y, x).
-        opening: half the thickness in voxels of what is taken away.
-        closing: half the width in voxels of the openings that are closed.
-
-    Returns:
-        Mask (z, y, x).
+        dense: the mask (z, y, x) of dense voxels.
+        opening: half the thickness in voxels of the parts, such as the table, that a morphological opening removes.
+        closing: half the width in voxels of the gaps that are closed.
     """
-    opened = ndimage.binary_opening(dense, iterations=opening)
+    opened: np.ndarray = ndimage.binary_opening(dense, iterations=opening)
     labels, count = ndimage.label(opened)
     if count == 0:
         return opened
     body = labels == 1 + np.argmax(ndimage.sum_labels(opened, labels, np.arange(1, count + 1)))
-    # Closing first lets an airway or a lung that a thin wall separates from the outside be filled too.
+    # Closing comes first, so that an airway or a lung behind a thin wall is filled too.
     body = ndimage.binary_closing(np.pad(body, closing), iterations=closing)[(slice(closing, -closing),) * 3]
-    # A narrow field of view cuts the flanks off: its left and right edges count as body, so that a lung open to
-    # one of them is a cavity all the same.
+    # A narrow field of view cuts the flanks off: its left and right edges count as body, so that a lung that reaches
+    # one of them still counts as a cavity.
     sides = ((0, 0), (1, 1))
-    return np.stack([ndimage.binary_fill_holes(np.pad(s, sides, constant_values=True))[:, 1:-1] for s in body])
+    filled: np.ndarray = np.stack(
+        [ndimage.binary_fill_holes(np.pad(s, sides, constant_values=True))[:, 1:-1] for s in body]
+    )
+    return filled
 
 
 def _lungs(candidates: np.ndarray) -> np.ndarray:
-    """The largest piece and those at its height that hold a tenth of its voxels: both lungs, no bowel gas."""
+    """Return the mask (z, y, x) of both lungs, without bowel gas.
+
+    They are the largest piece of the candidates, and those at its height with at least a tenth of its voxels.
+    """
     labels, count = ndimage.label(ndimage.binary_opening(candidates))
     if count == 0:
         return candidates & False
@@ -116,21 +126,22 @@ def _lungs(candidates: np.ndarray) -> np.ndarray:
 
 
 def _trunk(body: np.ndarray, lungs: np.ndarray) -> np.ndarray:
-    """In each slice, the pieces of the body that hold lung: not an arm beside them."""
+    """Return the pieces of the body that contain lung in each slice, and so no arm beside them."""
     slices = []
-    for whole, lung in zip(body, lungs, strict=True):
-        labels, _ = ndimage.label(whole)
-        slices.append(np.isin(labels, np.unique(labels[lung & whole])) & whole)
+    for tissue, lung in zip(body, lungs, strict=True):
+        labels, _ = ndimage.label(tissue)
+        slices.append(np.isin(labels, np.unique(labels[lung & tissue])) & tissue)
     return np.stack(slices)
 
 
 def _extent(mask: np.ndarray, axis: int) -> tuple[int, int]:
+    """Return the first and the last index of a mask along an axis."""
     along = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
     return int(along[0]), int(along[-1])
 
 
 def _typical_extent(mask: np.ndarray, axis: int) -> tuple[float, float]:
-    """Median over the slices of where the mask begins and ends along `axis`, so that arms in a few don't count."""
+    """Return the medians over the slices of a mask's first and last index along `axis`; arms in a few do not count."""
     across = np.any(mask, axis=3 - axis)  # (z, axis)
     along = across[np.any(across, axis=1)]
     first = along.argmax(1)

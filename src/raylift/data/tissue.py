@@ -1,7 +1,7 @@
-"""Augmentation of what a patient is made of: the densities of tissues, and opacities in the lungs and other airy parts.
+"""Augment the tissues of a patient: their densities, and opacities in the lungs and other parts that hold air.
 
-Scanners, contrast media, inspiration and disease change these from patient to patient as much as shapes. Both changes
-are functions of density and place, so X-rays projected from a changed scan and its target stay a true pair.
+They vary from patient to patient as much as shapes do, with scanner, contrast medium, inspiration and disease. Both
+changes are functions of density and position, so X-rays projected from a changed scan and its target are a true pair.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from raylift.config.recipe import AugmentationConfig
 from raylift.geometry import VolumeGrid
 
 # Densities are in thousandths of water's: Hounsfield units + 1000.
-LUNG, FAT, SOFT_TISSUE, BONE = (100.0, 500.0), 900.0, 1050.0, 1150.0  # lungs from, to; bone from
+LUNG, FAT, SOFT_TISSUE, BONE = (100.0, 500.0), 900.0, 1050.0, 1150.0  # lungs from ... to; bone from
 DENSEST = 4096
-AERATED = (60.0, 750.0)  # densities that an opacity may fill: lung above all, no free air; borders of the body too
+AERATED = (60.0, 750.0)  # densities that an opacity fills: lung, and the body's border, but not free air
 CENTRES_MM = (240.0, 160.0, 240.0)  # extent along (x, y, z) of the box in which opacities are centred
 MOST_OPACITIES = 3
-SMALL_MM, LARGE_MM = (6.0, 25.0), (25.0, 80.0)  # semi-axes: nodules and patches; consolidation and effusion
-LARGE = 0.4  # share of them
-OPACITY = (0.15, 1.0)  # how much of the air it replaces
-FILLING = (850.0, 1060.0)  # density of what replaces it
-SOFTNESS = (0.05, 0.4)  # width of the border, as a share of the semi-axes
+SMALL_MM, LARGE_MM = (6.0, 25.0), (25.0, 80.0)  # ranges of semi-axes: nodules and patches; consolidation and effusion
+LARGE = 0.4  # share of large opacities
+OPACITY = (0.15, 1.0)  # range of the share of the air that is replaced
+FILLING = (850.0, 1060.0)  # range of the density that replaces it
+SOFTNESS = (0.05, 0.4)  # range of the width of the border, as a share of the semi-axes
 
 
 @dataclass(frozen=True)
 class Opacity:
-    """An ellipsoid in which voxels that hold air, as lungs do, are filled.
+    """An ellipsoid in which the air of voxels, such as those of the lungs, is replaced by denser tissue.
 
     Args:
-        centre: (x, y, z) in mm from the isocentre.
-        semi_axes: (x, y, z) in mm.
-        share: of the air in its middle that is replaced, in [0, 1].
-        filling: density of what replaces it.
-        softness: width of its border, as a share of the semi-axes.
+        centre: the centre (x, y, z) in mm from the isocentre.
+        semi_axes: the semi-axes (x, y, z) in mm.
+        share: the share of the air in the middle that is replaced, in [0, 1].
+        filling: the density that replaces it, in thousandths of water's.
+        softness: the width of the border, as a share of the semi-axes.
     """
 
     centre: tuple[float, float, float]
@@ -48,11 +48,11 @@ class Opacity:
 
 @dataclass(frozen=True)
 class Tissue:
-    """A drawn change of tissues.
+    """A random change of tissues.
 
     Args:
-        curve: new density for each density 0 ... `DENSEST` − 1; None for no change.
-        opacities: what fills parts of the lungs.
+        curve: the new density for each density 0 ... `DENSEST` − 1; None for no change.
+        opacities: the opacities in the lungs.
     """
 
     curve: Tensor | None
@@ -60,7 +60,11 @@ class Tissue:
 
     @classmethod
     def draw(cls, settings: AugmentationConfig, generator: torch.Generator) -> Tissue:
-        """Draw a change; the same generator state gives the same one."""
+        """Draw a change; the same state of the generator gives the same change.
+
+        Returns:
+            The change.
+        """
 
         def uniform(low: float, high: float) -> float:
             return low + (high - low) * float(torch.rand(1, generator=generator, dtype=torch.float64))
@@ -85,24 +89,24 @@ class Tissue:
         return cls(curve, tuple(opacities))
 
     def change(self, density: Tensor, grid: VolumeGrid) -> Tensor:
-        """The changed densities.
+        """Return the changed densities (D, H, W), in new memory or in that of `density`.
 
         Args:
-            density: (D, H, W) = (z, y, x) on `grid`, in thousandths of water's, at least 0.
-            grid: axis-aligned, its positions relative to the isocentre.
-
-        Returns:
-            The like, in new memory or in that of `density`.
+            density: densities (D, H, W) = (z, y, x) on `grid`, in thousandths of water's, at least 0.
+            grid: an axis-aligned grid, with positions relative to the isocentre.
         """
-        for opacity in self.opacities:  # before the curve, which may make thin lung as thin as free air
-            _paint(opacity, density, grid)
+        for opacity in self.opacities:  # before the curve, which may give lung the density of free air
+            _fill(opacity, density, grid)
         if self.curve is not None:
             density = self.curve.to(density.device)[density.round().clamp_(0, DENSEST - 1).long()]
         return density
 
 
 def _curve(lung: float, soft: float, bone: float) -> Tensor:
-    """New densities (`DENSEST`,): lungs and soft tissue, and fat by half as much, are shifted, bone is stretched."""
+    """Return the new densities (`DENSEST`,) of the densities 0 ... `DENSEST` − 1.
+
+    Lung and soft tissue are shifted, and fat by half as much as soft tissue; bone is stretched.
+    """
     knots = torch.tensor([0.0, LUNG[0] / 3, *LUNG, FAT, SOFT_TISSUE, BONE, DENSEST - 1.0])
     shifts = torch.tensor([0.0, 0.0, lung, lung / 2, soft / 2, soft, soft + bone * (BONE - SOFT_TISSUE),
                            soft + bone * (DENSEST - 1 - SOFT_TISSUE)])  # fmt: skip
@@ -113,7 +117,7 @@ def _curve(lung: float, soft: float, bone: float) -> Tensor:
     return torch.lerp(values[upper - 1], values[upper], share)
 
 
-def _paint(opacity: Opacity, density: Tensor, grid: VolumeGrid) -> None:
+def _fill(opacity: Opacity, density: Tensor, grid: VolumeGrid) -> None:
     """Replace air in tissue by an opacity's filling, in place."""
     squared = torch.zeros((), device=density.device)
     for axis, (origin, spacing, size) in enumerate(zip(grid.origin, grid.spacing, grid.shape[::-1], strict=True)):

@@ -1,4 +1,4 @@
-"""The inner loop of the augmentation, compiled by Numba: a scan sampled where a lattice of positions says."""
+"""The inner loop of the augmentation, compiled by Numba: it samples a scan at the positions of a lattice."""
 
 from __future__ import annotations
 
@@ -8,33 +8,35 @@ from raylift.numerics.compiled import loop, part
 from raylift.numerics.interpolation import interpolate
 
 AIR = np.float32(-1000)
-INSIDE, NEAR = np.float32(0), np.float32(1)  # voxels beyond the outermost centres
+INSIDE, NEAR = np.float32(0), np.float32(1)  # margins in voxels beyond the outermost centres
 
 
 @loop
-def sample_density(scan: np.ndarray, lattice: np.ndarray, start: int, stop: int, density: np.ndarray) -> None:
+def sample_density(  # noqa: C901 - one compiled loop
+    scan: np.ndarray, lattice: np.ndarray, start: int, stop: int, density: np.ndarray
+) -> None:
     """Fill the slices start ... stop − 1 of a density.
 
     Args:
-        scan: (D, H, W) in Hounsfield units, int16 or float32, in one piece.
-        lattice: (kz, ky, kx, 3), float32, index coordinates (x, y, z) in the scan at equidistant nodes, the first and
+        scan: the scan (D, H, W) in Hounsfield units, int16 or float32, contiguous.
+        lattice: index coordinates (kz, ky, kx, 3) = (x, y, z) in the scan, float32, at equidistant nodes, the first and
             last at the first and last voxel of `density`; positions between them are interpolated.
-        start: first slice.
-        stop: after the last slice.
-        density: (d, h, w), float32, to fill with Hounsfield units + 1000, trilinear, 0 beside the scan; below and
-            above it, its first and last slices go on.
+        start: the first slice.
+        stop: the slice after the last.
+        density: the array (d, h, w), float32, to fill with Hounsfield units + 1000, trilinear, 0 beside the scan; below
+            and above the scan, its first and last slices are repeated.
     """
     depth, height, width = scan.shape
     d, h, w = density.shape
     kz, ky, kx, _ = lattice.shape
     last = np.float32(depth - 1) * np.float32(1 - 1e-6)
-    nodes_z, shares_z = _between(d, kz)
-    nodes_y, shares_y = _between(h, ky)
-    nodes_x, shares_x = _between(w, kx)
+    nodes_z, shares_z = _nodes_before(d, kz)
+    nodes_y, shares_y = _nodes_before(h, ky)
+    nodes_x, shares_x = _nodes_before(w, kx)
     nodes = np.empty(kx, np.float32)
-    across = np.empty((ky, 3, w), np.float32)  # index coordinates on a slice, at the nodes along y and voxels along x
-    x, y, z = np.empty(w, np.float32), np.empty(w, np.float32), np.empty(w, np.float32)  # and of a row
-    place, pairs = np.empty(w, np.int64), np.empty((4, 2 * w), scan.dtype)
+    across = np.empty((ky, 3, w), np.float32)  # index coordinates on a slice, at nodes along y and voxels along x
+    x, y, z = np.empty(w, np.float32), np.empty(w, np.float32), np.empty(w, np.float32)  # index coordinates of a row
+    offsets, pairs = np.empty(w, np.int64), np.empty((4, 2 * w), scan.dtype)
     for k in range(start, stop):
         for axis in range(3):
             for j in range(ky):
@@ -45,29 +47,32 @@ def sample_density(scan: np.ndarray, lattice: np.ndarray, start: int, stop: int,
                     low, high = nodes[nodes_x[i]], nodes[nodes_x[i] + 1]
                     across[j, axis, i] = low + (high - low) * shares_x[i]
         for j in range(h):
-            one, other, share = across[nodes_y[j]], across[nodes_y[j] + 1], shares_y[j]
+            before, after, share = across[nodes_y[j]], across[nodes_y[j] + 1], shares_y[j]
             for i in range(w):
-                x[i] = one[0, i] + (other[0, i] - one[0, i]) * share
-                y[i] = one[1, i] + (other[1, i] - one[1, i]) * share
-                z[i] = min(max(one[2, i] + (other[2, i] - one[2, i]) * share, np.float32(0)), last)
+                x[i] = before[0, i] + (after[0, i] - before[0, i]) * share
+                y[i] = before[1, i] + (after[1, i] - before[1, i]) * share
+                z[i] = min(max(before[2, i] + (after[2, i] - before[2, i]) * share, np.float32(0)), last)
             row = density[k, j]
             row[:] = 0
-            if _count(scan.shape, x, y, z, NEAR) == 0:
+            if _count_inside(scan.shape, x, y, z, NEAR) == 0:
                 continue
-            begin, end = _inside(scan.shape, x, y, z)
-            for some in (range(begin), range(end, w)):
-                for i in some:
+            begin, end = _inner_run(scan.shape, x, y, z)
+            for indices in (range(begin), range(end, w)):
+                for i in indices:
                     if -1 < x[i] < width and -1 < y[i] < height and -1 < z[i] < depth:
                         row[i] = at_edge(scan, x[i], y[i], z[i])
             inner = row[begin:end]
-            interpolate(scan, x[begin:end], y[begin:end], z[begin:end], end - begin, place, pairs, inner)
+            interpolate(scan, x[begin:end], y[begin:end], z[begin:end], end - begin, offsets, pairs, inner)
             for i in range(end - begin):
                 inner[i] -= AIR
 
 
 @part
-def _between(count: int, nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """For `count` positions from the first node to the last: the node before each, and the share of the way on."""
+def _nodes_before(count: int, nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the node before each position, and the share of the way to the next node.
+
+    The `count` positions are equidistant from the first node to the last.
+    """
     node, share = np.empty(count, np.int32), np.empty(count, np.float32)
     for k in range(count):
         at = k * (nodes - 1) / max(count - 1, 1)
@@ -77,11 +82,11 @@ def _between(count: int, nodes: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @part
-def _inside(shape: tuple[int, int, int], x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[int, int]:
-    """The first run begin ... end − 1 of a row's positions that lie between the outermost voxels' centres."""
+def _inner_run(shape: tuple[int, int, int], x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[int, int]:
+    """Return begin and end of the first run of a row's positions that lie between the outermost voxels' centres."""
     depth, height, width = np.float32(shape[0] - 1), np.float32(shape[1] - 1), np.float32(shape[2] - 1)
     count = len(x)
-    if _count(shape, x, y, z, INSIDE) == count:
+    if _count_inside(shape, x, y, z, INSIDE) == count:
         return 0, count
     begin = 0
     while begin < count and not (0 <= x[begin] < width and 0 <= y[begin] < height and 0 <= z[begin] < depth):
@@ -93,8 +98,8 @@ def _inside(shape: tuple[int, int, int], x: np.ndarray, y: np.ndarray, z: np.nda
 
 
 @part
-def _count(shape: tuple[int, int, int], x: np.ndarray, y: np.ndarray, z: np.ndarray, margin: float) -> int:
-    """How many of a row's positions lie within the outermost voxels' centres and a margin; found out on vectors."""
+def _count_inside(shape: tuple[int, int, int], x: np.ndarray, y: np.ndarray, z: np.ndarray, margin: float) -> int:
+    """Return how many of a row's positions lie between the outermost voxels' centres with a margin; vectorised."""
     last_x, last_y = np.float32(shape[2] - 1) + margin, np.float32(shape[1] - 1) + margin
     last_z = np.float32(shape[0] - 1) + margin
     inside = np.int32(0)
@@ -106,7 +111,7 @@ def _count(shape: tuple[int, int, int], x: np.ndarray, y: np.ndarray, z: np.ndar
 
 @part
 def at_edge(scan: np.ndarray, x: float, y: float, z: float) -> float:
-    """Density near the edge of a scan, at index coordinates some of whose voxels may be missing and count as air."""
+    """Return the density at index coordinates near the edge of a scan, where missing voxels count as air."""
     depth, height, width = scan.shape
     i, j, k = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
     total = 0.0
