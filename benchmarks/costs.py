@@ -26,7 +26,7 @@ import numpy as np
 from raylift.cli.console import print_table, progress_bar
 from raylift.data.dataset import PreparedDataset
 from raylift.data.phantom import thorax_phantom
-from raylift.data.preparation import Preparation, Settings, prepare
+from raylift.data.preparation import Preparation, PreparationSettings, prepare
 from raylift.data.projection import Projection
 from raylift.evaluation.evaluation import Evaluation
 from raylift.geometry import Geometry, View, VolumeGrid
@@ -101,14 +101,14 @@ def measured(folder: Path) -> dict[str, Cost]:
     one_thread()
     costs: dict[str, Cost] = {}
     views, unit = (View(0.0), View(90.0)), Geometry.preset("chest-stand", 256)
-    work = {"prepare": Preparation(Settings()), "drr": Projection(views, unit)}
+    work = {"prepare": Preparation(PreparationSettings()), "drr": Projection(views, unit)}
     for slices in SLICES:
         series = write_series(folder / "scans" / f"series-{slices}", slices)
         for name, one in work.items():
             costs[f"{name}, {slices} slices"] = cost(one, series, folder / f"{name}-{slices}", series)
     xrays = folder / f"drr-{SLICES[0]}" / "case"
     costs["reconstruct"] = cost(Lifting(), xrays, folder / "volume", xrays)
-    prepare(folder / "scans", folder / "prepared", Settings(), executor=HERE)
+    prepare(folder / "scans", folder / "prepared", PreparationSettings(), executor=HERE)
     data = PreparedDataset(folder / "prepared")
     name = next(iter(data.info.cases))
     scoring = Evaluation(Reconstructor.from_pretrained(), data, "hu", data.views, False, None)

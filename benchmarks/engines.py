@@ -24,14 +24,14 @@ from ray.cluster_utils import Cluster
 
 from raylift.cli.console import print_table, progress_bar
 from raylift.data.phantom import thorax_phantom
-from raylift.data.preparation import Settings, find_scans, prepare, prepare_case
+from raylift.data.preparation import PreparationSettings, find_scans, prepare, prepare_case
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import Volume
 from raylift.io.volumes import write_volume
 from raylift.parallel.executors import Executor, one_thread
 
 CORES = 2
-SETTINGS = Settings(32, (View(0.0), View(90.0)), Geometry.preset("chest-stand", 64))
+SETTINGS = PreparationSettings(32, (View(0.0), View(90.0)), Geometry.preset("chest-stand", 64))
 Progress = Callable[[str, int, int], None]
 
 

@@ -39,7 +39,7 @@ from raylift.cli.console import print_table
 from raylift.config.files import load_recipe, parse_recipe
 from raylift.data.dataset import PreparedDataset
 from raylift.data.phantom import thorax_phantom
-from raylift.data.preparation import Settings, prepare
+from raylift.data.preparation import PreparationSettings, prepare
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View
 from raylift.images.xray_set import XraySet
@@ -108,7 +108,7 @@ def make_dataset(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scans:
         for seed in range(2):
             write_volume(thorax_phantom(seed, 8.0), Path(scans) / f"phantom-{seed}.nii.gz")
-        settings = Settings(32, (View(0.0), View(90.0)), Geometry.preset("chest-stand", 32))
+        settings = PreparationSettings(32, (View(0.0), View(90.0)), Geometry.preset("chest-stand", 32))
         prepare(Path(scans), folder, settings, validation=["phantom-1"], executor=HERE)
 
 

@@ -25,7 +25,7 @@ import torch  # noqa: F401  (which every user of a dataset has in memory)
 from raylift.cli.console import print_table, progress_bar
 from raylift.data.dataset import PreparedDataset
 from raylift.data.phantom import thorax_phantom
-from raylift.data.preparation import Settings, held_out, prepare_case
+from raylift.data.preparation import PreparationSettings, held_out, prepare_case
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.io.volumes import write_volume
 
@@ -36,7 +36,7 @@ SHARD = 100
 
 def write_dataset(folder: Path, count: int, shape: tuple[int, int, int]) -> PreparedDataset:
     """A dataset whose cases are all alike but for their names, with contexts of this shape."""
-    settings = Settings(32, (View(0.0), View(90.0)), Geometry.preset("chest-stand", 32))
+    settings = PreparationSettings(32, (View(0.0), View(90.0)), Geometry.preset("chest-stand", 32))
     scan = write_volume(thorax_phantom(0, 10.0), folder / "scan.nii.gz")
     record = prepare_case(scan, folder / "one", settings)
     record["context_grid"] |= VolumeGrid.box((0, 0, 0), shape, 2.5).to_dict()

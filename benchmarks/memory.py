@@ -16,7 +16,7 @@ from pathlib import Path
 
 from raylift.cli.console import print_table
 from raylift.data.phantom import thorax_phantom
-from raylift.data.preparation import Settings, prepare_case
+from raylift.data.preparation import PreparationSettings, prepare_case
 from raylift.geometry import VolumeGrid
 from raylift.io.volumes import write_volume
 from raylift.parallel.executors import one_thread
@@ -34,7 +34,7 @@ def peak() -> float:
 def one_large(folder: Path) -> list[dict[str, str]]:
     """A scan of `LARGE` voxels."""
     begun, before = time.perf_counter(), peak()
-    record = prepare_case(folder / "large.nii.gz", folder / "case", Settings())
+    record = prepare_case(folder / "large.nii.gz", folder / "case", PreparationSettings())
     assert record["status"] == "ok", record["reason"]
     return [
         {
@@ -50,7 +50,7 @@ def many_small(folder: Path, count: int) -> list[dict[str, str]]:
     """The same small scan again and again."""
     rows, begun, before = [], time.perf_counter(), peak()
     for number in range(1, count + 1):
-        record = prepare_case(folder / "small.nii.gz", folder / f"case-{number}", Settings(32))
+        record = prepare_case(folder / "small.nii.gz", folder / f"case-{number}", PreparationSettings(32))
         assert record["status"] == "ok", record["reason"]
         if number in (CHECKED, count):
             seconds = (time.perf_counter() - begun) / number

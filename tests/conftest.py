@@ -16,7 +16,7 @@ import torch
 
 from raylift.data.dataset import PreparedDataset
 from raylift.data.phantom import thorax_phantom
-from raylift.data.preparation import Settings, prepare
+from raylift.data.preparation import PreparationSettings, prepare
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import Volume
 from raylift.io.volumes import read_volume, write_volume
@@ -76,7 +76,7 @@ def phantom_scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prepared(phantom_scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The phantoms as a prepared dataset: 64 voxels, 64 pixels, views 0° and 90°, phantom-2 held out. Read-only."""
     folder = tmp_path_factory.mktemp("prepared")
-    settings = Settings(64, (View(0.0), View(90.0)), Geometry.preset("chest-stand", 64))
+    settings = PreparationSettings(64, (View(0.0), View(90.0)), Geometry.preset("chest-stand", 64))
     prepare(phantom_scans, folder, settings, validation=["phantom-2"], licence="CC0-1.0", executor=HERE)
     return folder
 

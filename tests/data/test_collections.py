@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from raylift.data.collections import COLLECTIONS, COLUMNS, judge, series_of, summarise, thickness
+from raylift.data.collections import COLLECTIONS, COLUMNS, judge, series_of, summarise_collections, thickness
 from raylift.errors import WrongUsage
 
 THICK = "its slices are, or may be, more than 3 mm thick"
@@ -13,7 +13,7 @@ THICK = "its slices are, or may be, more than 3 mm thick"
 
 def test_totals(index: pd.DataFrame) -> None:
     """Numbers that the collections' own pages give, of patients with a CT and their CT series."""
-    rows = {row["collection"]: row for row in summarise(index)}
+    rows = {row["collection"]: row for row in summarise_collections(index)}
     assert {name: (row["patients"], row["ct_series"]) for name, row in rows.items()} == {
         "lidc_idri": (1010, 1018),
         "covid_19_ny_sbu": (458, 3730),
@@ -29,7 +29,7 @@ def test_totals(index: pd.DataFrame) -> None:
 
 
 def test_every_patient_of_a_chest_collection_has_one_scan(index: pd.DataFrame) -> None:
-    rows = {row["collection"]: row for row in summarise(index)}
+    rows = {row["collection"]: row for row in summarise_collections(index)}
     for name in set(COLLECTIONS) - {"covid_19_ny_sbu"}:
         assert rows[name]["selected"] == rows[name]["patients"]
     # Some of the others' CTs show the abdomen only.

@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 
 from raylift.data.dataset import PreparedDataset
-from raylift.data.preparation import Settings, prepare_case
+from raylift.data.preparation import PreparationSettings, prepare_case
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View
 
@@ -171,7 +171,7 @@ def test_files_of_a_case_that_cannot_be(copied: Path) -> None:
 
 def test_a_case_prepared_with_other_settings_since(copied: Path, phantom_scans: Path) -> None:
     """An interrupted second run leaves such a case: its files are good, but not what dataset.json describes."""
-    settings = Settings(64, VIEWS, Geometry.preset("x2ct", 64))
+    settings = PreparationSettings(64, VIEWS, Geometry.preset("x2ct", 64))
     prepare_case(phantom_scans / "phantom-1.nii.gz", copied / "cases" / "phantom-1", settings)
     dataset = PreparedDataset(copied)
     dataset.case("phantom-0")

@@ -15,7 +15,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from object_store import BUCKET, Store, contents, dicom_series, index_of
 from raylift.data import fetch as module
 from raylift.data.fetch import Scan, check_space, fetch, provenance, read_sources, scans_of
-from raylift.data.preparation import Settings, find_scans, prepare
+from raylift.data.preparation import PreparationSettings, find_scans, prepare
 from raylift.errors import BadInput
 from raylift.geometry import Geometry
 from raylift.images.volume import Volume
@@ -277,7 +277,7 @@ def test_provenance_arrives_in_the_dataset(
     scans = scans_of(index_of(ours, theirs), "v25")
     assert fetch(scans, tmp_path / "scans", endpoint=store.url) == {}
     write_volume(phantom, tmp_path / "scans" / "own.nii.gz")
-    settings = Settings(geometry=Geometry.preset("chest-stand", 16))
+    settings = PreparationSettings(geometry=Geometry.preset("chest-stand", 16))
     for licence, wanted in (("", "CC BY 3.0, CC BY-NC 4.0"), ("as agreed", "as agreed")):  # the second time resumed
         prepare(tmp_path / "scans", tmp_path / "prepared", settings, licence=licence, executor=HERE)
         info = json.loads((tmp_path / "prepared" / "dataset.json").read_text())
@@ -306,7 +306,7 @@ def test_a_damaged_record_of_sources(phantom_scans: Path, tmp_path: Path) -> Non
     shutil.copy(phantom_scans / "phantom-0.nii.gz", tmp_path)
     (tmp_path / "sources.json").write_text("[]")
     with pytest.raises(BadInput, match=r"sources.json: not a record of fetched scans"):
-        prepare(tmp_path, tmp_path / "prepared", Settings())
+        prepare(tmp_path, tmp_path / "prepared", PreparationSettings())
 
 
 def test_stand_in_series_are_read_as_written(phantom: Volume, tmp_path: Path) -> None:

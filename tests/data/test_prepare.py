@@ -19,7 +19,7 @@ from scipy.ndimage import map_coordinates
 
 from object_store import dicom_series
 from raylift.data import preparation as module
-from raylift.data.preparation import Preparation, Settings, check_scan, find_scans, prepare, prepare_case
+from raylift.data.preparation import Preparation, PreparationSettings, check_scan, find_scans, prepare, prepare_case
 from raylift.drr import plastimatch
 from raylift.drr.registry import load_projector
 from raylift.errors import BadInput, DiskFull, WrongUsage
@@ -30,7 +30,7 @@ from raylift.parallel import cases as bulk
 from raylift.parallel import executors as engines
 from raylift.parallel.executors import HERE, Executor
 
-SETTINGS = Settings(64, (View(0.0), View(90.0)), Geometry.preset("chest-stand", 32))
+SETTINGS = PreparationSettings(64, (View(0.0), View(90.0)), Geometry.preset("chest-stand", 32))
 FILES = ("ct.nii.gz", "context.npy", "xrays.mha", "case.json")
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from raylift.config.recipe import AugmentationConfig
-from raylift.data.warp import Warp, _sample, _sample_torch, coverage
+from raylift.data.warp import Warp, _sample, _sample_torch, scan_coverage
 from raylift.geometry import VolumeGrid
 
 ISOCENTRE = torch.tensor([30.0, -120.0, -250.0], dtype=torch.float64)
@@ -120,9 +120,9 @@ def test_truncation_ends_the_scan() -> None:
 
 def test_slices_are_covered_by_their_share() -> None:
     grid = VolumeGrid.box((0, 0, 0), (6, 2, 2), 4.0)  # slices from -12 to 12
-    assert coverage(grid, (-9.0, 4.0)).flatten().tolist() == pytest.approx([0.25, 1, 1, 1, 0, 0])
-    assert coverage(grid, EVERYWHERE).flatten().tolist() == [1] * 6
-    assert coverage(grid, (-1.0, 1.0)).flatten().tolist() == pytest.approx([0, 0, 0.25, 0.25, 0, 0])
+    assert scan_coverage(grid, (-9.0, 4.0)).flatten().tolist() == pytest.approx([0.25, 1, 1, 1, 0, 0])
+    assert scan_coverage(grid, EVERYWHERE).flatten().tolist() == [1] * 6
+    assert scan_coverage(grid, (-1.0, 1.0)).flatten().tolist() == pytest.approx([0, 0, 0.25, 0.25, 0, 0])
 
 
 # --- Drawing --------------------------------------------------------------------------------------------------------

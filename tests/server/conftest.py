@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from helpers import random_weights
 from live_server import Server
 from raylift.server.app import create_app
-from raylift.server.settings import Settings
+from raylift.server.settings import ServerSettings
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +20,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator[TestClient]:
-    settings = Settings(tmp_path_factory.mktemp("server"), weights=str(weights), upload_bytes=8 * 2**20)
+    settings = ServerSettings(tmp_path_factory.mktemp("server"), weights=str(weights), upload_bytes=8 * 2**20)
     with TestClient(create_app(settings), base_url="http://localhost") as client:
         yield client
 

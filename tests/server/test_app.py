@@ -18,7 +18,7 @@ from radiograph_files import grey
 from raylift.errors import WrongUsage
 from raylift.io.volumes import read_volume
 from raylift.server.app import create_app
-from raylift.server.settings import Settings
+from raylift.server.settings import ServerSettings
 
 TOKEN = "0123456789abcdef"
 
@@ -167,7 +167,7 @@ def test_files_that_a_job_does_not_make(client: TestClient) -> None:
 def idle(tmp_path: Path, weights: Path) -> Iterator[TestClient]:
     """Without workers, with room for two jobs."""
     with TestClient(
-        create_app(Settings(tmp_path, weights=str(weights), workers=0, waiting=2)), "http://localhost"
+        create_app(ServerSettings(tmp_path, weights=str(weights), workers=0, waiting=2)), "http://localhost"
     ) as client:
         yield client
 
@@ -187,7 +187,8 @@ def test_a_full_server_says_so(idle: TestClient, tmp_path: Path) -> None:
 
 def test_only_who_brings_the_token_comes_in(tmp_path: Path, weights: Path) -> None:
     with TestClient(
-        create_app(Settings(tmp_path, "0.0.0.0", token=TOKEN, weights=str(weights), workers=0)), "http://localhost"
+        create_app(ServerSettings(tmp_path, "0.0.0.0", token=TOKEN, weights=str(weights), workers=0)),
+        "http://localhost",
     ) as client:
         assert client.get("/api/about").status_code == 401
         assert client.get("/api/about", headers={"Authorization": "Bearer wrong"}).status_code == 401
@@ -198,9 +199,9 @@ def test_only_who_brings_the_token_comes_in(tmp_path: Path, weights: Path) -> No
 
 def test_other_addresses_need_a_token(tmp_path: Path) -> None:
     with pytest.raises(WrongUsage, match=r"--host 0\.0\.0\.0: others can reach it, so it needs a token"):
-        Settings(tmp_path, "0.0.0.0")
+        ServerSettings(tmp_path, "0.0.0.0")
     with pytest.raises(WrongUsage, match="at least 16 printable characters"):
-        Settings(tmp_path, token="short")
+        ServerSettings(tmp_path, token="short")
 
 
 def test_other_pages_and_names_are_turned_away(client: TestClient) -> None:

@@ -11,14 +11,14 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
 
 from raylift.server.app import create_app
-from raylift.server.settings import Settings
+from raylift.server.settings import ServerSettings
 
 TAKE_NOTHING = ("GET /api/about", "GET /api/jobs", "GET /api/health")  # so that nothing can be wrong
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_no_request_is_the_servers_fault(tmp_path: Path, weights: Path, mode: GenerationMode) -> None:
-    app = create_app(Settings(tmp_path, weights=str(weights), workers=0, waiting=5))
+    app = create_app(ServerSettings(tmp_path, weights=str(weights), workers=0, waiting=5))
     with TestClient(app, "http://localhost"):
         schema = schemathesis.openapi.from_asgi("/api/openapi.json", app, headers={"Host": "localhost"})
         operations = [found.ok() for found in schema.get_all_operations()]

@@ -11,14 +11,14 @@ from fastapi.testclient import TestClient
 from raylift.server import guard
 from raylift.server.app import create_app
 from raylift.server.guard import MAX_WRONG_TOKENS, WAIT_SECONDS, Refusal, Tokens
-from raylift.server.settings import Settings
+from raylift.server.settings import ServerSettings
 
 TOKEN = "0123456789abcdef"
 
 
 @pytest.fixture
 def client(tmp_path: Path, weights: Path) -> Iterator[TestClient]:
-    settings = Settings(tmp_path / "server", token=TOKEN, weights=str(weights), workers=0)
+    settings = ServerSettings(tmp_path / "server", token=TOKEN, weights=str(weights), workers=0)
     with TestClient(create_app(settings), "http://localhost") as client:
         yield client
 
@@ -87,7 +87,7 @@ def test_the_browser_gets_a_cookie_that_is_not_the_token(client: TestClient) -> 
 
 
 def test_behind_tls_the_cookie_stays_there(tmp_path: Path, weights: Path) -> None:
-    settings = Settings(tmp_path / "server", token=TOKEN, weights=str(weights), workers=0)
+    settings = ServerSettings(tmp_path / "server", token=TOKEN, weights=str(weights), workers=0)
     with TestClient(create_app(settings), "https://localhost") as client:
         assert "Secure" in client.post("/api/login", json={"token": TOKEN}).headers["set-cookie"]
 

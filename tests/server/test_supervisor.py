@@ -22,29 +22,29 @@ from raylift.images.xray_set import XraySet
 from raylift.server import routes, supervisor, worker
 from raylift.server.app import create_app
 from raylift.server.jobs import Job, JobList
-from raylift.server.settings import Settings
+from raylift.server.settings import ServerSettings
 from raylift.server.supervisor import Supervisor
 from raylift.server.xrays_file import XRAYS_FILE, load_xrays, save_xrays
 
 
 @pytest.fixture
-def settings(tmp_path: Path, weights: Path) -> Settings:
-    return Settings(tmp_path / "server", weights=str(weights), workers=0)
+def settings(tmp_path: Path, weights: Path) -> ServerSettings:
+    return ServerSettings(tmp_path / "server", weights=str(weights), workers=0)
 
 
 @pytest.fixture
-def client(settings: Settings) -> Iterator[TestClient]:
+def client(settings: ServerSettings) -> Iterator[TestClient]:
     """Of a server without workers."""
     with TestClient(create_app(settings), "http://localhost") as client:
         yield client
 
 
 @pytest.fixture
-def jobs(settings: Settings) -> JobList:
+def jobs(settings: ServerSettings) -> JobList:
     return JobList(settings.database, settings.waiting)
 
 
-def folders(settings: Settings) -> list[str]:
+def folders(settings: ServerSettings) -> list[str]:
     """What there is in the server's folder of requests, attempts and jobs."""
     return [str(path.relative_to(settings.folder)) for kind in (settings.uploads, settings.work, settings.jobs)
             for path in kind.rglob("*")]  # fmt: skip
@@ -57,7 +57,7 @@ def waited_for(happened: Callable[[], object], seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
-def written(job: Job, jobs: JobList, settings: Settings, reconstructor: Any, folder: Path) -> None:
+def written(job: Job, jobs: JobList, settings: ServerSettings, reconstructor: Any, folder: Path) -> None:
     """In place of a reconstruction: a result at once."""
     (folder / "volume.mha").write_text("made")
 
@@ -74,7 +74,7 @@ def test_the_x_rays_of_a_job_are_kept_as_they_were_understood(tmp_path: Path) ->
 
 
 def test_a_list_that_is_locked_for_a_while(
-    client: TestClient, settings: Settings, jobs: JobList, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, settings: ServerSettings, jobs: JobList, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("raylift.server.jobs.LOCKED_SECONDS", 0.2)
     monkeypatch.setattr(worker, "RETRY_SECONDS", 0.1)
@@ -121,7 +121,7 @@ def test_a_watcher_that_died_is_noticed(client: TestClient) -> None:
     assert submit(client, "a.png", "b.png").status_code == 503
 
 
-def test_errors_of_any_kind_do_not_end_the_watch(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_any_kind_do_not_end_the_watch(settings: ServerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     errors: list[Exception] = [sqlite3.DatabaseError("malformed"), RuntimeError("of the program"), OSError(24, "files")]
     looks = []
 
@@ -139,13 +139,13 @@ def test_errors_of_any_kind_do_not_end_the_watch(settings: Settings, monkeypatch
 def test_workers_that_cannot_begin_are_not_started_without_end(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     with TestClient(
-        create_app(Settings(tmp_path / "server", weights=str(gone), workers=1)), "http://localhost"
+        create_app(ServerSettings(tmp_path / "server", weights=str(gone), workers=1)), "http://localhost"
     ) as client:
         waited_for(lambda: client.get("/api/health").status_code == 503, 60)
         assert submit(client, "a.png", "b.png").status_code == 503
 
 
-def test_what_is_left_over_is_swept_at_the_start(settings: Settings, jobs: JobList) -> None:
+def test_what_is_left_over_is_swept_at_the_start(settings: ServerSettings, jobs: JobList) -> None:
     settings.folder.mkdir()
     jobs.prepare()
     for name, end in (("a" * 32, "done"), ("b" * 32, "failed"), ("c" * 32, None), ("d" * 32, "cancelled")):
@@ -167,7 +167,7 @@ def test_what_is_left_over_is_swept_at_the_start(settings: Settings, jobs: JobLi
         assert jobs.waiting_ids() == ["c" * 32]
 
 
-def test_results_of_a_list_that_is_gone_are_kept(settings: Settings, jobs: JobList) -> None:
+def test_results_of_a_list_that_is_gone_are_kept(settings: ServerSettings, jobs: JobList) -> None:
     settings.job("a" * 32).mkdir(parents=True)
     (settings.job("a" * 32) / "volume.mha").write_text("made")
     with TestClient(create_app(settings), "http://localhost"):
@@ -177,7 +177,7 @@ def test_results_of_a_list_that_is_gone_are_kept(settings: Settings, jobs: JobLi
 
 
 def test_a_job_whose_folder_is_gone_fails_and_the_worker_lives(
-    client: TestClient, settings: Settings, jobs: JobList
+    client: TestClient, settings: ServerSettings, jobs: JobList
 ) -> None:
 
     job_id = submit(client, "a.png", "b.png").json()["id"]
@@ -200,7 +200,7 @@ def test_a_job_whose_folder_is_gone_fails_and_the_worker_lives(
 )
 def test_what_ends_a_job_is_said_without_paths(
     client: TestClient,
-    settings: Settings,
+    settings: ServerSettings,
     jobs: JobList,
     monkeypatch: pytest.MonkeyPatch,
     problem: Exception,
@@ -220,7 +220,9 @@ def test_what_ends_a_job_is_said_without_paths(
     assert folders(settings) == []
 
 
-def test_a_full_disk_is_called_so(client: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_called_so(
+    client: TestClient, settings: ServerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -243,11 +245,11 @@ def test_the_clock_may_be_set(client: TestClient, jobs: JobList, monkeypatch: py
 
 @pytest.mark.parametrize("seed", range(3))
 def test_nothing_is_left_of_jobs_deleted_at_any_moment(
-    client: TestClient, settings: Settings, jobs: JobList, monkeypatch: pytest.MonkeyPatch, seed: int
+    client: TestClient, settings: ServerSettings, jobs: JobList, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     chance = random.Random(seed)
 
-    def slowly(job: Job, jobs: JobList, settings: Settings, reconstructor: Any, folder: Path) -> None:
+    def slowly(job: Job, jobs: JobList, settings: ServerSettings, reconstructor: Any, folder: Path) -> None:
         for name in ("volume.mha", "volume.nrrd", "report.json"):
             if not jobs.report(job, name, 0.5):
                 raise worker.ClaimLost

@@ -12,7 +12,7 @@ import uvicorn
 
 from raylift.server import timeouts
 from raylift.server.app import create_app
-from raylift.server.settings import Settings
+from raylift.server.settings import ServerSettings
 
 HEADERS = 1.0
 BODY = 1.5
@@ -23,7 +23,7 @@ def port(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     """A server of short patience, in a thread."""
     monkeypatch.setattr(timeouts, "HEADER_SECONDS", HEADERS)
     monkeypatch.setattr(timeouts, "BODY_SECONDS", BODY)
-    app = create_app(Settings(tmp_path / "server", weights=str(weights), workers=0))
+    app = create_app(ServerSettings(tmp_path / "server", weights=str(weights), workers=0))
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         config = uvicorn.Config(app, http=timeouts.HeaderTimeoutProtocol, limit_concurrency=30, log_level="critical")

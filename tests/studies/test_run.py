@@ -21,7 +21,7 @@ from raylift.images.hounsfield import hu_to_normalised
 from raylift.storage.atomic import write_json
 from raylift.studies import cells, figures, run
 from raylift.studies.cells import Budget, CaseSet, Cell, steps_within, with_steps
-from raylift.studies.definitions import STUDIES, Row, Study, study_of
+from raylift.studies.definitions import STUDIES, Row, StudyDefinition, study_of
 from raylift.studies.run import run_study
 
 SAMPLES = Budget(samples=8)
@@ -64,7 +64,7 @@ def study(write_recipe: WriteRecipe, monkeypatch: pytest.MonkeyPatch) -> str:
         Row("broken", write_recipe("broken", objective={"name": "paper"})),
         Row("one, repeated", "one", ("lift=repeat",)),
     )
-    monkeypatch.setitem(STUDIES, "small", Study("small", "Small", "A test.", rows))
+    monkeypatch.setitem(STUDIES, "small", StudyDefinition("small", "Small", "A test.", rows))
     train = cells.train
 
     def failing(recipe: Any, *args: Any, **options: Any) -> Any:
@@ -151,7 +151,7 @@ def test_studies_share_what_they_have_in_common(
     folder = tmp_path / "out"
     go(study, tiny, folder, only=["one"])
     rows = (Row("the same under another name", write_recipe("two"), ("lift=backproject",)),)
-    monkeypatch.setitem(STUDIES, "other", Study("other", "Other", "A test.", rows))
+    monkeypatch.setitem(STUDIES, "other", StudyDefinition("other", "Other", "A test.", rows))
     monkeypatch.delattr(cells, "train")
     outcome = go("other", tiny, folder)
     assert not outcome.failures

@@ -10,7 +10,7 @@ import typer
 from raylift.cli.app import data_app
 from raylift.cli.cases import parse_executor, report_failures
 from raylift.cli.console import print_json, print_table, progress_bar, say
-from raylift.cli.options import Address, Processes, Projector, Unit, Where
+from raylift.cli.options import Address, GeometryOption, Processes, Projector, Where
 from raylift.errors import WrongUsage
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def prepare(
                                         "cases are kept.")],
     voxels: Annotated[int, typer.Option(help="Edge of the 320 mm cube: 64 or 128 voxels; 32 for trials.")] = 64,
     views: Annotated[str, typer.Option(help="Views of the stored X-rays: angles or names.")] = "0,90",
-    geometry: Unit = "chest-stand",
+    geometry: GeometryOption = "chest-stand",
     pixels: Annotated[int, typer.Option(help="Edge of the stored X-rays in pixels.")] = 256,
     drr_engine: Projector = "torch",
     most_hu: Annotated[float | None, typer.Option(min=-500, help="Project what is denser as if it were this dense, in "
@@ -51,14 +51,14 @@ def prepare(
     """
     from raylift.cli.parsing import check_choice, check_output, parse_geometry, parse_views
     from raylift.data.overview import write_contact_sheet
-    from raylift.data.preparation import Settings
+    from raylift.data.preparation import PreparationSettings
     from raylift.data.preparation import prepare as run
     from raylift.drr.registry import PROJECTORS
     from raylift.storage.paths import storage_path
 
     check_choice("--voxels", voxels, (32, 64, 128))
     check_choice("--drr-engine", drr_engine, PROJECTORS)
-    settings = Settings(voxels, parse_views(views), parse_geometry(geometry, pixels), drr_engine, most_hu)
+    settings = PreparationSettings(voxels, parse_views(views), parse_geometry(geometry, pixels), drr_engine, most_hu)
     where = parse_executor(engine, processes, address)
     source, target = storage_path(scans), storage_path(output)
     check_output(target, folder=True)
@@ -91,14 +91,14 @@ def list_collections(
 
     Example: raylift data list anti_pd_1_lung --patient PD-1-Lung-00001
     """
-    from raylift.data.collections import judge, read_index, series_of, summarise, thickness
+    from raylift.data.collections import judge, read_index, series_of, summarise_collections, thickness
 
     if patient and not collection:
         raise WrongUsage("--patient: name its collection too, like raylift data list lctsc --patient LCTSC-Test-S1-101")
     index = read_index()
     series = series_of(index, collection, patient or []) if collection else index
     if not patient:
-        rows = summarise(series)
+        rows = summarise_collections(series)
     else:
         rows = [
             {

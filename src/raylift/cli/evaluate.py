@@ -15,7 +15,7 @@ from raylift.cli.options import (
     Data,
     Json,
     OnRequest,
-    Protocol,
+    ProtocolOption,
     Trained,
     Where,
 )
@@ -29,7 +29,7 @@ def evaluate(
     output: Annotated[str, typer.Option("-o", "--output", metavar="PATH", help="Report folder, or its URL; cases that "
                                         "were scored alike are kept.")],
     split: Annotated[str, typer.Option(help="train, validation or all.")] = "validation",
-    protocol: Protocol = "hu",
+    protocol: ProtocolOption = "hu",
     views: Annotated[str, typer.Option(help="Of the stored X-rays, for weights of any views; theirs by default.")] = "",
     refine: Annotated[bool, typer.Option("--refine", help="Refine the volumes, as reconstruct --refine does.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default.")] = None,
@@ -76,7 +76,7 @@ def compare(
     data: Data,
     output: Annotated[Path, typer.Option("-o", "--output", help="Report folder.")],
     split: Annotated[str, typer.Option(help="train, validation or all.")] = "validation",
-    protocol: Protocol = "hu",
+    protocol: ProtocolOption = "hu",
     views: Annotated[str, typer.Option(help="Views for cgls and sart-tv.")] = "0,90",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default.")] = None,
     as_json: Json = False,

@@ -15,7 +15,7 @@ from raylift.parallel.executors import EXECUTORS
 
 _WRITTEN = [ending for ending, one in FORMATS.own.items() if one.writes]
 
-Weights = Annotated[
+WeightsOption = Annotated[
     Path | None,
     typer.Option(help="weights.safetensors, a folder or run with one, an exported model, or embedded weights by name."),
 ]
@@ -24,9 +24,11 @@ Data = Annotated[
     str, typer.Option(metavar="PATH", help="Dataset that raylift data prepare wrote: its folder, or its URL.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Unit = Annotated[str, typer.Option(help=f"X-ray unit: {', '.join(PRESET_PARAMETERS)}, or SAD/SDD/detector in mm.")]
+GeometryOption = Annotated[
+    str, typer.Option(help=f"X-ray geometry: {', '.join(PRESET_PARAMETERS)}, or SAD/SDD/detector in mm.")
+]
 Projector = Annotated[str, typer.Option(help=f"Projector: {' or '.join(PROJECTORS.own)}.")]
-Protocol = Annotated[str, typer.Option(help=f"Of the scores: {', '.join(PROTOCOLS)}.")]
+ProtocolOption = Annotated[str, typer.Option(help=f"Of the scores: {', '.join(PROTOCOLS)}.")]
 VolumeFormat = Annotated[
     str, typer.Option("--format", help=f"Of many volumes: {', '.join(_WRITTEN)}, or dicom for a series.")
 ]

@@ -13,10 +13,10 @@ from raylift.cli.cases import parse_executor, report_failures
 from raylift.cli.console import print_json, progress_bar, say
 from raylift.cli.options import (
     Address,
+    GeometryOption,
     Json,
     Processes,
     Projector,
-    Unit,
     Where,
 )
 from raylift.errors import WrongUsage
@@ -37,7 +37,7 @@ def drr(
                      "in it for each; or its URL."),
     ],
     views: Annotated[str, typer.Option(help="Angles in degrees or names, comma-separated.")] = "0,90",
-    geometry: Unit = "chest-stand",
+    geometry: GeometryOption = "chest-stand",
     pixels: Annotated[int, typer.Option(min=32, max=4096, help="Edge of the detector in pixels.")] = 256,
     drr_engine: Projector = "torch",
     dicom: Annotated[bool, typer.Option("--dicom", help="Write digital radiographs (DICOM DX), not .mha.")] = False,

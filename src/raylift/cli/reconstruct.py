@@ -18,7 +18,7 @@ from raylift.cli.options import (
     OnRequest,
     VolumeFormat,
     VolumeOutput,
-    Weights,
+    WeightsOption,
     Where,
 )
 from raylift.errors import WrongUsage
@@ -68,7 +68,7 @@ def reconstruct(
             help="View of each image, in order: angles, or ap, pa, lateral-left, lateral-right. DICOM says it."
         ),
     ] = "",
-    weights: Weights = None,
+    weights: WeightsOption = None,
     refine: Annotated[bool, typer.Option("--refine", help="Bring the volume into agreement with the X-rays.")] = False,
     refine_seconds: Annotated[float, typer.Option(min=0, help="Time limit of --refine.")] = 20.0,
     align: Annotated[bool, typer.Option("--align", help="Find small displacements of the views first.")] = False,

@@ -11,7 +11,7 @@ from raylift.cli.app import app
 from raylift.cli.console import print_json, say
 from raylift.cli.options import (
     Json,
-    Weights,
+    WeightsOption,
 )
 
 
@@ -26,7 +26,7 @@ def serve(
         Path | None,
         typer.Option(help="File with the token that every request has to bring; or set RAYLIFT_TOKEN to the token."),
     ] = None,
-    weights: Weights = None,
+    weights: WeightsOption = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that reconstruct, which divide cores or GPUs.")] = 1,
     waiting: Annotated[int, typer.Option(min=1, help="How many jobs may wait.")] = 50,
     seconds: Annotated[float, typer.Option(min=1, help="That a job may take.")] = 600.0,
@@ -39,11 +39,11 @@ def serve(
     """
     from raylift.cli.parsing import check_output, read_token
     from raylift.model.weights import load_weights
-    from raylift.server.settings import Settings
+    from raylift.server.settings import ServerSettings
 
     check_output(folder, folder=True)
     token, named = read_token(token_file), None if weights is None else str(weights)
-    settings = Settings(folder.resolve(), host, port, token, named, workers, waiting, seconds)
+    settings = ServerSettings(folder.resolve(), host, port, token, named, workers, waiting, seconds)
     load_weights(weights)
     from raylift.server.run import run
 

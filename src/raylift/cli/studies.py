@@ -9,7 +9,7 @@ import typer
 
 from raylift.cli.app import app
 from raylift.cli.console import print_json, progress_bar, say
-from raylift.cli.options import Data, Json, Protocol
+from raylift.cli.options import Data, Json, ProtocolOption
 from raylift.errors import WrongUsage, known
 from raylift.studies.definitions import STUDIES, study_of
 
@@ -34,7 +34,7 @@ def study(
     samples: Annotated[int | None, typer.Option(min=1, help="Training pairs of g per row and seed, instead.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many trainings per row.")] = 5,
     set_: Annotated[list[str] | None, typer.Option("--set", help=SETS_HELP)] = None,
-    protocol: Protocol = "hu",
+    protocol: ProtocolOption = "hu",
     only: Annotated[list[str] | None, typer.Option(help="Label of a row to train now, repeatable.")] = None,
     recipe: Annotated[str | None, typer.Option(help="Of views, alignment and gradients: a recipe, by name or file, to "
                                                "ask instead of the paper's and ours.")] = None,

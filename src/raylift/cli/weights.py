@@ -13,7 +13,7 @@ from raylift.cli.options import (
     Data,
     Json,
     Trained,
-    Weights,
+    WeightsOption,
 )
 
 SHOWN = ("loss", "d_loss", "validation/ssim", "validation/psnr")  # while a training goes on
@@ -114,7 +114,7 @@ def ensemble(
 @app.command()
 def export(
     output: Annotated[Path, typer.Option("-o", "--output", help="Model: .onnx, or .xml for OpenVINO's own form.")],
-    weights: Weights = None,
+    weights: WeightsOption = None,
 ) -> None:
     r"""Write the network of weights for other runtimes.
 

@@ -3,7 +3,7 @@ from .pairs import Batch as Batch
 from .pairs import OfflinePairs as OfflinePairs
 from .pairs import OnlinePairs as OnlinePairs
 from .phantom import thorax_phantom as thorax_phantom
-from .preparation import Settings as Settings
+from .preparation import PreparationSettings as PreparationSettings
 from .preparation import prepare as prepare
 from .thorax import find_thorax as find_thorax
 
@@ -12,7 +12,7 @@ __all__ = [
     "OfflinePairs",
     "OnlinePairs",
     "PreparedDataset",
-    "Settings",
+    "PreparationSettings",
     "find_thorax",
     "prepare",
     "thorax_phantom",

@@ -194,7 +194,7 @@ def judge(series: DataFrame) -> DataFrame:
     return series.assign(verdict=verdicts, reason=reasons).iloc[order].reset_index(drop=True)
 
 
-def summarise(index: DataFrame) -> list[dict[str, Any]]:
+def summarise_collections(index: DataFrame) -> list[dict[str, Any]]:
     """Return the size of each collection and of its selection: patients, CT series, GB, licence and DOI."""
     judged = judge(index)
     rows = []

@@ -14,7 +14,7 @@ from torch import Tensor
 from raylift.config.recipe import DataConfig, XrayAugmentationConfig
 from raylift.data.dataset import Case, PreparedDataset
 from raylift.data.tissue import Tissue
-from raylift.data.warp import Warp, coverage
+from raylift.data.warp import Warp, scan_coverage
 from raylift.drr.operator import ProjectionOperator
 from raylift.geometry import PRESETS, Geometry, View, VolumeGrid
 from raylift.images.hounsfield import WATER_MU, hu_to_normalised
@@ -129,8 +129,8 @@ class OnlinePairs(Pairs):
             ends = warp.ends(case.context_grid, isocentre)
             truth = F.avg_pool3d(fine.div_(2000).clamp_(max=1)[None], 2)  # as `hu_to_normalised`
             # A voxel of the truth is within the scan or not; a ray is cut exactly at the end of the scan.
-            truths.append(truth * coverage(self.grid, ends).round().to(truth.device))
-            contexts.append(context.mul_(coverage(self.projected_grid, ends).to(context.device)))
+            truths.append(truth * scan_coverage(self.grid, ends).round().to(truth.device))
+            contexts.append(context.mul_(scan_coverage(self.projected_grid, ends).to(context.device)))
         mu = torch.stack(contexts).mul_(WATER_MU / 1000)
         xrays = ProjectionOperator(self.projected_grid, geometry, views)(mu)
         return Batch(xrays, torch.stack(truths), views, geometry, tuple(indices[share]))

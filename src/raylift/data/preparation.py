@@ -41,7 +41,7 @@ HELD_OUT = 0.2  # default share of the patients in the validation split
 
 
 @dataclass(frozen=True)
-class Settings:
+class PreparationSettings:
     """The settings that all cases of a dataset share.
 
     Args:
@@ -159,7 +159,7 @@ class Preparation:
         settings: the settings that all cases share.
     """
 
-    settings: Settings
+    settings: PreparationSettings
 
     def depends_on(self, source: StoragePath) -> Any:
         """Return JSON-ready data that determines the case: the source's files, the settings and the format version."""
@@ -208,7 +208,7 @@ class Preparation:
         return entries, ["ct.nii.gz", "context.npy", "xrays.mha"]
 
 
-def prepare_case(source: StoragePath, folder: StoragePath, settings: Settings) -> dict[str, Any]:
+def prepare_case(source: StoragePath, folder: StoragePath, settings: PreparationSettings) -> dict[str, Any]:
     """Prepare one scan as a case in `folder`; an unusable scan is recorded, not raised (see `run_case`).
 
     Returns:
@@ -267,7 +267,7 @@ def _context(scan: Volume) -> Volume:
 def prepare(
     source: StoragePath,
     output: StoragePath,
-    settings: Settings,
+    settings: PreparationSettings,
     *,
     validation: Sequence[str] = (),
     patients: str = "",

@@ -109,7 +109,7 @@ class Warp:
         return new @ self.matrix.T + self.shift + _spline(self.controls, z, y, x)
 
 
-def coverage(grid: VolumeGrid, ends: tuple[float, float]) -> Tensor:
+def scan_coverage(grid: VolumeGrid, ends: tuple[float, float]) -> Tensor:
     """Return the share (D, 1, 1) of each slice of an axis-aligned grid that lies between two heights in mm."""
     low, high = ends
     half = grid.spacing[2] / 2

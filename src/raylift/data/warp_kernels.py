@@ -7,7 +7,7 @@ import numpy as np
 from raylift.numerics.compiled import loop, part
 from raylift.numerics.interpolation import interpolate
 
-AIR = np.float32(-1000)
+AIR_HU = np.float32(-1000)
 INSIDE, NEAR = np.float32(0), np.float32(1)  # margins in voxels beyond the outermost centres
 
 
@@ -64,7 +64,7 @@ def sample_density(  # noqa: C901 - one compiled loop
             inner = row[begin:end]
             interpolate(scan, x[begin:end], y[begin:end], z[begin:end], end - begin, offsets, pairs, inner)
             for i in range(end - begin):
-                inner[i] -= AIR
+                inner[i] -= AIR_HU
 
 
 @part
@@ -119,5 +119,5 @@ def at_edge(scan: np.ndarray, x: float, y: float, z: float) -> float:
         for b in range(max(j, 0), min(j + 2, height)):
             for a in range(max(i, 0), min(i + 2, width)):
                 share = (1 - abs(x - a)) * (1 - abs(y - b)) * (1 - abs(z - c))
-                total += (float(scan[c, b, a]) - AIR) * share
+                total += (float(scan[c, b, a]) - AIR_HU) * share
     return total

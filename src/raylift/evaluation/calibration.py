@@ -16,7 +16,7 @@ from raylift.images.hounsfield import WINDOW
 from raylift.images.volume import Volume
 from raylift.model.weights_info import Calibration
 from raylift.plots.drawing import save_figure
-from raylift.reconstruction.reconstructor import AIR, Reconstructor
+from raylift.reconstruction.reconstructor import AIR_BELOW, Reconstructor
 
 LEVELS = (0.5, 0.8, 0.95)
 BINS = 12  # of the reliability curve, with about as many voxels each
@@ -31,7 +31,7 @@ def offsets(volume: Volume, uncertainty: Volume, truth: Volume) -> tuple[np.ndar
     The truth is clipped to the network's window, as everywhere in evaluation.
     """
     true = np.clip(truth.array.astype(np.float32), *WINDOW)
-    body = (true > AIR) | (volume.array > AIR)
+    body = (true > AIR_BELOW) | (volume.array > AIR_BELOW)
     return np.abs(volume.array - true)[body], uncertainty.array[body]
 
 

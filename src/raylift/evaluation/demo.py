@@ -18,7 +18,7 @@ from raylift.plots.montages import montage
 from raylift.radiographs.sets import write_xrays
 from raylift.reconstruction.reconstructor import Reconstructor, reproject
 
-FORMATS = ("nii.gz", "mha", "npy")
+WRITTEN_ENDINGS = ("nii.gz", "mha", "npy")
 
 
 def demo(folder: Path, seed: int = 0, say: Callable[[str], None] = lambda line: None) -> dict[str, float]:
@@ -43,9 +43,9 @@ def demo(folder: Path, seed: int = 0, say: Callable[[str], None] = lambda line: 
     write_xrays(xrays, folder / "xrays", "torch")
     say(f"X-rays of {', '.join(view.name for view in views)}: {folder / 'xrays'}")
     made = reconstructor(folder / "xrays")
-    for ending in FORMATS:
+    for ending in WRITTEN_ENDINGS:
         write_volume(made.volume, folder / f"reconstruction.{ending}")
-    say(f"reconstruction: {folder / 'reconstruction'}.{{{','.join(FORMATS)}}}")
+    say(f"reconstruction: {folder / 'reconstruction'}.{{{','.join(WRITTEN_ENDINGS)}}}")
     truth = phantom.resample(made.volume.grid)
     named = [(view.name, image) for view, image in zip(xrays.views, images, strict=True)]
     title = "Raylift demo: a phantom and its reconstruction"

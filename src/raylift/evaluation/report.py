@@ -38,7 +38,7 @@ CLINICAL_HEADINGS = {
     "vif": "VIF ↑",
     "sharpness": "Sharpness → 1",
 }
-FORMATS = {
+NUMBER_FORMATS = {
     "ssim": ".3f",
     "psnr": ".2f",
     "mse": ".4f",
@@ -290,9 +290,9 @@ def _difference(column: str, difference: Difference | None) -> str:
 
 def format_signed(column: str, value: float) -> str:
     """Format a difference of a metric's values with its sign."""
-    return format(value, "+" + FORMATS.get(column, ".4g"))
+    return format(value, "+" + NUMBER_FORMATS.get(column, ".4g"))
 
 
 def format_number(column: str, value: float) -> str:
     """A metric's value with as many digits as tables give it."""
-    return format(value, FORMATS.get(column, ".4g"))
+    return format(value, NUMBER_FORMATS.get(column, ".4g"))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Entry:
+class NetworkEntry:
     """One network of the registry.
 
     Args:
@@ -30,31 +30,35 @@ class Entry:
     multiple: int = 1
 
     @classmethod
-    def of_others(cls, path: str) -> Entry:
+    def of_others(cls, path: str) -> NetworkEntry:
         """Return the entry of another package's network, called with `in_channels`, `out_channels`, `feature_size`."""
         return cls(path)
 
 
-_OWN: dict[str, Entry] = {
-    "swin_unetr": Entry("raylift.networks.swin_unetr:SwinUNETR", options=("window_size", "checkpointing"), multiple=12),
-    "monai_swin_unetr": Entry("raylift.networks.monai_swin_unetr:SwinUNETR", options=("window_size",), multiple=12),
-    "residual_unet": Entry("raylift.networks.residual_unet:ResidualUNet", options=("voxels",), multiple=2),
-    "fine_residual_unet": Entry(
+_OWN: dict[str, NetworkEntry] = {
+    "swin_unetr": NetworkEntry(
+        "raylift.networks.swin_unetr:SwinUNETR", options=("window_size", "checkpointing"), multiple=12
+    ),
+    "monai_swin_unetr": NetworkEntry(
+        "raylift.networks.monai_swin_unetr:SwinUNETR", options=("window_size",), multiple=12
+    ),
+    "residual_unet": NetworkEntry("raylift.networks.residual_unet:ResidualUNet", options=("voxels",), multiple=2),
+    "fine_residual_unet": NetworkEntry(
         "raylift.networks.fine_residual_unet:FineResidualUNet", options=("voxels",), multiple=2
     ),
-    "unet": Entry("raylift.networks.unets:unet"),
-    "attention_unet": Entry("raylift.networks.unets:attention_unet"),
-    "unetr": Entry("raylift.networks.unets:unetr", options=("voxels",)),
-    "segresnet": Entry("raylift.networks.unets:segresnet", multiple=8),
-    "dynunet": Entry("raylift.networks.unets:dynunet"),
-    "autoencoder": Entry("raylift.networks.autoencoder:Autoencoder", "images", ("axes", "voxels")),
-    "autoencoder_l2": Entry("raylift.networks.autoencoder:NormalisedAutoencoder", "images", ("axes", "voxels")),
-    "x2ct": Entry("raylift.networks.x2ct:X2CT", "images", ("axes", "voxels"), multiple=2),
-    "ccx_raynet": Entry("raylift.networks.ccx:CCXRayNet", "images", ("axes", "voxels"), multiple=2),
+    "unet": NetworkEntry("raylift.networks.unets:unet"),
+    "attention_unet": NetworkEntry("raylift.networks.unets:attention_unet"),
+    "unetr": NetworkEntry("raylift.networks.unets:unetr", options=("voxels",)),
+    "segresnet": NetworkEntry("raylift.networks.unets:segresnet", multiple=8),
+    "dynunet": NetworkEntry("raylift.networks.unets:dynunet"),
+    "autoencoder": NetworkEntry("raylift.networks.autoencoder:Autoencoder", "images", ("axes", "voxels")),
+    "autoencoder_l2": NetworkEntry("raylift.networks.autoencoder:NormalisedAutoencoder", "images", ("axes", "voxels")),
+    "x2ct": NetworkEntry("raylift.networks.x2ct:X2CT", "images", ("axes", "voxels"), multiple=2),
+    "ccx_raynet": NetworkEntry("raylift.networks.ccx:CCXRayNet", "images", ("axes", "voxels"), multiple=2),
 }
 
 
-NETWORKS: Registry[Entry] = Registry("raylift.networks", _OWN, Entry.of_others)
+NETWORKS: Registry[NetworkEntry] = Registry("raylift.networks", _OWN, NetworkEntry.of_others)
 
 
 def available() -> tuple[str, ...]:

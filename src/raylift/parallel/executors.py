@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from raylift.errors import WrongUsage
 
-Case = TypeVar("Case")
+Source = TypeVar("Source")
 Result = TypeVar("Result")
 
 EXECUTORS = ("local", "ray")
@@ -97,8 +97,8 @@ class Workers(Protocol):
 
 
 def run_cases(
-    work: Callable[[Case], Result],
-    cases: Mapping[str, Case],
+    work: Callable[[Source], Result],
+    cases: Mapping[str, Source],
     executor: Executor,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> Iterator[tuple[str, Result | GivenUp]]:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, TypeVar
 
-Entry = TypeVar("Entry")
+Item = TypeVar("Item")
 
 
-class Registry(Mapping[str, Entry]):
+class Registry(Mapping[str, Item]):
     """A mapping of names to entries: first Raylift's own, then those of installed packages, which cannot replace them.
 
     A package adds a name by an entry point in its `pyproject.toml`:
@@ -27,18 +27,18 @@ class Registry(Mapping[str, Entry]):
         entry_of: makes an entry from an entry point's value, such as "my_package.networks:MyUNet".
     """
 
-    def __init__(self, group: str, own: Mapping[str, Entry], entry_of: Callable[[str], Entry]) -> None:
+    def __init__(self, group: str, own: Mapping[str, Item], entry_of: Callable[[str], Item]) -> None:
         self.group, self.own, self._entry_of = group, dict(own), entry_of
 
     @cached_property
-    def others(self) -> dict[str, Entry]:
+    def others(self) -> dict[str, Item]:
         """The entries of installed packages, by name."""
         from importlib.metadata import entry_points  # slow to import
 
         entries = {point.name: self._entry_of(point.value) for point in entry_points(group=self.group)}
         return {name: entry for name, entry in sorted(entries.items()) if name not in self.own}
 
-    def __getitem__(self, name: str) -> Entry:
+    def __getitem__(self, name: str) -> Item:
         """Return an entry by name; raises KeyError if there is none."""
         return self.own[name] if name in self.own else self.others[name]
 

@@ -28,7 +28,7 @@ from raylift.radiographs.sets import XrayInput, kind_of, read_xrays
 if TYPE_CHECKING:
     from raylift.reconstruction.refinement import Refinement
 
-AIR = -950.0  # HU; voxels up to here are air
+AIR_BELOW = -950.0  # HU; voxels up to here are air
 EXACT_LIFTS = ("backproject", "repeat")
 ANGLE_TOLERANCE = 2.0  # degrees between an X-ray's view and the view of the training that it matches
 
@@ -74,7 +74,7 @@ class Reconstruction:
                 "of it"
             )
         if self.uncertainty is not None:
-            body = self.volume.array > AIR
+            body = self.volume.array > AIR_BELOW
             usual = float(np.sqrt(np.square(self.uncertainty.array[body]).mean())) if body.any() else 0.0
             when = " before refinement" if self.refinement is not None else ""
             parts.append(f"a voxel of the body is expected to be off by {usual:.0f} HU{when} (standard deviation)")

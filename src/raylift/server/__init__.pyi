@@ -1,7 +1,7 @@
 from .app import create_app as create_app
-from .settings import Settings as Settings
+from .settings import ServerSettings as ServerSettings
 
 __all__ = [
-    "Settings",
+    "ServerSettings",
     "create_app",
 ]

@@ -18,7 +18,7 @@ from raylift.server.guard import Guard, Refusal, Tokens
 from raylift.server.jobs import JobList
 from raylift.server.reader_pool import ReaderPool
 from raylift.server.routes import Services, router
-from raylift.server.settings import Settings
+from raylift.server.settings import ServerSettings
 from raylift.server.supervisor import Supervisor
 from raylift.server.timeouts import BodyTimeout
 from raylift.storage.atomic import is_full
@@ -27,7 +27,7 @@ PAGE = Path(__file__).parent / "static"
 LOG = logging.getLogger("raylift.server")
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: ServerSettings) -> FastAPI:
     """Create the application, and its folder and job list where there are none.
 
     A job list that is damaged or cannot be opened raises BadInput, through `JobList.prepare`.
@@ -88,7 +88,7 @@ async def _answer_refusal(request: Request, problem: Exception) -> JSONResponse:
 
 async def _answer_database_error(request: Request, problem: Exception) -> JSONResponse:
     LOG.warning("the job list cannot be used (%s)", problem)
-    settings: Settings = request.app.state.services.settings
+    settings: ServerSettings = request.app.state.services.settings
     if is_full(settings.folder, problem):
         return _disk_full_response()
     detail = "the server's job list cannot be used at the moment; try again later"

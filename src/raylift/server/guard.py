@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from raylift.server.settings import LOOPBACK, Settings
+from raylift.server.settings import LOOPBACK, ServerSettings
 
 COOKIE = "raylift_session"
 API_PREFIX = "/api/"
@@ -103,7 +103,7 @@ class Guard:
         tokens: checks the requests' tokens.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, tokens: Tokens) -> None:
+    def __init__(self, app: ASGIApp, settings: ServerSettings, tokens: Tokens) -> None:
         self.app, self.tokens = app, tokens
         # At a loopback address, refuse host names that somebody else points to it (DNS rebinding). At other addresses,
         # the token protects the server.

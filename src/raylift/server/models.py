@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from raylift.server.jobs import Job, State
 from raylift.server.options import OrientationOptions
-from raylift.server.settings import Settings
+from raylift.server.settings import ServerSettings
 from raylift.server.worker import RESULT_FILES
 
 
@@ -77,7 +77,7 @@ class Login(BaseModel):
     token: str = Field(max_length=1000)
 
 
-def job_state(job: Job, settings: Settings, waiting: list[str]) -> JobState:
+def job_state(job: Job, settings: ServerSettings, waiting: list[str]) -> JobState:
     """Return the state of a job as clients see it.
 
     Args:

@@ -22,7 +22,7 @@ from raylift.server.jobs import Job, JobList, QueueFull
 from raylift.server.models import About, Health, Inspection, JobState, Login, Problem, job_state
 from raylift.server.options import MAX_XRAYS, Options, XrayOptions, check_suffix, display_name, storage_name
 from raylift.server.reader_pool import Busy, ReaderPool, Unreadable
-from raylift.server.settings import Settings
+from raylift.server.settings import ServerSettings
 from raylift.server.supervisor import Supervisor
 from raylift.server.upload_reader import ReadRequest
 from raylift.server.worker import RESULT_FILES
@@ -46,7 +46,7 @@ class Services:
         tokens: checks tokens.
     """
 
-    settings: Settings
+    settings: ServerSettings
     jobs: JobList
     supervisor: Supervisor
     readers: ReaderPool
@@ -235,7 +235,7 @@ def fetch(
 
 
 @contextmanager
-def _upload_folder(settings: Settings) -> Iterator[Path]:
+def _upload_folder(settings: ServerSettings) -> Iterator[Path]:
     """Create a folder for one request's uploads, and remove it after the block.
 
     Yields:
@@ -334,7 +334,7 @@ def _add_job(services: Services, job_id: str, upload: Path, options: dict[str, A
         raise
 
 
-def _result_path(settings: Settings, job: Job, name: str) -> Path:
+def _result_path(settings: ServerSettings, job: Job, name: str) -> Path:
     """Return the path of a job's result.
 
     Raises:

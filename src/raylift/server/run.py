@@ -12,13 +12,13 @@ from filelock import FileLock, Timeout
 
 from raylift.errors import WrongUsage
 from raylift.server.app import create_app
-from raylift.server.settings import Settings
+from raylift.server.settings import ServerSettings
 from raylift.server.timeouts import MAX_CONNECTIONS, HeaderTimeoutProtocol
 
 SHUTDOWN_SECONDS = 5  # for requests that are being answered when the server stops
 
 
-def run(settings: Settings, say: Callable[[str], None]) -> None:
+def run(settings: ServerSettings, say: Callable[[str], None]) -> None:
     """Serve until interrupted, or ended by SIGTERM, which is exit code 0.
 
     A job list that is damaged or cannot be opened raises BadInput, through `create_app`.

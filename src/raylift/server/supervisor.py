@@ -13,7 +13,7 @@ from typing import Any
 from raylift.server import worker
 from raylift.server.jobs import JobList
 from raylift.server.reader_pool import PROCESS_CONTEXT
-from raylift.server.settings import Settings
+from raylift.server.settings import ServerSettings
 from raylift.server.xrays_file import XRAYS_FILE
 
 CHECK_SECONDS = 0.5  # between two checks of the workers
@@ -32,7 +32,7 @@ class Supervisor:
         jobs: the job list.
     """
 
-    def __init__(self, settings: Settings, jobs: JobList) -> None:
+    def __init__(self, settings: ServerSettings, jobs: JobList) -> None:
         self.settings, self.jobs = settings, jobs
         # By the worker's name:
         self.processes: dict[str, Any] = {}

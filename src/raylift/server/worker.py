@@ -19,7 +19,7 @@ from raylift.errors import BadInput, WrongUsage
 from raylift.io.formats import media_type_of
 from raylift.server.jobs import Job, JobList
 from raylift.server.options import Options
-from raylift.server.settings import Settings
+from raylift.server.settings import ServerSettings
 from raylift.server.upload_reader import NICENESS, end_with_parent
 from raylift.server.xrays_file import XRAYS_FILE, load_xrays
 from raylift.storage.atomic import is_full
@@ -49,7 +49,7 @@ class ClaimLost(Exception):
     """Raised in a worker when its job was cancelled, was ended, or is another worker's by now."""
 
 
-def main(settings: Settings, name: str, number: int, ready: Event) -> None:
+def main(settings: ServerSettings, name: str, number: int, ready: Event) -> None:
     """Run a worker process until the server's process has ended.
 
     Args:
@@ -85,7 +85,7 @@ def retry(query: Callable[[], Answer]) -> Answer:
             time.sleep(RETRY_SECONDS)
 
 
-def process_job(job: Job, jobs: JobList, settings: Settings, reconstructor: Reconstructor) -> None:
+def process_job(job: Job, jobs: JobList, settings: ServerSettings, reconstructor: Reconstructor) -> None:
     """Reconstruct one job and record how it ended.
 
     The results are kept if the worker's claim is still valid when they are complete. Only the worker removes files of
@@ -138,7 +138,7 @@ def _end_job(job: Job, jobs: JobList, folder: Path, error: str | None) -> None:
         shutil.rmtree(folder / job.claim, ignore_errors=True)
 
 
-def _reconstruct(job: Job, jobs: JobList, settings: Settings, reconstructor: Reconstructor, folder: Path) -> None:
+def _reconstruct(job: Job, jobs: JobList, settings: ServerSettings, reconstructor: Reconstructor, folder: Path) -> None:
     """Reconstruct a job's X-rays and write all results to a folder.
 
     Raises ClaimLost, through `_report_progress`, where the job was cancelled.

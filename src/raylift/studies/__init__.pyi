@@ -1,11 +1,11 @@
 from .definitions import STUDIES as STUDIES
 from .definitions import Row as Row
-from .definitions import Study as Study
+from .definitions import StudyDefinition as StudyDefinition
 from .run import run_study as run_study
 
 __all__ = [
     "STUDIES",
     "Row",
-    "Study",
+    "StudyDefinition",
     "run_study",
 ]

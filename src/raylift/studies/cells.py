@@ -27,7 +27,7 @@ from raylift.studies.definitions import Row
 from raylift.training.run import train
 
 TRIAL_SECONDS, TRIAL_STEPS = 45.0, 40  # the trial that measures the time of a step ends at whichever comes first
-TWO_VIEWS = (View(0.0), View(90.0))  # for methods that are not trained
+FRONTAL_AND_LATERAL = (View(0.0), View(90.0))  # for methods that are not trained
 
 Progress = Callable[[str, int, int], None]
 
@@ -204,7 +204,7 @@ def compute(cell: Cell, budget: Budget, data: PreparedDataset, sets: list[CaseSe
         method, training = _train_cell(cell, budget, data, progress)
         result |= training
     else:
-        method = not_learned(cell.row.method, data, TWO_VIEWS)
+        method = not_learned(cell.row.method, data, FRONTAL_AND_LATERAL)
     result["seed"] = cell.seed
     for test in missing:
         cases, scores = test.dataset.cases(test.split), {}

@@ -31,7 +31,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyDefinition:
     """A table or figure of the paper.
 
     Args:
@@ -51,7 +51,7 @@ class Study:
     rows_of: Callable[[str, str], Sequence[Row]] | None = None
 
 
-def study_of(name: str, recipe: str | None) -> Study:
+def study_of(name: str, recipe: str | None) -> StudyDefinition:
     """Return a study, with the rows of another recipe if one is given.
 
     Args:
@@ -128,13 +128,13 @@ LIFT = (
     *(Row(f"{lift}, neural OT", "ablations/paper-online", (f"lift={lift}",)) for lift in ("repeat", "backproject")),
     PAPER,
 )
-NETWORKS = (
+NETWORK_ROWS = (
     Row("2D-3D autoencoder", "baselines/autoencoder"),
     Row("2D-3D autoencoder + L2", "baselines/autoencoder-l2"),
     *(Row(n, f"baselines/{n}") for n in ("unet", "attention-unet", "unetr", "segresnet", "dynunet")),
     Row("Swin UNETR", "cpu"),
 )
-OBJECTIVES = (
+OBJECTIVE_ROWS = (
     Row("L1", "ablations/l1"),
     Row("L2", "ablations/l2"),
     Row("L2 of features", "ablations/l2-features"),
@@ -147,11 +147,11 @@ OBJECTIVES = (
     Row("paired with transport", "ablations/transport"),
 )
 # Changes that were tried in order to surpass the paper, at 32³ voxels: each row changes one thing in the first row.
-TWO_VIEWS = ("data.any_views=0", "data.any_geometry=0", "aggregation=concatenate", "network.uncertainty=false")
+TWO_VIEW_SETTINGS = ("data.any_views=0", "data.any_geometry=0", "aggregation=concatenate", "network.uncertainty=false")
 
 
 def _choice(label: str, *changes: str) -> Row:
-    return Row(label, "any-views-32", (*TWO_VIEWS, *changes))
+    return Row(label, "any-views-32", (*TWO_VIEW_SETTINGS, *changes))
 
 
 CHOICES = (
@@ -187,26 +187,28 @@ def _of_both(rows_of: Callable[[str, str], Sequence[Row]]) -> tuple[Row, ...]:
 
 
 _STUDIES = (
-    Study(
+    StudyDefinition(
         "views",
         "Number of views",
         "Table 1 of the paper: 1, 2, 4, 8 and oblique views, and noise.",
         _of_both(_views_of),
         rows_of=_views_of,
     ),
-    Study("methods", "Methods", "Table 2 of the paper: the competitors, two views.", METHODS),
-    Study("lift", "Lifts and objectives", "Copies, rays or noise in the channels, under either objective.", LIFT),
-    Study(
+    StudyDefinition("methods", "Methods", "Table 2 of the paper: the competitors, two views.", METHODS),
+    StudyDefinition(
+        "lift", "Lifts and objectives", "Copies, rays or noise in the channels, under either objective.", LIFT
+    ),
+    StudyDefinition(
         "alignment",
         "Alignment of views",
         "Figures 6 and 7 of the paper: views transposed only, turned by their angle, or lifted exactly.",
         _of_both(_alignment_of),
         rows_of=_alignment_of,
     ),
-    Study("networks", "Mapping networks", "Figure 3 of the paper, and the choice of g.", NETWORKS),
-    Study("objectives", "Objectives", "What is minimised, with and without d and f.", OBJECTIVES),
-    Study("choices", "Choices", "What was tried to do better than the paper, and what each brings.", CHOICES),
-    Study(
+    StudyDefinition("networks", "Mapping networks", "Figure 3 of the paper, and the choice of g.", NETWORK_ROWS),
+    StudyDefinition("objectives", "Objectives", "What is minimised, with and without d and f.", OBJECTIVE_ROWS),
+    StudyDefinition("choices", "Choices", "What was tried to do better than the paper, and what each brings.", CHOICES),
+    StudyDefinition(
         "gradients",
         "Gradients by view",
         "Figure 8 of the paper: how much the volume depends on each view, within and across patients.",
@@ -214,7 +216,7 @@ _STUDIES = (
         "gradients",
         _gradients_of,
     ),
-    Study(
+    StudyDefinition(
         "gallery",
         "Gallery",
         "Figures 4, 5 and 9 of the paper: projections of generated and true volumes.",

@@ -61,7 +61,7 @@ def draw_scores(results: Sequence[dict[str, Any]], tests: Sequence[str], path: P
         save_figure(figure, path.with_name(f"{path.name}.{ending}"))
 
 
-def draw(kind: str, folder: Path, cells: Sequence[Cell], sets: Sequence[CaseSet]) -> None:
+def draw_figures(kind: str, folder: Path, cells: Sequence[Cell], sets: Sequence[CaseSet]) -> None:
     """Draw the figures of trained rows, as PNG and SVG.
 
     Args:

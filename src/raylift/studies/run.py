@@ -16,9 +16,9 @@ from raylift.about import NOT_MEDICAL, __version__
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput, WrongUsage
 from raylift.storage.atomic import atomic_write, write_json
-from raylift.studies.cells import TWO_VIEWS, Budget, CaseSet, Cell, Progress, compute, read_json
-from raylift.studies.definitions import Study
-from raylift.studies.figures import draw, draw_scores
+from raylift.studies.cells import FRONTAL_AND_LATERAL, Budget, CaseSet, Cell, Progress, compute, read_json
+from raylift.studies.definitions import StudyDefinition
+from raylift.studies.figures import draw_figures, draw_scores
 from raylift.studies.tables import comma_separated, latex, markdown
 
 
@@ -38,7 +38,7 @@ class Outcome:
 
 
 def run_study(
-    study: Study,
+    study: StudyDefinition,
     data: PreparedDataset,
     folder: Path,
     budget: Budget,
@@ -101,7 +101,7 @@ def run_study(
     return Outcome(results, failures, write_tables(folder, study, protocol))
 
 
-def _draw(study: Study, folder: Path, seeds: Sequence[int], sets: Sequence[CaseSet]) -> None:
+def _draw(study: StudyDefinition, folder: Path, seeds: Sequence[int], sets: Sequence[CaseSet]) -> None:
     """Draw a study's figure of its finished cells, unless it was drawn of the same cells and sets before."""
     cells = [Cell(row, seed, folder) for row in study.rows for seed in seeds]
     finished = [cell for cell in cells if cell.result.exists()]
@@ -109,16 +109,16 @@ def _draw(study: Study, folder: Path, seeds: Sequence[int], sets: Sequence[CaseS
     drawn_file = figures_folder(folder, study) / "drawn.json"  # written last
     drawn = json.loads(drawn_file.read_text()) if drawn_file.exists() else {"cells": [], "sets": []}
     if drawn["cells"] != wanted["cells"] or not set(wanted["sets"]) <= set(drawn["sets"]):
-        draw(study.figure, figures_folder(folder, study), finished, sets)
+        draw_figures(study.figure, figures_folder(folder, study), finished, sets)
         write_json(wanted, drawn_file)
 
 
-def figures_folder(folder: Path, study: Study) -> Path:
+def figures_folder(folder: Path, study: StudyDefinition) -> Path:
     """Return the folder of a study's figures of trained rows."""
     return folder / "figures" / study.name
 
 
-def read_results(folder: Path, study: Study, protocol: str) -> list[dict[str, Any]]:
+def read_results(folder: Path, study: StudyDefinition, protocol: str) -> list[dict[str, Any]]:
     """Read the results of a study's finished cells.
 
     Returns:
@@ -136,7 +136,7 @@ def read_results(folder: Path, study: Study, protocol: str) -> list[dict[str, An
     return results
 
 
-def write_tables(folder: Path, study: Study, protocol: str) -> Path | None:
+def write_tables(folder: Path, study: StudyDefinition, protocol: str) -> Path | None:
     """Write the tables of a study's finished cells, as a page in Markdown, CSV and LaTeX.
 
     Returns:
@@ -203,7 +203,7 @@ def _check_views(cells: Sequence[Cell], datasets: Sequence[PreparedDataset]) -> 
     Raises:
         BadInput: a dataset lacks some; the message names all views that are needed.
     """
-    needed = {cell.row.label: cell.recipe().view_list if cell.row.recipe else TWO_VIEWS for cell in cells}
+    needed = {cell.row.label: cell.recipe().view_list if cell.row.recipe else FRONTAL_AND_LATERAL for cell in cells}
     every = sorted({view.angle for views in needed.values() for view in views})
     for dataset in datasets:
         for label, views in needed.items():

@@ -18,7 +18,7 @@ LOWER_IS_BETTER = ("mse", "mae", "mae_hu")
 
 
 @dataclass(frozen=True)
-class Entry:
+class TableCell:
     """One number of a table.
 
     Args:
@@ -32,7 +32,7 @@ class Entry:
     interval: tuple[float, float] | None
 
 
-def aggregate(results: Sequence[dict[str, Any]], test: str) -> dict[str, dict[str, Entry]]:
+def aggregate(results: Sequence[dict[str, Any]], test: str) -> dict[str, dict[str, TableCell]]:
     """Return the entries of a table for one test set, by row and metric.
 
     Args:
@@ -46,14 +46,14 @@ def aggregate(results: Sequence[dict[str, Any]], test: str) -> dict[str, dict[st
     return {row: _entries(seeds) for row, seeds in rows.items()}
 
 
-def _entries(seeds: list[dict[str, dict[str, float]]]) -> dict[str, Entry]:
+def _entries(seeds: list[dict[str, dict[str, float]]]) -> dict[str, TableCell]:
     cases = list(seeds[0])
     entries = {}
     for metric in seeds[0][cases[0]]:
         # (seeds, cases)
         values = np.array([[seed[case][metric] for case in cases] for seed in seeds])
         means, by_case = values.mean(1), values.mean(0)
-        entries[metric] = Entry(
+        entries[metric] = TableCell(
             float(values.mean()),
             float(means.std(ddof=1)) if len(means) > 1 else None,
             mean_interval(by_case) if len(by_case) > 1 else None,
@@ -61,7 +61,7 @@ def _entries(seeds: list[dict[str, dict[str, float]]]) -> dict[str, Entry]:
     return entries
 
 
-def best_rows(table: dict[str, dict[str, Entry]]) -> dict[str, str]:
+def best_rows(table: dict[str, dict[str, TableCell]]) -> dict[str, str]:
     """Return the row with the best mean for each metric."""
     metrics = next(iter(table.values()), {})
     return {
@@ -193,7 +193,7 @@ def _cost(seeds: Sequence[dict[str, Any]]) -> tuple[str, str, str]:
     return f"{seeds[0]['parameters'] / 1e6:.1f} M", f"{seeds[0]['g_updates']:,}", f"{minutes:.1f}"
 
 
-def _text(metric: str, entry: Entry) -> str:
+def _text(metric: str, entry: TableCell) -> str:
     text = format_number(metric, entry.mean)
     if entry.std is not None:
         text += f" ± {format_number(metric, entry.std)}"

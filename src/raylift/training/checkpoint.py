@@ -41,7 +41,7 @@ class NotFinite(ValueError):
     """Something that is to be kept holds NaN or infinite values."""
 
 
-class Entry(Typed):
+class CheckpointEntry(Typed):
     """A checkpoint in the index: its file's name, its step, the validation's score, and the file's checksum."""
 
     name: PlainName
@@ -51,7 +51,7 @@ class Entry(Typed):
 
 
 class _Index(Typed):
-    entries: Annotated[list[Entry], Field(max_length=10_000)]
+    entries: Annotated[list[CheckpointEntry], Field(max_length=10_000)]
 
 
 class Checkpoints:
@@ -67,7 +67,7 @@ class Checkpoints:
         self.damaged: set[str] = set()  # names that `load` passed over; the next index leaves them out
         folder.mkdir(parents=True, exist_ok=True)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CheckpointEntry]:
         """Return the index, oldest first: that of the file or, where it is lost or damaged, of the checkpoints there.
 
         Raises:
@@ -87,13 +87,13 @@ class Checkpoints:
             ) from None
         return listed or self._list_good()
 
-    def _list_good(self) -> list[Entry]:
+    def _list_good(self) -> list[CheckpointEntry]:
         """Return entries for the good checkpoints in the folder, oldest first, from the files alone."""
         entries = []
         for path in sorted(self.folder.glob("step-*.safetensors")):
             try:
                 _, state = _read(path)
-                entry = Entry(name=path.name, step=state["step"], score=None, sha256=_sha256(path))
+                entry = CheckpointEntry(name=path.name, step=state["step"], score=None, sha256=_sha256(path))
             except (OSError, SafetensorError, ValueError, KeyError, TypeError):
                 continue
             entries.append(entry)
@@ -128,7 +128,7 @@ class Checkpoints:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        entry = Entry(name=path.name, step=step, score=score, sha256=_sha256(temporary))
+        entry = CheckpointEntry(name=path.name, step=step, score=score, sha256=_sha256(temporary))
         before = self.entries()
         os.replace(temporary, path)
         gone = {*self.damaged, path.name}
@@ -172,7 +172,7 @@ class Checkpoints:
         """Return the step of the newest checkpoint; None without one."""
         return max((entry.step for entry in self.entries()), default=None)
 
-    def _write_index(self, entries: list[Entry]) -> None:
+    def _write_index(self, entries: list[CheckpointEntry]) -> None:
         temporary = self.folder / (PREFIX + INDEX)
         temporary.write_text(json.dumps([entry.model_dump() for entry in entries], indent=2) + "\n")
         _sync(temporary)

@@ -44,7 +44,7 @@ from raylift.training.tracking import Tracker, import_mlflow, name_run
 from raylift.training.validation import Validator
 from raylift.training.warm_start import INIT_FROM, RECIPE, check_resumable, check_same_start, load_matching
 
-Progress = Callable[[int, int, dict[str, float]], None]
+StepProgress = Callable[[int, int, dict[str, float]], None]
 
 
 class Diverged(Failed):
@@ -135,7 +135,7 @@ class Run:
             self._resume()
         self.saved_at = self.drawn_at = self.seconds
 
-    def train(self, progress: Progress = lambda step, steps, numbers: None) -> None:
+    def train(self, progress: StepProgress = lambda step, steps, numbers: None) -> None:
         """Train to the recipe's last step, then write the averaged weights.
 
         Raises:
@@ -157,7 +157,7 @@ class Run:
         if tracker is not None and not self._is_written():
             self.write_weights()
 
-    def _train(self, tracker: Tracker | None, progress: Progress) -> None:
+    def _train(self, tracker: Tracker | None, progress: StepProgress) -> None:
         """Run the remaining steps."""
         train, objective = self.recipe.train, self.objective
         optimizers = [optimizer for optimizer in (self.g_optimizer, self.d_optimizer) if optimizer is not None]
@@ -176,7 +176,7 @@ class Run:
             self.seconds = time.monotonic() - started
             self._record(tracker, progress)
 
-    def _record(self, tracker: Tracker | None, progress: Progress) -> None:
+    def _record(self, tracker: Tracker | None, progress: StepProgress) -> None:
         """Log, validate, save and draw the finished step, as often as the recipe says."""
         train, last = self.recipe.train, self.step == self.recipe.train.steps
         validated = bool(self.validator.scored) and (last or self.step % train.validate_every == 0)
@@ -391,7 +391,7 @@ def train(
     resume: bool = False,
     init_from: Weights | None = None,
     mlflow: bool = False,
-    progress: Progress = lambda step, steps, numbers: None,
+    progress: StepProgress = lambda step, steps, numbers: None,
 ) -> Run:
     """Train a recipe on a prepared dataset.
 
