@@ -117,7 +117,7 @@ def test_seen_patients_do_not_calibrate(dataset: PreparedDataset) -> None:
 
 def test_weights_without_uncertainty_are_refused(dataset: PreparedDataset) -> None:
     weights = known_weights(Known(0.5), describe_tiny(cases=("phantom-0",)))
-    with pytest.raises(BadInput, match="tells no uncertainty"):
+    with pytest.raises(BadInput, match="predicts no uncertainty"):
         calibrate(Reconstructor(weights, "cpu"), dataset, "validation")
 
 

@@ -1,4 +1,4 @@
-"""Whether a volume's uncertainty is right: how far voxels are off, beside how far they were said to be."""
+"""Calibration of a volume's uncertainty: the errors of its voxels against their predicted standard deviations."""
 
 from __future__ import annotations
 
@@ -19,16 +19,20 @@ from raylift.plots.drawing import save_figure
 from raylift.reconstruction.reconstructor import AIR_BELOW, Reconstructor
 
 LEVELS = (0.5, 0.8, 0.95)
-BINS = 12  # of the reliability curve, with about as many voxels each
-EDGES = np.geomspace(0.1, 4000, 1024)  # HU; intervals of a standard deviation, 1 % wide
+BINS = 12  # of the reliability curve, with about the same number of voxels each
+EDGES = np.geomspace(0.1, 4000, 1024)  # HU; edges of the intervals of the standard deviation, 1 % wide
 
 
 def offsets(volume: Volume, uncertainty: Volume, truth: Volume) -> tuple[np.ndarray, np.ndarray]:
-    """Absolute errors and standard deviations in HU of the voxels that are not air in both volumes, (voxels,) each.
+    """Return the absolute errors and standard deviations in HU, (voxels,) each, of all voxels but common air.
 
-    Air is easily right and would hide what the uncertainty is worth.
+    Voxels that are air in both volumes are left out, since they are easily right and would hide the uncertainty's
+    quality. The truth is clipped to the network's window, as everywhere in evaluation.
 
-    The truth is clipped to the network's window, as everywhere in evaluation.
+    Args:
+        volume: prediction in HU (z, y, x).
+        uncertainty: predicted standard deviation in HU, on the same grid.
+        truth: true volume in HU, on the same grid.
     """
     true = np.clip(truth.array.astype(np.float32), *WINDOW)
     body = (true > AIR_BELOW) | (volume.array > AIR_BELOW)
@@ -36,7 +40,7 @@ def offsets(volume: Volume, uncertainty: Volume, truth: Volume) -> tuple[np.ndar
 
 
 def coverage(errors: np.ndarray, deviations: np.ndarray, widths: Sequence[float] | None = None) -> dict[str, float]:
-    """Share of voxels inside of the intervals ± w σ that are to hold 50, 80 and 95 % of them.
+    """Return the shares of voxels inside of the intervals ± w σ, which should be 50, 80 and 95 %.
 
     Args:
         errors: absolute, in HU.
@@ -44,7 +48,7 @@ def coverage(errors: np.ndarray, deviations: np.ndarray, widths: Sequence[float]
         widths: w for each of `LEVELS`; those of the normal distribution by default.
 
     Returns:
-        "coverage_50", "coverage_80", "coverage_95".
+        The shares in [0, 1], by the names "coverage_50", "coverage_80" and "coverage_95".
     """
     widths = widths or [float(norm.ppf(0.5 + level / 2)) for level in LEVELS]
     relative = errors / deviations
@@ -58,27 +62,33 @@ def calibrate(
     split: str,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> Calibration:
-    """What makes the uncertainty of weights right on some patients, who must not be those of the training.
+    """Return the calibration of the weights' uncertainty on patients outside of the training.
+
+    Args:
+        reconstructor: holds the weights.
+        dataset: with the cases' true volumes and stored X-rays.
+        split: of the dataset, on which to calibrate.
+        progress: called with a case's name, the number of cases done and their total.
 
     Returns:
         "factor" of the standard deviations, which makes their mean square that of the errors; "widths" of the
-        intervals of `LEVELS` in units of the standard deviation then, as many σ as hold that share of the voxels; and
-        the names of the "cases".
+        intervals that hold the `LEVELS` of the errors, in units of the standard deviations so scaled; and the names of
+        the "cases".
 
     Raises:
-        BadInput: the weights tell no uncertainty, or were trained on these patients.
+        BadInput: the weights predict no uncertainty, or were trained on these patients.
     """
     check_cubes(dataset, reconstructor)
     cases, weights = dataset.cases(split), reconstructor.weights
-    known = weights.info.training.seen_cases & {case.name for case in cases}
-    if known:
-        raise BadInput(weights.path, f"was trained on {', '.join(sorted(known))}", "calibrate on other patients")
+    trained = weights.info.training.seen_cases & {case.name for case in cases}
+    if trained:
+        raise BadInput(weights.path, f"was trained on {', '.join(sorted(trained))}", "calibrate on other patients")
     errors, deviations = [], []
     for number, case in enumerate(cases, 1):
-        made = reconstructor(stored_xrays(dataset, case, reconstructor.lifted_network.views))
-        if made.uncertainty is None:
-            raise BadInput(weights.path, "tells no uncertainty", "train a recipe with network.uncertainty")
-        error, deviation = offsets(made.volume, made.uncertainty, case.truth)
+        reconstruction = reconstructor(stored_xrays(dataset, case, reconstructor.lifted_network.views))
+        if reconstruction.uncertainty is None:
+            raise BadInput(weights.path, "predicts no uncertainty", "train a recipe with network.uncertainty")
+        error, deviation = offsets(reconstruction.volume, reconstruction.uncertainty, case.truth)
         errors.append(error)
         deviations.append(deviation)
         progress(case.name, number, len(cases))
@@ -88,22 +98,23 @@ def calibrate(
 
 
 def fit(errors: np.ndarray, deviations: np.ndarray) -> tuple[float, list[float]]:
-    """The factor that makes the mean square of standard deviations that of the errors, and widths for `LEVELS` then.
+    """Return the factor of the standard deviations that fits the errors, and the widths for `LEVELS`.
 
     Args:
         errors: absolute, in HU.
         deviations: σ, in HU.
 
     Returns:
-        The factor, and as many σ, after it is applied, as hold 50, 80 and 95 % of the errors.
+        The factor that makes the mean square of the standard deviations that of the errors; and the numbers of scaled
+        standard deviations that hold 50, 80 and 95 % of the errors.
     """
-    # Mean by mean: a few voxels that were thought certain would decide the mean of e²/σ².
+    # The ratio of means, since a few voxels with too small a σ would dominate the mean of e²/σ².
     factor = float(np.sqrt(np.square(errors).mean() / np.square(deviations).mean()))
     return factor, [float(width) for width in np.quantile(errors / (factor * deviations), LEVELS)]
 
 
 def tally(errors: np.ndarray, deviations: np.ndarray) -> np.ndarray:
-    """What a reliability curve needs to know of a case; those of several cases are added.
+    """Return the sums from which a reliability curve is drawn; those of several cases may be added.
 
     Args:
         errors: absolute, in HU.
@@ -112,30 +123,33 @@ def tally(errors: np.ndarray, deviations: np.ndarray) -> np.ndarray:
     Returns:
         The number of voxels, the sum of σ² and that of the squared errors, by σ in the intervals of `EDGES`: (3, 1025).
     """
-    place = np.searchsorted(EDGES, deviations)
+    interval = np.searchsorted(EDGES, deviations)
     parts = [None, np.square(deviations, dtype=float), np.square(errors, dtype=float)]
-    return np.stack([np.bincount(place, part, len(EDGES) + 1) for part in parts])
+    return np.stack([np.bincount(interval, part, len(EDGES) + 1) for part in parts])
 
 
-def draw_reliability(tallied: np.ndarray, path: Path, title: str) -> Path:
-    """The root mean squared error beside the standard deviation that was said, in bins of about as many voxels each.
+def draw_reliability(sums: np.ndarray, path: Path, title: str) -> Path:
+    """Draw the root mean squared error against the predicted standard deviation, in bins of about equal size.
 
     Args:
-        tallied: by `tally`, (3, 1025); of several cases their sum.
+        sums: as returned by `tally`, (3, 1025); for several cases their sum.
         path: of the PNG.
-        title: above it.
+        title: heading of the figure.
+
+    Returns:
+        The path of the PNG.
     """
-    counts = tallied[0]
+    counts = sums[0]
     bins = ((counts.cumsum() - counts / 2) * (BINS / counts.sum())).astype(int)
-    voxels, said, found = (np.bincount(bins, part, BINS) for part in tallied)
+    voxels, predicted, measured = (np.bincount(bins, part, BINS) for part in sums)
     filled = voxels > 0
-    said, found = (np.sqrt(part[filled] / voxels[filled]) for part in (said, found))
+    predicted, measured = (np.sqrt(part[filled] / voxels[filled]) for part in (predicted, measured))
     figure = Figure(figsize=(4.5, 4.3), layout="constrained", facecolor="white")
     axes = figure.subplots()
-    top = 1.05 * max(*said, *found)
+    top = 1.05 * max(*predicted, *measured)
     axes.plot([0, top], [0, top], color="gray", linewidth=0.8, linestyle=":")
-    axes.plot(said, found, marker="o")
-    axes.set(xlabel="standard deviation said (HU)", ylabel="root mean squared error (HU)", title=title,
+    axes.plot(predicted, measured, marker="o")
+    axes.set(xlabel="predicted standard deviation (HU)", ylabel="root mean squared error (HU)", title=title,
              xlim=(0, top), ylim=(0, top))  # fmt: skip
     save_figure(figure, path)
     return path

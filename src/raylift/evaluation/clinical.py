@@ -1,8 +1,8 @@
-"""How much of what a radiologist looks at is kept: tissues, lungs, bones, the heart's width, structure, sharpness.
+"""Clinical measures of a volume: tissues, lungs, bones, the heart's width, structure and sharpness.
 
 All functions take volumes in HU as arrays (z, y, x): z superior, y posterior, x left. `clinical_measures` clips both
-volumes to [-1000, 1000] HU (`raylift.images.hounsfield.WINDOW`) first. Masks are thresholds, found in the same way in
-truth and prediction: good for comparing methods, not for diagnosis.
+volumes to [-1000, 1000] HU (`raylift.images.hounsfield.WINDOW`) first. Masks are made by the same thresholds in
+truth and prediction; they serve to compare methods, not for diagnosis.
 """
 
 from __future__ import annotations
@@ -17,45 +17,45 @@ from torchmetrics.functional.image import visual_information_fidelity
 from raylift.data.thorax import find_body
 from raylift.images.hounsfield import WINDOW
 
-# HU from (included) and to (excluded). Lung: from where emphysema and air end (Gevenois et al., AJRCCM 1996) to where
-# normal inflation ends (Cressoni et al., Critical Care 2013). Fat and soft tissue: the ranges of adipose tissue and
-# muscle in body composition (Aubrey et al., Acta Physiologica 2014). Bone: all above muscle; so is enhanced blood.
+# HU from (included) and to (excluded). Lung: from the end of emphysema and air (Gevenois et al., AJRCCM 1996) to the
+# end of normal inflation (Cressoni et al., Critical Care 2013). Fat and soft tissue: the ranges of adipose tissue and
+# muscle in studies of body composition (Aubrey et al., Acta Physiologica 2014). Bone: all above muscle, enhanced blood
+# included.
 TISSUES = {
     "lung": (-950.0, -500.0),
     "fat": (-190.0, -29.0),
     "soft_tissue": (-29.0, 150.0),
     "bone": (150.0, math.inf),
 }
-AIR_LIKE = TISSUES["lung"][1]  # below: air and inflated lung; also halfway from air to water, so blur moves no border
+AIR_LIKE = TISSUES["lung"][1]  # below: air and inflated lung; halfway from air to water, so that blur moves no border
 BONE = TISSUES["bone"][0]
 SMALLEST_LUNG_ML = 50.0
-THIN_MM = 5.0  # half the thickness of what an opening takes away: the table's shells, clothes
-HEART_LEVELS = (0.25, 0.5)  # of the lungs' volume, from below
+THIN_MM = 5.0  # half the thickness of the structures that an opening removes: the table's shells, clothes
+HEART_LEVELS = (0.25, 0.5)  # shares of the lungs' volume, from below
 SMALLEST_VIF_EDGE = 41  # voxels
 
 
 def clinical_measures(
     volume_hu: np.ndarray, truth_hu: np.ndarray, spacing: tuple[float, float, float]
 ) -> dict[str, float]:
-    """All measures of this module for one case.
+    """Return all measures of this module for one case.
 
     Args:
         volume_hu: prediction (z, y, x) in HU; clipped to [-1000, 1000].
-        truth_hu: the true volume on the same grid, likewise.
-        spacing: of the grid along (x, y, z) in mm, as `raylift.geometry.VolumeGrid.spacing`.
+        truth_hu: true volume in HU on the same grid; clipped likewise.
+        spacing: of the grid along (x, y, z) in mm, see `raylift.geometry.VolumeGrid`.
 
     Returns:
-        By name, as far as they exist for the case (what the truth has none of has no measure):
+        The measures by name. A measure of something that the truth does not contain is left out:
 
         - "mae_lung_hu", "mae_fat_hu", "mae_soft_tissue_hu", "mae_bone_hu": mean absolute error in HU of the voxels
-          that are this tissue in the truth (`TISSUES`;
-          voxels that border on air can have the value of another tissue);
+          that are this tissue in the truth (`TISSUES`; voxels that border on air can have the value of another tissue);
         - "dice_lungs", "dice_bones": in [0, 1], 1 for the same mask;
         - "lung_volume_error", "bone_volume_error": (predicted − true) / true volume;
-        - "heart_width_error_mm": predicted − true `heart_width`, absent if the prediction has no lungs there;
-        - "vif": `vif`, absent below 41 voxels;
-        - "sharpness": mean gradient magnitude of the prediction over that of the truth; 1 is as sharp, below is
-          blurred. Noise counts as sharpness in both.
+        - "heart_width_error_mm": predicted − true `heart_width`, left out if the prediction has no lungs there;
+        - "vif": `vif`, left out below 41 voxels;
+        - "sharpness": mean gradient magnitude of the prediction over that of the truth; 1 is as sharp, less is
+          blurred. Noise counts as sharpness.
 
     Raises:
         ValueError: the volumes differ in shape.
@@ -87,18 +87,19 @@ def clinical_measures(
 
 
 def dice(mask: np.ndarray, true_mask: np.ndarray) -> float:
-    """Dice's coefficient ``2|A ∩ B| / (|A| + |B|)`` of two masks of one shape, not both empty (Dice, Ecology 1945)."""
+    """Return Dice's coefficient ``2|A ∩ B| / (|A| + |B|)`` of two masks, not both empty (Dice, Ecology 1945)."""
     return float(2 * (mask & true_mask).sum() / (mask.sum() + true_mask.sum()))
 
 
 def find_lungs(hu: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-    """Air-like voxels (below -500 HU) within the body, in pieces of at least 50 mL.
+    """Return a mask of the lungs: air-like voxels (below -500 HU) within the body, in pieces of at least 50 mL.
 
-    The body is the largest dense piece, freed of the table by an opening, its cavities filled in each axial slice: what
-    a slice joins with the air in front of or behind the patient is no lung. The left and the right face of the volume
-    count as body, so that a lung that is cut there stays one; a cut at the lower or upper face changes nothing in a
-    slice. An opening in the wall narrower than 20 mm is closed; through a wider one a lung is lost in that slice.
-    Bronchi, and a trachea that is joined to the lungs, are included; so is gas of the stomach or bowel from 50 mL.
+    The body is the largest dense piece; an opening separates it from the table, and its cavities are filled in each
+    axial slice. Air that is connected, within a slice, to the air in front of or behind the patient is no lung. The
+    left and the right face of the volume count as body, so that a lung cut off there is still found; a cut at the lower
+    or upper face changes nothing in a slice. A gap in the chest wall narrower than 20 mm is closed; through a wider one
+    the lung is lost in that slice. Bronchi, and a trachea connected to the lungs, are included, as is gas of the
+    stomach or bowel from 50 mL.
 
     Args:
         hu: volume (z, y, x) in HU.
@@ -116,25 +117,26 @@ def find_lungs(hu: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarra
     labels, _ = ndimage.label(air & body)
     large = np.bincount(labels.ravel()) * math.prod(spacing) / 1000 >= SMALLEST_LUNG_ML
     large[0] = False
-    return large[labels]
+    lungs: np.ndarray = large[labels]
+    return lungs
 
 
 def heart_width(lungs: np.ndarray, true_lungs: np.ndarray, spacing: tuple[float, float, float]) -> float | None:
-    """Width of the heart's shadow: the gap between the lungs at the levels of the heart.
+    """Return the width in mm of the heart's shadow: the gap between the lungs at the levels of the heart.
 
-    In an axial slice, the widest stretch along x without lung that has lung at both ends and holds the middle of the
-    true lungs' extent along x, in the middle half of their extent along y (at their tips in front and behind the gap is
-    not the heart); then the median over the slices of the second quarter of the true lungs' volume, counted from below:
-    over the diaphragm, under the hila. Levels, middle and depth are the truth's for the prediction too. It measures
-    what a cardiothoracic ratio does, with what lies beside the heart, to about a voxel.
+    In an axial slice, it is the widest stretch along x without lung that has lung at both ends and contains the middle
+    of the true lungs' extent along x. Only the middle half of their extent along y counts, since the gap at their tips
+    in front and behind is not the heart. The result is the median over the slices of the second quarter of the true
+    lungs' volume, counted from below: above the diaphragm, below the hila. Levels, middle and depth are the truth's for
+    the prediction too. The width is that of a cardiothoracic ratio, with tissue beside the heart, to about a voxel.
 
     Args:
         lungs: mask (z, y, x) whose gap is measured.
-        true_lungs: mask of the same shape, for levels, middle and depth.
+        true_lungs: mask of the same shape, which defines levels, middle and depth.
         spacing: along (x, y, z) in mm.
 
     Returns:
-        Millimetres; None if no slice at these levels has lung on both sides.
+        The width; None if no slice at these levels has lung on both sides.
     """
     if not true_lungs.any():
         return None
@@ -152,12 +154,13 @@ def heart_width(lungs: np.ndarray, true_lungs: np.ndarray, spacing: tuple[float,
 
 
 def vif(volume: np.ndarray, truth: np.ndarray) -> float:
-    """Visual information fidelity in the pixel domain: the share of a slice's information that the prediction keeps.
+    """Return the visual information fidelity in the pixel domain: the share of the slices' information that is kept.
 
     Sheikh and Bovik, "Image information and visual quality", IEEE TIP 2006, by torchmetrics, on four scales, with the
     usual variance 2 of visual noise for values of 0 to 255, which stand for [-1000, 1000] HU. It falls with
-    blur, which takes away fine structure, and with noise; 1 is the truth, and more contrast than the truth's can exceed
-    it. It is the mean over the axes z, y, x of the mean over the slices, without those in which the truth is only air.
+    blur, which removes fine structure, and with noise; it is 1 for the truth, and can exceed 1 where contrast is higher
+    than in the truth. The result is the mean over the axes z, y, x of the mean over the slices, without those in which
+    the truth is only air.
 
     Args:
         volume: prediction (z, y, x) in [-1000, 1000] HU, at least 41 voxels along each axis.
@@ -174,5 +177,5 @@ def vif(volume: np.ndarray, truth: np.ndarray) -> float:
 
 
 def mean_gradient(volume: np.ndarray, spacing: tuple[float, float, float]) -> float:
-    """Mean magnitude of the gradient of a volume (z, y, x) in HU, by central differences, in HU per mm."""
+    """Return the mean gradient magnitude in HU per mm of a volume (z, y, x) in HU, by central differences."""
     return float(np.sqrt(sum(g**2 for g in np.gradient(volume, *spacing[::-1]))).mean(dtype=np.float64))

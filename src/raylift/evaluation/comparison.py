@@ -1,4 +1,4 @@
-"""Any number of methods side by side on the same cases."""
+"""Comparison of any number of methods on the same cases."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def compare(
     """Score methods on every case of a split, with clinical measures; write the report with a gallery per case.
 
     Args:
-        methods: by the name of their rows.
-        dataset: with the true cubes and stored X-rays.
+        methods: by name, which labels their rows.
+        dataset: with the cases' true cubes and stored X-rays.
         split: of the dataset, or "all".
         protocol: key of `raylift.evaluation.protocols.PROTOCOLS`.
         folder: of the report: `cases.csv`, `summary.json`, `report.md`, one PNG and SVG per case.

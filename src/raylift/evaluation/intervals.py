@@ -1,4 +1,4 @@
-"""How sure a mean over a few cases is, and the difference of two methods on the same cases."""
+"""Confidence intervals of means over a few cases, and differences of two methods on the same cases."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-LEVEL = 0.95  # share of the intervals in tables that hold what is sought
-FEWEST = 8  # cases that a bootstrap needs: of three it is [min, max], which is too narrow
+LEVEL = 0.95  # confidence level of the intervals in tables
+FEWEST = 8  # cases that a bootstrap needs; of three, for one, it gives [min, max], which is too narrow
 EXPLAINED = f"{LEVEL:.0%} interval of the mean over the cases (Student's t below {FEWEST} cases, else bootstrap)"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two methods on the same cases, case by case.
+    """The difference of two methods on the same cases, case by case.
 
     Args:
         mean: over the cases.
-        interval: of that mean; None for a single case.
-        cases: how many both methods have.
+        interval: confidence interval of that mean; None for a single case.
+        cases: number of cases that both methods have.
     """
 
     mean: float
@@ -29,21 +29,21 @@ class Difference:
 
 
 def mean_interval(values: Sequence[float] | np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """Return an interval of a mean: Student's t for fewer than `FEWEST` values, else `bootstrap_interval`.
+    """Return a confidence interval of a mean: Student's t below `FEWEST` values, or else `bootstrap_interval`.
 
     Args:
         values: one number per case, at least one.
-        level: in (0, 1).
+        level: confidence level, in (0, 1).
 
     Returns:
-        The lower and the upper end, in units of the values; both the value itself if there is only one.
+        The lower and the upper end, in units of the values; for a single value, the value twice.
     """
     array = np.asarray(values, dtype=np.float64)
     if not 1 < array.size < FEWEST:
         return bootstrap_interval(array, level)
     _check(array, level)
-    reach = stats.t.ppf((1 + level) / 2, array.size - 1) * array.std(ddof=1) / np.sqrt(array.size)
-    return float(array.mean() - reach), float(array.mean() + reach)
+    half_width = stats.t.ppf((1 + level) / 2, array.size - 1) * array.std(ddof=1) / np.sqrt(array.size)
+    return float(array.mean() - half_width), float(array.mean() + half_width)
 
 
 def bootstrap_interval(
@@ -55,10 +55,10 @@ def bootstrap_interval(
         values: one number per case, at least one.
         level: share of resampled means inside the interval, in (0, 1).
         seed: of the resampling; the same values and seed give the same interval.
-        resamples: how often the cases are drawn anew with replacement.
+        resamples: number of samples drawn from the cases, with replacement.
 
     Returns:
-        The lower and the upper end, in units of the values; both the value itself if there is only one.
+        The lower and the upper end, in units of the values; for a single value, the value twice.
     """
     array = np.asarray(values, dtype=np.float64)
     _check(array, level)
@@ -68,14 +68,14 @@ def bootstrap_interval(
 
 
 def paired_difference(one: Mapping[str, float], other: Mapping[str, float]) -> Difference | None:
-    """Compare two methods on the cases that both have, which says more than their means' intervals side by side.
+    """Compare two methods on the cases that both have; this tells more than the intervals of their two means.
 
     Args:
         one: the first method's values by case.
-        other: the other's, which are subtracted.
+        other: the second method's values by case, which are subtracted.
 
     Returns:
-        None where they share no case.
+        The difference; None where the methods share no case.
     """
     values = [value - other[case] for case, value in one.items() if case in other]
     if not values:
@@ -84,6 +84,11 @@ def paired_difference(one: Mapping[str, float], other: Mapping[str, float]) -> D
 
 
 def _check(array: np.ndarray, level: float) -> None:
+    """Check the arguments of an interval.
+
+    Raises:
+        ValueError: there are no values, or the level is out of range.
+    """
     if array.ndim != 1 or len(array) == 0:
         raise ValueError("an interval needs a list of at least one value")
     if not 0 < level < 1:

@@ -1,4 +1,4 @@
-"""Ways to a volume, learned or not, under one roof: each takes a prepared case and gives its cube."""
+"""Methods of reconstruction, learned or not, with one interface: each computes the cube of a prepared case."""
 
 from __future__ import annotations
 
@@ -28,20 +28,23 @@ NAMES = (MEAN, *ITERATIVE)
 
 
 def stored_xrays(dataset: PreparedDataset, case: Case, views: Sequence[View]) -> XraySet:
-    """The case's stored X-rays of some views. Raises BadInput if one is not stored."""
+    """Return a case's stored X-rays of some views.
+
+    Raises BadInput, through `PreparedDataset.view_indices`, where a view is not stored.
+    """
     indices = dataset.view_indices(views)
     return XraySet(case.xrays[indices], tuple(dataset.views[k] for k in indices), dataset.geometry, case.isocentre)
 
 
 @dataclass(frozen=True)
 class MeanVolume:
-    """The mean of cubes (z, y, x), in [0, 1]; for the patient of one of them, that of the others.
+    """The mean of training cubes, in [0, 1]; for a patient of the training, the mean of the others.
 
     Args:
-        total: of the cubes, (z, y, x).
-        folder: of their cases.
-        cases: their names.
-        unread: names of training cases that are not among them, as they cannot be read.
+        total: sum of the cubes, (z, y, x).
+        folder: of the training cases.
+        cases: names of the training cases.
+        unread: names of training cases that are left out, since they cannot be read.
     """
 
     total: np.ndarray
@@ -50,35 +53,46 @@ class MeanVolume:
     unread: tuple[str, ...]
 
     def __call__(self, case: Case) -> np.ndarray:
-        """What there is beside a case."""
+        """Return the mean cube (z, y, x) of all training cases but the given one."""
         if case.name in self.cases and case.folder.parent.resolve() == self.folder:
-            return (self.total - _unit(case)) / (len(self.cases) - 1)
+            others: np.ndarray = (self.total - _normalised_truth(case)) / (len(self.cases) - 1)
+            return others
         mean: np.ndarray = self.total / len(self.cases)
         return mean
 
 
 def mean_volume(training: PreparedDataset) -> MeanVolume:
-    """The mean of a dataset's training patients. Raises BadInput if there are fewer than two that can be read."""
+    """Return the mean volume of a dataset's training cases.
+
+    Raises:
+        BadInput: fewer than two of them can be read.
+        Unreachable: the dataset is in a store that does not answer.
+    """
     total, read, unread = np.zeros((training.voxels,) * 3), set[str](), list[str]()
     for name in training.names("train"):
         try:
-            total += _unit(training.case(name))
+            total += _normalised_truth(training.case(name))
             read.add(name)
         except Unreachable:
             raise
         except BadInput:
             unread.append(name)
     if len(read) < 2:
-        raise BadInput(training.folder, "one training case has no mean", "prepare more scans")
+        raise BadInput(training.folder, "a mean volume needs two training cases", "prepare more scans")
     return MeanVolume(total, (training.folder / "cases").resolve(), frozenset(read), tuple(unread))
 
 
-def _unit(case: Case) -> np.ndarray:
+def _normalised_truth(case: Case) -> np.ndarray:
+    """Return the true cube (z, y, x) of a case, in [0, 1]."""
     return hu_to_normalised(case.truth.array.astype(np.float32))
 
 
 def check_cubes(dataset: PreparedDataset, reconstructor: Reconstructor) -> None:
-    """Raise BadInput unless the dataset's cubes are as large as those of the weights."""
+    """Check that a dataset's cubes are as large as those of the weights.
+
+    Raises:
+        BadInput: they are not.
+    """
     voxels = reconstructor.lifted_network.grid.shape[0]
     if dataset.voxels != voxels:
         raise BadInput(dataset.folder, f"cubes of {dataset.voxels}³ voxels, the weights are for {voxels}³",
@@ -86,7 +100,7 @@ def check_cubes(dataset: PreparedDataset, reconstructor: Reconstructor) -> None:
 
 
 def from_weights(reconstructor: Reconstructor) -> CaseMethod:
-    """What trained weights make of a case's X-rays."""
+    """Return the method that reconstructs with trained weights, from a case's stored X-rays of their views."""
 
     def method(dataset: PreparedDataset, case: Case) -> Volume:
         check_cubes(dataset, reconstructor)
@@ -96,12 +110,15 @@ def from_weights(reconstructor: Reconstructor) -> CaseMethod:
 
 
 def not_learned(name: str, training: PreparedDataset, views: Sequence[View]) -> CaseMethod:
-    """The mean of a dataset's training volumes, or an iterative reconstruction from the X-rays of some views.
+    """Return a method without learning: the mean training volume, or an iterative reconstruction.
 
     Args:
         name: one of `NAMES`.
-        training: whose mean it is.
-        views: of the X-rays.
+        training: dataset of the mean volume.
+        views: of the X-rays that the iterative methods take.
+
+    Raises:
+        BadInput: the mean volume cannot be computed, since training cases cannot be read.
     """
     if name == MEAN:
         mean = mean_volume(training)
@@ -113,7 +130,7 @@ def not_learned(name: str, training: PreparedDataset, views: Sequence[View]) -> 
 
 
 def from_folder(folder: Path) -> CaseMethod:
-    """Volumes that another program made: files with the cases' names, resampled onto the cubes."""
+    """Return the method that reads volumes of another program: files named like the cases, resampled onto the cubes."""
     files = {stem_of(path): path for path in sorted(folder.iterdir()) if suffix_of(path) in readable()}
 
     def method(dataset: PreparedDataset, case: Case) -> Volume:
@@ -124,31 +141,39 @@ def from_folder(folder: Path) -> CaseMethod:
     return method
 
 
-def find_method(text: str, training: PreparedDataset, views: Sequence[View], device: str | None = None) -> CaseMethod:
-    """A method by name or place: "mean", "cgls", "sart-tv"; weights or a run; a folder of volumes.
+def find_method(
+    name_or_path: str, training: PreparedDataset, views: Sequence[View], device: str | None = None
+) -> CaseMethod:
+    """Return a method by its name ("mean", "cgls", "sart-tv"), or by the path of weights, a run or a folder of volumes.
+
+    Args:
+        name_or_path: of the method.
+        training: dataset of the mean volume.
+        views: of the X-rays that the iterative methods take.
+        device: on which weights compute.
 
     Raises:
-        BadInput: the place holds neither.
-        WrongUsage: it is no method.
+        BadInput: the folder holds neither weights nor volumes.
+        WrongUsage: there is no such name or path.
     """
-    if text in NAMES:
-        return not_learned(text, training, views)
-    place = Path(text)
-    if not place.exists():
-        raise WrongUsage(f"{text}: neither a file, nor a folder, nor one of {', '.join(NAMES)}")
-    if place.is_file() or (place / "weights.safetensors").exists():
-        return from_weights(Reconstructor.from_pretrained(place, device))
-    if not any(suffix_of(path) in readable() for path in place.iterdir()):
-        raise BadInput(place, "neither weights nor volumes", "give a run, or a folder with a volume per case")
-    return from_folder(place)
+    if name_or_path in NAMES:
+        return not_learned(name_or_path, training, views)
+    path = Path(name_or_path)
+    if not path.exists():
+        raise WrongUsage(f"{name_or_path}: neither a file, nor a folder, nor one of {', '.join(NAMES)}")
+    if path.is_file() or (path / "weights.safetensors").exists():
+        return from_weights(Reconstructor.from_pretrained(path, device))
+    if not any(suffix_of(file) in readable() for file in path.iterdir()):
+        raise BadInput(path, "neither weights nor volumes", "give a run, or a folder with a volume per case")
+    return from_folder(path)
 
 
 def score_case(volume: Volume, case: Case, protocol: str) -> dict[str, float]:
-    """What a volume on the cube of a case scores under a protocol of `raylift.evaluation.protocols`."""
-    made, truth = (hu_to_normalised(array.astype(np.float32)) for array in (volume.array, case.truth.array))
-    return score(made, truth, protocol)
+    """Return the scores of a volume on the cube of a case, by a protocol of `raylift.evaluation.protocols`."""
+    prediction, truth = (hu_to_normalised(array.astype(np.float32)) for array in (volume.array, case.truth.array))
+    return score(prediction, truth, protocol)
 
 
 def clinical_case(volume: Volume, case: Case) -> dict[str, float]:
-    """The clinical measures of a volume on the cube of a case; see `raylift.evaluation.clinical`."""
+    """Return the clinical measures of a volume on the cube of a case; see `raylift.evaluation.clinical`."""
     return clinical_measures(volume.array, case.truth.array, case.truth.grid.spacing)

@@ -1,7 +1,7 @@
-"""Named ways of scoring a volume, so that no table mixes numbers that are computed differently.
+"""Scoring protocols: named sets of metrics, so that no table mixes numbers that are computed differently.
 
-The same constant offset of 0.1 is 20.00 dB by `hu`, 26.22 dB by `paper` and 24.29 dB by `x2ct`. Imports nothing that
-computes.
+The same constant offset of 0.1 is 20.00 dB by `hu`, 26.22 dB by `paper` and 24.29 dB by `x2ct`. This module imports no
+numerical packages, so that commands know the names at once.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ class Protocol:
     """A named set of metrics.
 
     Args:
-        name: how users ask for it.
-        description: one line, to be printed with every table of its numbers.
-        path: module:function of the true and the predicted volume, float64 (z, y, x) in [0, 1], that gives the
-            metrics by name in the order of a table's columns.
+        name: by which users select it.
+        description: one line, printed with every table of its numbers.
+        path: module:function that takes the true and the predicted volume, float64 (z, y, x) in [0, 1], and returns
+            the metrics by name, in the order of a table's columns.
     """
 
     name: str
@@ -59,9 +59,8 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def find_protocol(name: str) -> Protocol:
-    """The protocol of that name.
+    """Return the protocol of a name.
 
-    Raises:
-        WrongUsage: there is none; the message gives the nearest name.
+    Raises WrongUsage, through `known`, where there is none; the message gives the nearest name.
     """
     return PROTOCOLS[known(name, PROTOCOLS, "protocol")]

@@ -1,4 +1,4 @@
-"""An evaluation as files: every case, the summary for programs, and a page for people."""
+"""The files of an evaluation: a table of all cases, a summary in JSON, and a report in Markdown."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEADINGS = {
     "mae": "MAE ↓",
     "mae_hu": "MAE (HU) ↓",
 }
-# Those of `raylift.evaluation.clinical`, which stand in tables of their own.
+# Measures of `raylift.evaluation.clinical`, which have tables of their own.
 CLINICAL_HEADINGS = {
     "mae_lung_hu": "Lung MAE (HU) ↓",
     "mae_fat_hu": "Fat MAE (HU) ↓",
@@ -52,13 +52,13 @@ NUMBER_FORMATS = {
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What one method scored on one case.
+    """The scores of one method on one case.
 
     Args:
         name: of the case.
-        metrics: what `raylift.evaluation.scores.score` returned.
-        method: what made the volume, such as "model" or "mean volume"; each has its row in the summary.
-        extra: more numbers beside the protocol's, such as "reprojection_error"; a method may lack some.
+        metrics: as returned by `raylift.evaluation.scores.score`.
+        method: that computed the volume, such as "model" or "mean volume"; each method has a row in the summary.
+        extra: further measures, such as "reprojection_error"; a method may lack some.
     """
 
     name: str
@@ -68,12 +68,12 @@ class CaseResult:
 
     @property
     def values(self) -> dict[str, float]:
-        """All numbers, the protocol's first."""
+        """All measures by name, the protocol's first."""
         return {**self.metrics, **self.extra}
 
 
 def summarise(cases: Sequence[CaseResult]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Statistics over the cases, by method and metric, in order of first appearance.
+    """Return statistics over the cases, by method and metric, in order of first appearance.
 
     Args:
         cases: results of one protocol.
@@ -113,12 +113,14 @@ def write_report(
     notes: Sequence[str] = (),
     images: Sequence[Path] = (),
 ) -> Path:
-    """Write `cases.csv`, `summary.json` and `report.md`, each as a whole or not at all.
+    """Write `cases.csv`, `summary.json` and `report.md`, each completely or not at all.
+
+    Raises WrongUsage, through `find_protocol`, where the protocol is unknown.
 
     Args:
-        cases: at least one; those of several methods stand side by side.
-        protocol: the name of the protocol that all metrics were computed by.
-        folder: made if missing.
+        cases: at least one; several methods are compared.
+        protocol: name of the protocol that computed all metrics.
+        folder: where to write the files; created if missing.
         title: heading of the report.
         notes: sentences to print under the summary, such as the weights and data that were used.
         images: pictures to show in `report.md`, in or near the folder.
@@ -127,11 +129,10 @@ def write_report(
         The path of `report.md`.
 
     Raises:
-        WrongUsage: the protocol is unknown.
         ValueError: there are no cases, or a value is NaN or infinite.
     """
     folder = Path(folder)
-    chosen = find_protocol(protocol)
+    scoring = find_protocol(protocol)
     if not cases:
         raise ValueError("a report needs at least one case")
     summary = summarise(cases)
@@ -148,7 +149,7 @@ def write_report(
     write_json(
         {
             "title": title,
-            "protocol": {"name": chosen.name, "description": chosen.description},
+            "protocol": {"name": scoring.name, "description": scoring.description},
             "n": len({case.name for case in cases}),
             "interval_level": LEVEL,
             "methods": summary,
@@ -162,9 +163,9 @@ def write_report(
         folder / "summary.json",
     )
 
-    shown = [Path(os.path.relpath(image, folder)).as_posix() for image in images]
+    pictures = [Path(os.path.relpath(image, folder)).as_posix() for image in images]
     with atomic_write(folder / "report.md") as temporary:
-        temporary.write_text(_markdown(cases, chosen, summary, columns, title, notes, shown), encoding="utf-8")
+        temporary.write_text(_markdown(cases, scoring, summary, columns, title, notes, pictures), encoding="utf-8")
     return folder / "report.md"
 
 
@@ -190,7 +191,7 @@ def differences(cases: Sequence[CaseResult], metrics: Sequence[str]) -> dict[str
             if metric in case.values:
                 values.setdefault(case.method, {}).setdefault(metric, {})[case.name] = case.values[metric]
     first, *others = values
-    found = {
+    rows = {
         method: {
             metric: difference
             for metric, by_case in values[method].items()
@@ -198,7 +199,7 @@ def differences(cases: Sequence[CaseResult], metrics: Sequence[str]) -> dict[str
         }
         for method in others
     }
-    return {method: row for method, row in found.items() if row}
+    return {method: row for method, row in rows.items() if row}
 
 
 def _markdown(
@@ -210,17 +211,20 @@ def _markdown(
     notes: Sequence[str],
     images: Sequence[str],
 ) -> str:
+    """Return the text of `report.md`; its arguments are those of `write_report`, summarised."""
     scores = [column for column in columns if column not in CLINICAL_HEADINGS]
     clinical = [column for column in CLINICAL_HEADINGS if column in columns]
 
     def means(title: str, columns: Sequence[str]) -> str:
+        """Return the table of each method's means."""
         rows = [
             [method, str(max(s["n"] for s in row.values())), *(_statistics(c, row.get(c)) for c in columns)]
             for method, row in summary.items()
         ]
         return _table([title, "Cases", *map(_heading, columns)], rows)
 
-    def compared(columns: Sequence[str]) -> str:
+    def differences_table(columns: Sequence[str]) -> str:
+        """Return the table of each method's differences from the first; empty for a single method."""
         rows = [
             [method, str(max(d.cases for d in row.values())), *(_difference(c, row.get(c)) for c in columns)]
             for method, row in differences(cases, columns).items()
@@ -230,7 +234,8 @@ def _markdown(
             _table([f"Protocol {protocol.name}, minus {first}", "Cases", *map(_heading, columns)], rows) if rows else ""
         )
 
-    def each(title: str, columns: Sequence[str]) -> str:
+    def all_cases(title: str, columns: Sequence[str]) -> str:
+        """Return the table of all cases."""
         rows = [
             [case.name, case.method, *(format_number(c, case.values[c]) if c in case.values else "" for c in columns)]
             for case in cases
@@ -243,15 +248,15 @@ def _markdown(
         "Numbers of other protocols are not comparable with these.",
         means(f"Protocol {protocol.name}", scores),
         means("Clinical measures", clinical) if clinical else "",
-        compared(scores),
+        differences_table(scores),
         f"Mean ± standard deviation over the cases [{EXPLAINED}]; differences are of the same cases.",
         "A case that lacks a clinical measure is left out of its mean; `summary.json` has each mean's number of cases."
         if clinical
         else "",
         "\n".join(f"- {note}" for note in notes),
         "## Cases",
-        each(f"Case (protocol {protocol.name})", scores),
-        each("Case (clinical measures)", clinical) if clinical else "",
+        all_cases(f"Case (protocol {protocol.name})", scores),
+        all_cases("Case (clinical measures)", clinical) if clinical else "",
         "## Images" if images else "",
         *(f"![{image}](<{image}>)" for image in images),
         f"Raylift {__version__}. {NOT_MEDICAL}",
@@ -260,15 +265,18 @@ def _markdown(
 
 
 def _heading(column: str) -> str:
+    """Return the heading of a measure's column."""
     return {**HEADINGS, **CLINICAL_HEADINGS}.get(column, column.replace("_", " "))
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table, its columns from the third on aligned to the right."""
     lines = [header, ["---", "---", *["---:"] * (len(header) - 2)], *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def _statistics(column: str, statistics: dict[str, Any] | None) -> str:
+    """Return a table's cell with mean, standard deviation and interval; empty for None."""
     if statistics is None:
         return ""
     text = format_number(column, statistics["mean"])
@@ -279,6 +287,7 @@ def _statistics(column: str, statistics: dict[str, Any] | None) -> str:
 
 
 def _difference(column: str, difference: Difference | None) -> str:
+    """Return a table's cell with a difference and its interval; empty for None."""
     if difference is None:
         return ""
     text = format_signed(column, difference.mean)
@@ -289,10 +298,10 @@ def _difference(column: str, difference: Difference | None) -> str:
 
 
 def format_signed(column: str, value: float) -> str:
-    """Format a difference of a metric's values with its sign."""
+    """Return a difference of a metric's values as text, with its sign."""
     return format(value, "+" + NUMBER_FORMATS.get(column, ".4g"))
 
 
 def format_number(column: str, value: float) -> str:
-    """A metric's value with as many digits as tables give it."""
+    """Return a metric's value as text, with the number of digits used in tables."""
     return format(value, NUMBER_FORMATS.get(column, ".4g"))

@@ -1,4 +1,4 @@
-"""How much a volume depends on each of its views: norms of its Jacobian."""
+"""Dependence of a volume on each of its views, by norms of its Jacobian."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import torch
 
 from raylift.model.lifted_network import LiftedNetwork
 
-SLABS = 16  # parts of the volume, along z, that are looked at one by one
+SLABS = 16  # number of slabs along z into which the volume is divided
 
 
 @dataclass(frozen=True)
 class Dependence:
-    """Of one patient's volume on its views.
+    """The dependence of one patient's volume on its views.
 
     Args:
-        maps: |∂V / ∂x|, the norm over the volume's voxels, for each pixel x of each X-ray, (N, rows, columns).
-        by_slab: for `SLABS` slabs of the volume from the feet up, root mean square over each X-ray of the norm over
-            the slab's voxels, (SLABS, N).
+        maps: |∂V / ∂x| (N, rows, columns), the norm over the volume's voxels, for each pixel x of each X-ray.
+        by_slab: (SLABS, N), the norm over the voxels of each slab, from the feet up, as root mean square over the
+            pixels of each X-ray.
     """
 
     maps: np.ndarray
@@ -27,21 +27,22 @@ class Dependence:
 
     @property
     def shares(self) -> np.ndarray:
-        """Each view's share of the norms, (N,); they add up to 1."""
-        totals = self.maps.mean((1, 2))
-        return totals / totals.sum()
+        """The shares (N,) of the views in the norms; they sum to 1."""
+        totals: np.ndarray = self.maps.mean((1, 2))
+        shares: np.ndarray = totals / totals.sum()
+        return shares
 
 
 def explain(lifted_network: LiftedNetwork, xrays: np.ndarray, seed: int = 0) -> Dependence:
-    """Estimate the norm of the Jacobian of the volume by its X-rays, pixel by pixel.
+    """Return the estimated norm of the Jacobian of the volume by its X-rays, pixel by pixel.
 
-    Σᵢ (∂Vᵢ / ∂x)² = E[(∂(r · V) / ∂x)²] for random signs r (Hutchinson 1990), so gradients of random sums do, one for
-    each slab. The gradient of the volume's mean would not: what raises one voxel and lowers another cancels in it.
+    Σᵢ (∂Vᵢ / ∂x)² = E[(∂(r · V) / ∂x)²] for random signs r (Hutchinson 1990), so one gradient of a random sum for each
+    slab suffices. The gradient of the volume's mean does not, since contributions of opposite signs cancel in it.
 
     Args:
         lifted_network: trained, in evaluation mode.
-        xrays: line integrals (N, rows, columns) of the lifted_network's views and geometry.
-        seed: of the signs.
+        xrays: line integrals (N, rows, columns) of the lifted network's views and geometry.
+        seed: of the random signs.
     """
     device = next(lifted_network.network.parameters(), torch.empty(0)).device
     images = torch.from_numpy(xrays).float().to(device)[None].requires_grad_()

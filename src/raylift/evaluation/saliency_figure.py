@@ -1,4 +1,4 @@
-"""The figure and the table of how much volumes depend on each view."""
+"""Figure and table of the dependence of volumes on each view."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def draw_dependence(
 ) -> dict[str, list[float]]:
     """Write `gradients.png`, `gradients.svg` and `gradients.csv` for some patients.
 
-    Above, the first patient: the norm of the volume's gradient by each X-ray's pixels, and by the height in the body
-    that is asked for. Below, all patients: each view's share.
+    The figure shows, for the first patient, the norm of the volume's gradient by each X-ray's pixels, and that of each
+    slab along the height of the body; and for all patients, the share of each view.
 
     Args:
         reconstructor: holds the weights.
         dataset: with the cases' stored X-rays.
-        cases: patients.
-        folder: of the files.
-        title: printed at the top.
+        cases: one per patient.
+        folder: where to write the files.
+        title: heading of the figure.
         progress: called with a case's name, the number of cases done and their total.
 
     Returns:
@@ -43,13 +43,13 @@ def draw_dependence(
     """
     lifted_network = reconstructor.lifted_network
     check_cubes(dataset, reconstructor)
-    found = {}
+    dependences = {}
     for number, case in enumerate(cases, 1):
-        found[case.name] = explain(
+        dependences[case.name] = explain(
             lifted_network, reconstructor.match(stored_xrays(dataset, case, lifted_network.views)).images
         )
         progress(case.name, number, len(cases))
-    first, names = next(iter(found.values())), [view.name for view in lifted_network.views]
+    first, names = next(iter(dependences.values())), [view.name for view in lifted_network.views]
     columns = max(3, len(names))
     figure = Figure(figsize=(2.3 * columns, 7), layout="constrained", facecolor="white")
     figure.suptitle(title, fontsize=13)
@@ -58,14 +58,14 @@ def draw_dependence(
     for axes, image, name in zip(above.subplots(1, len(names), squeeze=False)[0], first.maps, names, strict=True):
         axes.imshow(image, cmap="magma", vmin=0, vmax=brightest)
         axes.set(xticks=[], yticks=[], title=name)
-    above.suptitle(f"{next(iter(found))}: |∂V / ∂ X-ray|", fontsize=10)
+    above.suptitle(f"{next(iter(dependences))}: |∂V / ∂ X-ray|", fontsize=10)
     left, right = below.subplots(1, 2)
     heights = (np.arange(SLABS) + 0.5) / SLABS * lifted_network.grid.shape[0] * lifted_network.grid.spacing[2]
     for k, name in enumerate(names):
         left.plot(first.by_slab[:, k], heights, label=name)
     left.set(xlabel="norm of the slab's gradient", ylabel="height in the cube (mm)", title="within the patient")
     left.legend(fontsize=8)
-    shares = np.array([dependence.shares for dependence in found.values()])
+    shares = np.array([dependence.shares for dependence in dependences.values()])
     right.boxplot(shares, tick_labels=names)
     right.set(ylabel="share of the gradient's norm", title=f"across {len(shares)} patients")
     right.axhline(1 / len(names), color="gray", linewidth=0.8, linestyle=":")
@@ -74,5 +74,5 @@ def draw_dependence(
     with atomic_write(folder / "gradients.csv") as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["case", *names])
-        writer.writerows([name, *map(float, d.shares)] for name, d in found.items())
-    return {name: d.shares.tolist() for name, d in found.items()}
+        writer.writerows([name, *map(float, d.shares)] for name, d in dependences.items())
+    return {name: d.shares.tolist() for name, d in dependences.items()}
