@@ -63,6 +63,11 @@ PROSE = {
     "kept_copy": "cached_copy",
     "add_up": "forward_project",
 }
+# Of libraries, of the standard one, and of mathematics.
+OTHERS = {
+    "FileNotFoundError", "PackageNotFoundError", "NOT_FOUND_ERRORS", "connection_made", "unit", "unit_length",
+    "ResidualUnit", "num_res_units",
+}  # fmt: skip
 EARLIER = "earlier_names.py"  # where files of before are read
 
 
@@ -172,7 +177,7 @@ def old_words(checkout: Path) -> Iterator[str]:
         if path.name == EARLIER:
             continue
         for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
-            if token.type == tokenize.NAME:
+            if token.type == tokenize.NAME and token.string not in OTHERS:
                 parts = re.sub("([a-z])([A-Z])", r"\1_\2", token.string).lower().split("_")
                 for part in set(parts) & NAMES.keys():
                     yield f"{path.relative_to(checkout)}:{token.start[0]}: {token.string}: {NAMES[part]}"

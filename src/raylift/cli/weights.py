@@ -67,6 +67,7 @@ def calibrate(
     weights: Trained,
     data: Data,
     split: Annotated[str, typer.Option(help="Patients that the weights have not seen.")] = "validation",
+    views: Annotated[str, typer.Option(help="Of the stored X-rays, for weights of any views; theirs by default.")] = "",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -74,7 +75,7 @@ def calibrate(
 
     Example: raylift calibrate runs/any-views --data prepared --split validation
     """
-    from raylift.cli.parsing import check_output
+    from raylift.cli.parsing import check_output, parse_views
     from raylift.data.dataset import PreparedDataset
     from raylift.evaluation.calibration import LEVELS
     from raylift.evaluation.calibration import calibrate as run
@@ -84,7 +85,7 @@ def calibrate(
     reconstructor = Reconstructor.from_pretrained(weights, device)
     check_output(reconstructor.weights.path)
     with progress_bar("calibrating") as bar:
-        calibration = run(reconstructor, PreparedDataset(data), split, bar)
+        calibration = run(reconstructor, PreparedDataset(data), split, bar, parse_views(views) if views else None)
     store_calibration(reconstructor.weights, calibration)
     if as_json:
         print_json(calibration.model_dump())

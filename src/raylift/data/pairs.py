@@ -17,12 +17,11 @@ from raylift.data.tissue import Tissue
 from raylift.data.warp import Warp, scan_coverage
 from raylift.drr.operator import ProjectionOperator
 from raylift.geometry import PRESETS, Geometry, View, VolumeGrid
+from raylift.geometry.presets import CHEST_FIELD_MM
 from raylift.images.hounsfield import WATER_MU, hu_to_normalised
 from raylift.lifting.scaling import as_pictures
 from raylift.plugins.extras import import_extra
 
-# The part of a warped scan that is projected, in mm along (z, y, x): all that a chest stand's detector sees.
-PROJECTED_MM = (440.0, 400.0, 480.0)
 MOST_VIEWS = 8
 ANGLE_STEP = 5  # degrees between the angles that may be drawn
 
@@ -106,7 +105,7 @@ class OnlinePairs(Pairs):
             for edge in (1, 2)
         )
         spacing = self.settings.projection_spacing
-        z, y, x = (round(extent / spacing) for extent in PROJECTED_MM)
+        z, y, x = (round(extent / spacing) for extent in CHEST_FIELD_MM)
         self.projected_grid = VolumeGrid.box((0, 0, 0), (z, y, x), spacing)
 
     def batch(self, number: int, size: int) -> Batch:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from raylift.config.recipe import AugmentationConfig
@@ -56,9 +57,10 @@ class Warp:
         def uniform(reach: float, count: int = 3) -> Tensor:
             return (torch.rand(count, generator=generator, dtype=torch.float64) * 2 - 1) * reach
 
-        angles = uniform(math.radians(settings.rotation))
+        about_x, about_y, about_z = uniform(settings.rotation).tolist()
         scale = (1 + uniform(settings.scaling, 1)) * (1 + uniform(settings.scaling / 2))
-        matrix = _rotation(angles) * scale
+        rotation = Rotation.from_euler("xyz", (about_x, -about_y, about_z), degrees=True)
+        matrix = torch.from_numpy(rotation.as_matrix()) * scale
         shift = uniform(settings.shift)
         count = math.ceil(ELASTIC_REACH / ELASTIC_SPACING) + 1
         controls = torch.randn(3, count, count, count, generator=generator) * settings.elastic
@@ -145,18 +147,6 @@ def _sample_torch(hu: Tensor, index: Tensor, shape: tuple[int, ...]) -> Tensor:
     # Values are relative to air, so that the padding's 0 means air.
     density: Tensor = F.grid_sample(hu.float()[None, None] + 1000, coordinates, align_corners=False)[0, 0]
     return density
-
-
-def _rotation(angles: Tensor) -> Tensor:
-    """Return the rotation Rz·Ry·Rx (3, 3) for angles (3,) in radians about x, y and z."""
-    rotation = torch.eye(3, dtype=torch.float64)
-    for axis, angle in enumerate(angles):
-        i, j = [k for k in range(3) if k != axis]
-        turn = torch.eye(3, dtype=torch.float64)
-        turn[i, i] = turn[j, j] = torch.cos(angle)
-        turn[i, j], turn[j, i] = -torch.sin(angle), torch.sin(angle)
-        rotation = turn @ rotation
-    return rotation
 
 
 def _spline(controls: Tensor, z: Tensor, y: Tensor, x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from scipy.stats import norm
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput
 from raylift.evaluation.methods import check_cubes, stored_xrays
+from raylift.geometry import View
 from raylift.images.hounsfield import WINDOW
 from raylift.images.volume import Volume
 from raylift.model.weights_info import Calibration
@@ -61,6 +62,7 @@ def calibrate(
     dataset: PreparedDataset,
     split: str,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
+    views: Sequence[View] | None = None,
 ) -> Calibration:
     """Return the calibration of the weights' uncertainty on patients outside of the training.
 
@@ -69,11 +71,11 @@ def calibrate(
         dataset: with the cases' true volumes and stored X-rays.
         split: of the dataset, on which to calibrate.
         progress: called with a case's name, the number of cases done and their total.
+        views: of the stored X-rays; those of the weights by default. Other views need weights trained on any views.
 
     Returns:
-        "factor" of the standard deviations, which makes their mean square that of the errors; "widths" of the
-        intervals that hold the `LEVELS` of the errors, in units of the standard deviations so scaled; and the names of
-        the "cases".
+        The factor of the standard deviations which makes their mean square that of the errors; the widths of the
+        intervals that hold the `LEVELS` of the errors, in units of the standard deviations so scaled; and the cases.
 
     Raises:
         BadInput: the weights predict no uncertainty, or were trained on these patients.
@@ -83,9 +85,9 @@ def calibrate(
     trained = weights.info.training.seen_cases & {case.name for case in cases}
     if trained:
         raise BadInput(weights.path, f"was trained on {', '.join(sorted(trained))}", "calibrate on other patients")
-    errors, deviations = [], []
+    selected, errors, deviations = tuple(views or reconstructor.lifted_network.views), [], []
     for number, case in enumerate(cases, 1):
-        reconstruction = reconstructor(stored_xrays(dataset, case, reconstructor.lifted_network.views))
+        reconstruction = reconstructor(stored_xrays(dataset, case, selected))
         if reconstruction.uncertainty is None:
             raise BadInput(weights.path, "predicts no uncertainty", "train a recipe with network.uncertainty")
         error, deviation = offsets(reconstruction.volume, reconstruction.uncertainty, case.truth)

@@ -62,9 +62,17 @@ def bootstrap_interval(
     """
     array = np.asarray(values, dtype=np.float64)
     _check(array, level)
-    drawn = np.random.default_rng(seed).integers(len(array), size=(resamples, len(array)))
-    low, high = np.quantile(array[drawn].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    if array.size == 1:
+        return float(array[0]), float(array[0])
+    interval = stats.bootstrap(
+        (array,),
+        np.mean,
+        n_resamples=resamples,
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
 
 
 def paired_difference(one: Mapping[str, float], other: Mapping[str, float]) -> Difference | None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+# What the detector of a chest stand sees of a patient, in mm along (z, y, x).
+CHEST_FIELD_MM = (440.0, 400.0, 480.0)
+
 # Arguments of `Geometry`, all but its pixels.
 PRESET_PARAMETERS: dict[str, dict[str, Any]] = {
     "chest-stand": {"sad": 1600.0, "sdd": 1800.0, "detector_mm": 430.0},

@@ -13,9 +13,9 @@ import torch
 from scipy.sparse.linalg import LinearOperator, lsqr
 from skimage.restoration import denoise_tv_chambolle
 
-from raylift.data.pairs import PROJECTED_MM
 from raylift.drr.operator import ProjectionOperator
 from raylift.geometry import VolumeGrid
+from raylift.geometry.presets import CHEST_FIELD_MM
 from raylift.images.hounsfield import WATER_MU
 from raylift.images.volume import Volume
 from raylift.images.xray_set import XraySet
@@ -36,7 +36,7 @@ class System:
         spacing, voxels = cube.spacing[0], cube.shape[0]
         self.cube = cube
         # The same number of voxels is added on either side, so that the cube's voxels are voxels of the box.
-        self.margins = [max(0, round((extent / spacing - voxels) / 2)) for extent in PROJECTED_MM]
+        self.margins = [max(0, round((extent / spacing - voxels) / 2)) for extent in CHEST_FIELD_MM]
         shape = tuple(voxels + 2 * margin for margin in self.margins)
         self.shape = (shape[0], shape[1], shape[2])
         centre = xrays.isocentre or (0.0, 0.0, 0.0)

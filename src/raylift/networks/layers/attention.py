@@ -101,8 +101,8 @@ def _gathered(qkv: Tensor, padding: Tensor, bias: Tensor, windows: Windows) -> T
     q, k, v = tokens.view(b * len(indices), n, 3, heads, -1).permute(2, 0, 3, 1, 4)
     mask = bias[None].to(q)
     if regions.numel():
-        apart = (regions[:, :, None] != regions[:, None, :])[:, None].to(q)
-        mask = mask + float(kernels.MASKED) * apart
+        different = (regions[:, :, None] != regions[:, None, :])[:, None].to(q)
+        mask = mask + float(kernels.MASKED) * different
         mask = mask.repeat(b, 1, 1, 1) if b > 1 else mask
     values = F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).reshape(b, -1, channels // 3)
     inside = (indices.flatten() >= 0).nonzero()[:, 0]
