@@ -176,9 +176,11 @@ def test_made_with_another_normalisation(folder: Path, change: Callable[[dict[st
         lambda info: info["recipe"].update(views=[0]),
         lambda info: info["recipe"].update(views=["front"]),
         lambda info: info["geometry"].update(source_axis_mm=-1),
+        lambda info: info["geometry"].pop("pixels"),
+        lambda info: info["geometry"].update(pixels="many"),
         lambda info: info.pop("normalisation"),
     ],
-    ids=["feature size", "network", "number of views", "view", "geometry", "no normalisation"],
+    ids=["feature size", "network", "number of views", "view", "geometry", "no pixels", "text", "no normalisation"],
 )
 def test_sidecar_of_other_weights(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     edit(folder, change)
