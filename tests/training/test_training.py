@@ -70,7 +70,7 @@ def same(module: torch.nn.Module, before: list[torch.Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(module.parameters(), before, strict=True))
 
 
-def test_a_run_folder(tiny: Path, tmp_path: Path) -> None:
+def test_a_run_folder(tiny: Path, tmp_path: Path, pictures: None) -> None:
     chosen, folder = recipe(), tmp_path / "run"
     run = train(chosen, tiny, folder)
     assert load_recipe(folder / "recipe.yaml") == chosen
@@ -81,6 +81,7 @@ def test_a_run_folder(tiny: Path, tmp_path: Path) -> None:
     assert list(folder.glob("events.out.tfevents.*"))
     previews = [f"step-000000{step}{ending}.png" for step in (4, 6) for ending in ("-g", "")]
     assert sorted(path.name for path in (folder / "previews").iterdir()) == previews
+    assert {path.read_bytes()[1:4] for path in (folder / "previews").iterdir()} == {b"PNG"}
     assert {path.suffix for path in (folder / "checkpoints").glob("[!.]*")} == {".json", ".safetensors"}
     assert not list(folder.rglob("*partial*"))
 

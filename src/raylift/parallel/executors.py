@@ -144,12 +144,15 @@ def run_cases(
 
 
 def one_thread() -> None:
-    """Restrict this process to one thread, as there is one process for each core."""
-    import SimpleITK as sitk
-    import torch
+    """Restrict this process to one thread, as there is one process for each core.
 
-    torch.set_num_threads(1)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    Libraries that are not loaded yet, and may never be, are told by the environment.
+    """
+    os.environ |= {"OMP_NUM_THREADS": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
+    if (sitk := sys.modules.get("SimpleITK")) is not None:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
 
 def _begin(executor: Executor, work: Callable[[Any], Any], cases: int) -> Workers:
