@@ -7,7 +7,7 @@ import pytest
 import raylift
 from raylift.errors import WrongUsage
 from raylift.evaluation.clinical import clinical_measures
-from raylift.evaluation.report import CLINICAL_HEADINGS, FORMATS, CaseResult, summarise, write_report
+from raylift.evaluation.report import CLINICAL_HEADINGS, NUMBER_FORMATS, CaseResult, summarise, write_report
 
 CASES = [
     CaseResult("a", {"ssim": 0.5, "psnr": 20.0}, extra={"reprojection_error": 0.01}),
@@ -93,7 +93,7 @@ def test_clinical_measures_have_tables_of_their_own(tmp_path):
 def test_every_clinical_measure_has_a_heading_and_digits():
     volume = np.where(np.random.default_rng(0).random((48, 48, 48)) < 0.5, -100.0, 200.0)
     assert set(clinical_measures(volume, volume, (5.0, 5.0, 5.0))) < set(CLINICAL_HEADINGS)
-    assert set(CLINICAL_HEADINGS) < set(FORMATS)
+    assert set(CLINICAL_HEADINGS) < set(NUMBER_FORMATS)
 
 
 def test_a_bar_in_a_name_does_not_break_the_table(tmp_path):

@@ -486,7 +486,7 @@ def one_thread() -> Iterator[None]:
 def workspace(clone: Path) -> Path:
     """The clone with a prepared dataset of eight views, and weights of any views."""
     views = tuple(View(45.0 * k) for k in range(8))
-    settings = preparing.Settings(64, views, Geometry.preset("chest-stand", 64))
+    settings = preparing.PreparationSettings(64, views, Geometry.preset("chest-stand", 64))
     for voxels, name in ((64, "prepared"), (32, "prepared32")):
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(engines, "_begin", in_this_process)

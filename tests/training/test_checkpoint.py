@@ -140,7 +140,7 @@ def test_a_lost_index_throws_no_checkpoint_away(
     index.unlink() if content is None else index.write_text(content)
     again = Checkpoints(checkpoints.folder, keep=2)
     expect_step(again.load(), 2)
-    assert "they are taken" in caplog.text
+    assert "they are used" in caplog.text
     save(again, 3)
     assert [entry.step for entry in again.entries()] == [2, 3]
     expect_step(Checkpoints(checkpoints.folder, keep=2).load(), 3)
