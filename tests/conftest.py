@@ -21,8 +21,10 @@ from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import Volume
 from raylift.io.volumes import read_volume, write_volume
 from raylift.parallel.executors import HERE
+from raylift.plots.montages import montage
 from raylift.storage.paths import stem_of
 from raylift.training import out_of_distribution as fit_ood_detector
+from raylift.training import validation
 from repository import SHARED
 
 if TYPE_CHECKING:
@@ -55,12 +57,24 @@ def phantom() -> Volume:
     return thorax_phantom(0, 5.0)
 
 
+def _blank(truth: Volume, volume: Volume, xrays: object, path: Path, title: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
 @pytest.fixture(autouse=True, scope="session")
-def _few_sets() -> Iterator[None]:
-    """At its end a training learns what X-rays look like from fewer of them than usual: a second less for each."""
+def _quick_trainings() -> Iterator[None]:
+    """Trainings draw no previews, and learn what X-rays look like from few of them: seconds less for each."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(fit_ood_detector, "SETS", 24)
+        patched.setattr(validation, "montage", _blank)
         yield
+
+
+@pytest.fixture
+def previews(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings draw previews, for a test that looks at them."""
+    monkeypatch.setattr(validation, "montage", montage)
 
 
 @pytest.fixture(scope="session")

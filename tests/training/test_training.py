@@ -70,7 +70,7 @@ def same(module: torch.nn.Module, before: list[torch.Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(module.parameters(), before, strict=True))
 
 
-def test_a_run_folder(tiny: Path, tmp_path: Path, pictures: None) -> None:
+def test_a_run_folder(tiny: Path, tmp_path: Path, previews: None) -> None:
     chosen, folder = recipe(), tmp_path / "run"
     run = train(chosen, tiny, folder)
     assert load_recipe(folder / "recipe.yaml") == chosen
