@@ -55,7 +55,14 @@ def shades(page: Any, selector: str, path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("L"), float)
 
 
-@pytest.mark.parametrize(("width", "real"), [(1100, None), (390, None), (1100, "00027426_000.png")])
+@pytest.mark.parametrize(
+    ("width", "real"),
+    [
+        (1100, None),
+        pytest.param(390, None, marks=pytest.mark.thorough),
+        pytest.param(1100, "00027426_000.png", marks=pytest.mark.thorough),
+    ],
+)
 def test_from_a_radiograph_to_a_volume(
     tmp_path: Path, server: Server, browser: Any, picture: Path, width: int, real: str | None
 ) -> None:

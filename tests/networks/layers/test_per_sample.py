@@ -38,7 +38,9 @@ def step(network: nn.Module, volumes: Tensor, mixed: bool = False) -> tuple[Tens
     return made[0].detach(), [s if s is not None else torch.zeros_like(t) for s, t in zip(slopes, inputs, strict=True)]
 
 
-@pytest.mark.parametrize(("name", "count"), [("unet", 2), ("unet", 3), ("ccx_raynet", 2)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("unet", 2), ("unet", 3), pytest.param("ccx_raynet", 2, marks=pytest.mark.thorough)]
+)
 def test_gives_what_the_network_gives(name: str, count: int) -> None:
     network = build(name).double()
     assert PerSampleParallel(network).separable
@@ -58,6 +60,7 @@ def test_without_gradients_too() -> None:
     assert not found.requires_grad
 
 
+@pytest.mark.thorough
 def test_the_same_batch_gives_the_same_numbers() -> None:
     # 64³, since oneDNN's bfloat16 gradient of a 3³ convolution on 2³ voxels is garbage.
     network, volumes = PerSampleParallel(build()), torch.rand(3, 2, 64, 64, 64)
