@@ -7,14 +7,15 @@ import SimpleITK as sitk
 
 from raylift.data import overview
 from raylift.data.overview import write_contact_sheet
+from raylift.parallel.cases import TaskRecord
 from raylift.plots.sheets import SheetEntry
 
 
-def records(prepared: Path) -> dict[str, dict[str, object]]:
+def records(prepared: Path) -> dict[str, TaskRecord]:
     good = json.loads((prepared / "cases" / "phantom-0" / "case.json").read_text())
     return {
-        "phantom-0": {**good, "warnings": ["a", "b"]},
-        "x": {"status": "rejected", "reason": "no lungs found"},
+        "phantom-0": TaskRecord.model_validate({**good, "warnings": ["a", "b"]}),
+        "x": TaskRecord(status="rejected", reason="no lungs found"),
     }
 
 

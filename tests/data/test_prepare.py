@@ -28,6 +28,7 @@ from raylift.images.volume import Volume
 from raylift.io.volumes import read_volume, write_volume
 from raylift.parallel import cases as bulk
 from raylift.parallel import executors as engines
+from raylift.parallel.cases import TaskRecord
 from raylift.parallel.executors import HERE, Executor
 
 SETTINGS = PreparationSettings(64, (View(0.0), View(90.0)), Geometry.preset("chest-stand", 32))
@@ -138,14 +139,14 @@ def test_a_folder_with_bad_scans(phantom_scans: Path, tmp_path: Path) -> None:
     records = prepare(scans, out, SETTINGS, executor=Executor(processes=1), progress=lambda *step: seen.append(step))
     assert [(done, total) for _, done, total in seen] == [(1, 3), (2, 3), (3, 3)]
     assert {name for name, _, _ in seen} == set(records)
-    assert {name: record["status"] for name, record in records.items()} == {
+    assert {name: record.status for name, record in records.items()} == {
         "good": "ok",
         "site_b_no_lungs": "rejected",
         "site_b_notes": "rejected",
     }
-    assert records["site_b_no_lungs"]["reason"].startswith("no lungs found (0 ml")
-    assert records["site_b_notes"]["reason"].startswith("notes.nii.gz: cannot be read")
-    assert str(tmp_path) not in json.dumps(records)
+    assert records["site_b_no_lungs"].reason.startswith("no lungs found (0 ml")
+    assert records["site_b_notes"].reason.startswith("notes.nii.gz: cannot be read")
+    assert str(tmp_path) not in str(records)
     splits = json.loads((out / "splits.json").read_text())
     assert sorted(splits["train"] + splits["validation"]) == ["good"]
     assert json.loads((out / "dataset.json").read_text())["cases"]["site_b_notes"]["status"] == "rejected"
@@ -178,7 +179,7 @@ def test_a_pattern_that_matches_nothing(phantom_scans: Path, tmp_path: Path) -> 
 def test_validation_patterns(
     phantom_scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patterns: list[str], held_out: list[int]
 ) -> None:
-    ok = {"status": "ok", "reason": "", "warnings": [], "sha256": ""}
+    ok = TaskRecord(status="ok", sha256="0" * 64)
     monkeypatch.setattr(module, "run_tasks", lambda work, scans, *rest: dict.fromkeys(scans, ok))
     prepare(phantom_scans, tmp_path, SETTINGS, validation=patterns)
     splits = json.loads((tmp_path / "splits.json").read_text())
@@ -221,7 +222,7 @@ def test_scans_of_a_patient_go_together() -> None:
 def test_one_name_for_all_patients_is_none(
     phantom_scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ok = {"status": "ok", "reason": "", "warnings": [], "sha256": "", "patient": "anonymous"}
+    ok = TaskRecord.model_validate({"status": "ok", "sha256": "0" * 64, "patient": "anonymous"})
     monkeypatch.setattr(module, "run_tasks", lambda work, scans, *rest: dict.fromkeys(scans, ok))
     prepare(phantom_scans, tmp_path, SETTINGS, validation=["phantom-1"])
     assert json.loads((tmp_path / "splits.json").read_text())["validation"] == ["phantom-1"]
@@ -230,7 +231,7 @@ def test_one_name_for_all_patients_is_none(
 @pytest.fixture
 def visits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Scans that nobody looks into, two of each patient."""
-    ok = {"status": "ok", "reason": "", "warnings": [], "sha256": ""}
+    ok = TaskRecord(status="ok", sha256="0" * 64)
     monkeypatch.setattr(module, "run_tasks", lambda work, scans, *rest: dict.fromkeys(scans, ok))
     (tmp_path / "visits").mkdir()
     for who in ("ann", "bob", "eve"):
@@ -339,7 +340,7 @@ def test_a_scan_that_goes_bad_takes_its_old_files_out_of_use(case: tuple[Path, P
     source, folder = case
     write_volume(water(), source)
     record = prepare_case(source, folder, SETTINGS)
-    assert record["status"] == "rejected"
+    assert record.status == "rejected"
     assert json.loads((folder / "case.json").read_text())["status"] == "rejected"
 
 
@@ -372,8 +373,8 @@ def test_an_unexpected_failure_is_recorded_and_tried_again(
     with monkeypatch.context() as patch:
         patch.setattr("raylift.drr.projector.project_volume", failing(ZeroDivisionError(f"by zero\n in {source}")))
         record = prepare_case(source, folder, SETTINGS)
-    assert (record["status"], record["reason"]) == ("failed", f"ZeroDivisionError: by zero in {source.name}")
-    assert json.loads((folder / "case.json").read_text()) == record
+    assert (record.status, record.reason) == ("failed", f"ZeroDivisionError: by zero in {source.name}")
+    assert json.loads((folder / "case.json").read_text()) == record.to_dict()
     prepare_case(source, folder, SETTINGS)
     assert contents(folder) == before
 
@@ -394,7 +395,7 @@ def test_a_full_disk_is_no_fault_of_the_scan(
         prepare_case(source, folder, SETTINGS)
     assert not (folder / "case.json").exists()
     monkeypatch.undo()
-    assert prepare_case(source, folder, SETTINGS)["status"] == "ok"
+    assert prepare_case(source, folder, SETTINGS).status == "ok"
 
 
 class Threads(pebble.ThreadPool):

@@ -65,7 +65,7 @@ def sources(tmp_path: Path) -> dict[str, Path]:
 def test_each_case_is_recorded(sources: dict[str, Path], tmp_path: Path) -> None:
     steps: list[tuple[str, int, int]] = []
     records = run_tasks(Doubling(), sources, tmp_path / "out", HERE, lambda *step: steps.append(step))
-    assert {name: (record["status"], record["reason"]) for name, record in records.items()} == {
+    assert {name: (record.status, record.reason) for name, record in records.items()} == {
         "a": ("ok", ""),
         "b": ("rejected", "b: no number; write one"),
         "c": ("ok", ""),
@@ -74,8 +74,8 @@ def test_each_case_is_recorded(sources: dict[str, Path], tmp_path: Path) -> None
         "f": ("ok", ""),
     }
     for name, record in records.items():
-        assert json.loads((tmp_path / "out" / name / RECORD).read_text()) == json.loads(json.dumps(record))
-    assert (records["c"]["made"], (tmp_path / "out" / "c" / "result.txt").read_text()) == (6, "6")
+        assert json.loads((tmp_path / "out" / name / RECORD).read_text()) == record.to_dict()
+    assert (records["c"].detail("made"), (tmp_path / "out" / "c" / "result.txt").read_text()) == (6, "6")
     assert [step[1:] for step in steps] == [(k, 6) for k in range(1, 7)]
 
 
@@ -85,8 +85,8 @@ def test_what_cannot_be_written_stops_no_other(sources: dict[str, Path], tmp_pat
     (tmp_path / "out" / "c").write_text("a file, where the case's folder is to be")
     cases = {name: sources[name] for name in "acf"}
     records = run_tasks(Doubling(), cases, tmp_path / "out", HERE)
-    assert [record["status"] for record in records.values()] == ["failed", "failed", "ok"]
-    assert records["a"]["reason"] == "ZeroDivisionError: while writing"
+    assert [record.status for record in records.values()] == ["failed", "failed", "ok"]
+    assert records["a"].reason == "ZeroDivisionError: while writing"
 
 
 def test_only_what_failed_is_done_again(sources: dict[str, Path], tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_nothing_is_left_of_a_source_that_goes_bad(sources: dict[str, Path], tmp
     run_tasks(Doubling(), {"a": sources["a"]}, tmp_path / "out", HERE)
     sources["a"].write_text("no number")
     (tmp_path / "out" / "a" / ".x.partial").mkdir()  # of a worker that was killed
-    assert run_tasks(Doubling(), {"a": sources["a"]}, tmp_path / "out", HERE)["a"]["status"] == "rejected"
+    assert run_tasks(Doubling(), {"a": sources["a"]}, tmp_path / "out", HERE)["a"].status == "rejected"
     assert [path.name for path in (tmp_path / "out" / "a").iterdir()] == [RECORD]
 
 
@@ -130,7 +130,7 @@ def test_a_record_does_not_reach_out_of_its_folder(sources: dict[str, Path], tmp
     path = tmp_path / "out" / "a" / RECORD
     told = json.loads(path.read_text())
     path.write_text(json.dumps(told | {"files": ["../../in/a", str(sources["c"])], "fingerprint": "other"}))
-    assert run_tasks(Doubling(), {"a": sources["a"]}, tmp_path / "out", HERE)["a"]["made"] == 2
+    assert run_tasks(Doubling(), {"a": sources["a"]}, tmp_path / "out", HERE)["a"].detail("made") == 2
     assert sources["a"].exists()
     assert sources["c"].exists()
 
@@ -141,7 +141,7 @@ def test_a_link_in_a_record_is_not_followed(sources: dict[str, Path], tmp_path: 
     (path.parent / "link").symlink_to(sources["c"].parent)
     told = json.loads(path.read_text())
     path.write_text(json.dumps(told | {"files": ["link/c"], "fingerprint": "0" * 64}))
-    assert run_tasks(Doubling(), {"a": sources["a"]}, tmp_path / "out", HERE)["a"]["made"] == 2
+    assert run_tasks(Doubling(), {"a": sources["a"]}, tmp_path / "out", HERE)["a"].detail("made") == 2
     assert sources["c"].exists()
 
 
@@ -157,7 +157,7 @@ def test_a_record_that_cannot_be_counts_for_nothing(sources: dict[str, Path], tm
     else:
         path.write_text(content)
     COMPUTED.clear()
-    assert run_tasks(Doubling(), {"a": sources["a"]}, tmp_path / "out", HERE)["a"]["made"] == 2
+    assert run_tasks(Doubling(), {"a": sources["a"]}, tmp_path / "out", HERE)["a"].detail("made") == 2
     assert COMPUTED == ["a"]
 
 
@@ -170,12 +170,12 @@ def test_a_store_that_takes_nothing_costs_a_try(sources: dict[str, Path], monkey
     with monkeypatch.context() as patched:
         patched.setattr(MemoryFileSystem, "put", down)
         records = run_tasks(Doubling(), cases, output, HERE)
-    assert {record["status"] for record in records.values()} == {"failed"}
-    assert "a/result.txt: cannot be written (StoreError: down)" in records["a"]["reason"]
+    assert {record.status for record in records.values()} == {"failed"}
+    assert "a/result.txt: cannot be written (StoreError: down)" in records["a"].reason
     with monkeypatch.context() as patched:
         patched.setattr(MemoryFileSystem, "cat_file", down)
-        assert run_tasks(Doubling(), cases, output, HERE)["a"]["status"] == "failed"
-    assert run_tasks(Doubling(), cases, output, HERE)["a"]["made"] == 2
+        assert run_tasks(Doubling(), cases, output, HERE)["a"].status == "failed"
+    assert run_tasks(Doubling(), cases, output, HERE)["a"].detail("made") == 2
     assert (output / "a" / "result.txt").read_text() == "2"
 
 
@@ -197,4 +197,4 @@ def test_a_case_that_kills_its_workers_is_recorded(
     records = run_tasks(Doubling(), {"a": sources["a"], "c": sources["c"]}, tmp_path / "out", Executor())
     assert list(records) == ["a", "c"]
     expected = {"source": "a", "status": "failed", "reason": "its worker died 3 times"}
-    assert records["a"] == json.loads((tmp_path / "out" / "a" / RECORD).read_text()) == expected
+    assert records["a"].to_dict() == json.loads((tmp_path / "out" / "a" / RECORD).read_text()) == expected

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -11,6 +11,9 @@ from raylift.cli.console import say
 from raylift.cli.parsing import check_choice
 from raylift.errors import BadInput, WrongUsage
 from raylift.parallel.executors import EXECUTORS, HERE, Executor
+
+if TYPE_CHECKING:
+    from raylift.parallel.cases import TaskRecord
 
 
 def parse_executor(name: str, processes: int | None, address: str | None, *, here: bool = False) -> Executor:
@@ -27,17 +30,17 @@ def parse_executor(name: str, processes: int | None, address: str | None, *, her
     return HERE if here and name == "local" and processes is None else Executor(name, processes, address)
 
 
-def report_failures(records: Mapping[str, Mapping[str, Any]], done: str, output: object) -> None:
+def report_failures(records: Mapping[str, TaskRecord], done: str, output: object) -> None:
     """Name the cases that are not done, or of which something is to be said, and how many are.
 
     Raises:
         typer.Exit: with code 1, where a case failed that may succeed another time.
         BadInput: where none is done.
     """
-    states = [record["status"] for record in records.values()]
+    states = [record.status for record in records.values()]
     for name, record in records.items():
-        for text in [record["reason"]] if record["reason"] else record.get("warnings", []):
-            say(f"{name}: {record['status']}: {text}")
+        for text in [record.reason] if record.reason else record.warnings:
+            say(f"{name}: {record.status}: {text}")
     say(f"{states.count('ok')} of {len(records)} {done} in {output}")
     if "failed" in states:
         say("the same command again tries only those that failed")

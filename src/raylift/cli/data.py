@@ -76,8 +76,14 @@ def prepare(
         )
     sheets = write_contact_sheet(target, records)
     if as_json:
-        usable = sum(record["status"] == "ok" for record in records.values())
-        print_json({"prepared": usable, "cases": records, "contact_sheets": [str(sheet) for sheet in sheets]})
+        usable = sum(record.status == "ok" for record in records.values())
+        print_json(
+            {
+                "prepared": usable,
+                "cases": {name: record.to_dict() for name, record in records.items()},
+                "contact_sheets": [str(sheet) for sheet in sheets],
+            }
+        )
     report_failures(records, "cases prepared", f"{output}; look at {sheets[0]}")
 
 

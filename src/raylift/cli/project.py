@@ -83,7 +83,7 @@ def drr(
     with progress_bar("projecting") as bar:
         records = run_tasks(work, find_scans(source, target), target, where, bar)
     if as_json:
-        print_json({"cases": records})
+        print_json({"cases": {name: record.to_dict() for name, record in records.items()}})
     report_failures(records, "scans projected", output)
 
 

@@ -124,7 +124,7 @@ def _reconstruct_sets(
     with progress_bar("reconstructing") as bar:
         records = run_tasks(task, sets, target, executor, bar)
     if as_json:
-        print_json({"cases": records})
+        print_json({"cases": {name: record.to_dict() for name, record in records.items()}})
     report_failures(records, "volumes", target)
 
 

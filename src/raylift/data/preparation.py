@@ -27,7 +27,7 @@ from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import AIR, Volume
 from raylift.io.formats import readable
 from raylift.io.volumes import read_volume, write_volume
-from raylift.parallel.cases import run_case, run_tasks
+from raylift.parallel.cases import TaskRecord, run_case, run_tasks
 from raylift.parallel.executors import LOCAL, Executor
 from raylift.storage.atomic import write_json
 from raylift.storage.copies import local_copy
@@ -208,7 +208,7 @@ class Preparation:
         return entries, ["ct.nii.gz", "context.npy", "xrays.mha"]
 
 
-def prepare_case(source: StoragePath, folder: StoragePath, settings: PreparationSettings) -> dict[str, Any]:
+def prepare_case(source: StoragePath, folder: StoragePath, settings: PreparationSettings) -> TaskRecord:
     """Prepare one scan as a case in `folder`; an unusable scan is recorded, not raised (see `run_case`).
 
     Returns:
@@ -274,7 +274,7 @@ def prepare(
     licence: str = "",
     executor: Executor = LOCAL,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, TaskRecord]:
     """Prepare every scan below `source` as a case of the dataset folder `output`; finished cases are not repeated.
 
     Raises WrongUsage, through `plastimatch.program_for`, where an engine is not installed or does not support the
@@ -307,12 +307,12 @@ def prepare(
         raise BadInput(", ".join(unmatched), "matches no case", f"cases are named like {next(iter(scans))}")
     assigned = patients_by_rule(patients, list(scans)) if patients else {}
     records = run_tasks(Preparation(settings), scans, output / "cases", executor, progress)
-    usable = [name for name, record in records.items() if record["status"] == "ok"]
+    usable = [name for name, record in records.items() if record.status == "ok"]
     if not usable:
         name, record = next(iter(records.items()))
         others = f", and {len(records) - 1} more" if len(records) > 1 else ""
-        raise BadInput(source, f"no usable scan ({name}: {record['reason']}{others})", "give chest CT scans in HU")
-    patient_of_case = {name: assigned.get(name, records[name].get("patient", name)) for name in usable}
+        raise BadInput(source, f"no usable scan ({name}: {record.reason}{others})", "give chest CT scans in HU")
+    patient_of_case = {name: assigned.get(name, records[name].detail("patient") or name) for name in usable}
     # Programs that anonymise may give all scans the same PatientID.
     if not assigned and len(set(patient_of_case.values())) == 1:
         patient_of_case = {name: name for name in usable}
@@ -327,7 +327,7 @@ def prepare(
             "collections": _collections(origins.values()),
             **settings.to_dict(),
             "cases": {
-                name: {key: record[key] for key in ("status", "reason", "warnings", "sha256") if key in record}
+                name: record.model_dump(exclude_unset=True, include={"status", "reason", "warnings", "sha256"})
                 | ({"origin": origins[name]} if name in origins else {})
                 for name, record in records.items()
             },

@@ -177,15 +177,15 @@ def evaluate(
         baseline,
     )
     records = run_tasks(task, {name: name for name in names}, folder / "cases", executor, progress)
-    scored = [name for name in names if records[name]["status"] == "ok"]
-    reasons = {name: record["reason"] for name, record in records.items() if record["status"] != "ok"}
+    scored = [name for name in names if records[name].status == "ok"]
+    reasons = {name: record.reason for name, record in records.items() if record.status != "ok"}
     if not scored:
         name, reason = next(iter(reasons.items()))
         raise BadInput(name, reason, "no case can be scored")
-    results = [CaseResult(name, **entry) for name in scored for entry in records[name]["results"]]
+    results = [CaseResult(name, **entry) for name in scored for entry in records[name].detail("results")]
     with atomic_write_folder(folder) as parts:
         images = [parts / "cases" / name / PICTURE for name in scored[:SHOWN]]
-        uncertain = [name for name in scored if UNCERTAINTY in records[name]["files"]]
+        uncertain = [name for name in scored if UNCERTAINTY in records[name].files]
         if uncertain:
             sums = sum(_read_sums(folder / "cases" / name) for name in uncertain)
             assert isinstance(sums, np.ndarray)

@@ -37,16 +37,22 @@ def _relative_path(name: str) -> str:
 
 
 class TaskRecord(records.Typed):
-    """The entries of `case.json` that decide whether a case is finished.
+    """The content of a case's `case.json`.
 
     Args:
-        status: "ok", "rejected" or "failed".
+        status: "ok"; "rejected" where the source is unusable; "failed" where another attempt may succeed.
+        source: the source's name.
+        reason: why a case is rejected or failed, in one line.
+        warnings: what a user should know of the result, one line each.
         fingerprint: the SHA-256 of source and settings; the same fingerprint means the same result.
         files: the files of the result, as paths relative to the case's folder.
         sha256: the SHA-256 of the files' concatenated contents.
     """
 
     status: Literal["ok", "rejected", "failed"]
+    source: str = ""
+    reason: str = ""
+    warnings: list[str] = Field(default_factory=list)
     fingerprint: records.Sha256 | None = None
     files: list[Annotated[str, AfterValidator(_relative_path)]] = Field(default_factory=list, max_length=10_000)
     sha256: records.Sha256 | None = None
@@ -59,6 +65,14 @@ class TaskRecord(records.Typed):
         """
         if self.status == "ok" and self.sha256 is None:
             raise ValueError("a result without a checksum")
+
+    def detail(self, name: str) -> Any:
+        """Return a further entry, which the task has written; None if there is none of this name."""
+        return (self.model_extra or {}).get(name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON-ready content of the file."""
+        return self.model_dump(mode="json", exclude_unset=True)
 
 
 class CaseTask(Protocol):
@@ -84,7 +98,7 @@ def run_tasks(
     output: StoragePath,
     executor: Executor,
     progress: Progress = lambda name, done, total: None,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, TaskRecord]:
     """Run the work on every case and write each result to `output/NAME/`.
 
     Raises WrongUsage, through `run_cases`, where the executor cannot be used, and an OSError of the system, such as a
@@ -98,14 +112,13 @@ def run_tasks(
         progress: called after each case with its name, the number of finished cases and the total.
 
     Returns:
-        The content of each case's `case.json` by name, in the order of `sources`. Its "status" is "ok", or "rejected"
-        where the source is unusable, or "failed" where another attempt may succeed; its "reason" says why.
+        The cases' records by name, in the order of `sources`.
     """
     # The workers of a cluster have working folders of their own.
     output = output.absolute()
     absolute = {name: source.absolute() if isinstance(source, Path) else source for name, source in sources.items()}
     cases = {name: (source, output / name) for name, source in absolute.items()}
-    results = dict[str, dict[str, Any]]()
+    results = dict[str, TaskRecord]()
     for name, record in run_cases(partial(run_case, work), cases, executor, progress):
         if isinstance(record, GivenUp):
             record = _failure(sources[name], record.reason)
@@ -114,7 +127,7 @@ def run_tasks(
     return {name: results[name] for name in sources}
 
 
-def run_case(work: CaseTask, case: tuple[Any, StoragePath]) -> dict[str, Any]:
+def run_case(work: CaseTask, case: tuple[Any, StoragePath]) -> TaskRecord:
     """Run the work on one case, unless its folder already has the result; a failure is recorded, not raised.
 
     The record is written last: files in a folder without a record are not a result. An OSError of the system, such as
@@ -125,23 +138,22 @@ def run_case(work: CaseTask, case: tuple[Any, StoragePath]) -> dict[str, Any]:
         case: the source and the case's folder.
 
     Returns:
-        The record, which is the content of `case.json`.
+        The case's record.
     """
     source, folder = case
-    record: dict[str, Any] = {"source": _name(source)}
     try:
         fingerprint = hashlib.sha256(json.dumps(work.depends_on(source)).encode()).hexdigest()
-        previous = read_record(folder)
-        if previous is not None and previous.get("fingerprint") == fingerprint and _complete(folder, previous):
+        previous = read_task_record(folder)
+        if previous is not None and previous.fingerprint == fingerprint and _complete(folder, previous):
             return previous
         _clear(folder, previous)
-        record["fingerprint"] = fingerprint
         result = work.compute(source)
     except Exception as error:
         if _is_system_error(error):
             raise
         if isinstance(error, BadInput) and not isinstance(error, Unreachable):
-            record |= {"status": "rejected", "reason": _reason(error, source)}
+            reason = _reason(error, source)
+            record = TaskRecord(status="rejected", source=_name(source), reason=reason, fingerprint=fingerprint)
         else:
             record = _failure(source, _reason(error, source))
     else:
@@ -149,7 +161,8 @@ def run_case(work: CaseTask, case: tuple[Any, StoragePath]) -> dict[str, Any]:
             with atomic_write_folder(folder) as temporary:
                 details, files = work.write(result, temporary)
                 sha256 = checksum(temporary / name for name in files)
-            record |= {"status": "ok", "reason": "", **details, "files": files, "sha256": sha256}
+            entries = {"status": "ok", "source": _name(source), "reason": "", "fingerprint": fingerprint, **details}
+            record = records.parse_record({**entries, "files": files, "sha256": sha256}, TaskRecord)
         except Exception as error:
             if _is_system_error(error):
                 raise
@@ -158,7 +171,7 @@ def run_case(work: CaseTask, case: tuple[Any, StoragePath]) -> dict[str, Any]:
     return record
 
 
-def _write_record(record: dict[str, Any], folder: StoragePath) -> None:
+def _write_record(record: TaskRecord, folder: StoragePath) -> None:
     """Write the record of a case; a case whose record cannot be written is repeated in the next run.
 
     Raises:
@@ -166,7 +179,7 @@ def _write_record(record: dict[str, Any], folder: StoragePath) -> None:
     """
     try:
         with suppress(Unreachable):
-            write_json(record, folder / RECORD)
+            write_json(record.to_dict(), folder / RECORD)
     except OSError as error:
         if _is_system_error(error):
             raise
@@ -177,9 +190,9 @@ def _is_system_error(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in SYSTEM_ERRORS
 
 
-def _clear(folder: StoragePath, previous: dict[str, Any] | None) -> None:
+def _clear(folder: StoragePath, previous: TaskRecord | None) -> None:
     """Remove an outdated or damaged result from a case's folder, and the temporary files of killed workers."""
-    for name in [RECORD, *(previous or {}).get("files", [])]:
+    for name in [RECORD, *(previous.files if previous else ())]:
         # A folder in a name may be a link that leads out of the case's folder: then the file is not removed.
         path, relative = folder / name, PurePosixPath(name)
         if not isinstance(folder, Path) or _resolved(folder / relative.parent) == _resolved(folder) / relative.parent:
@@ -193,37 +206,37 @@ def _resolved(folder: Path) -> Path:
     return Path(os.path.realpath(folder))
 
 
-def _failure(source: Any, reason: str) -> dict[str, Any]:
+def _failure(source: Any, reason: str) -> TaskRecord:
     """Return the record of a failed case; it has no fingerprint, so that the next run tries the case again."""
-    return {"source": _name(source), "status": "failed", "reason": reason}
+    return TaskRecord(status="failed", source=_name(source), reason=reason)
 
 
-def read_record(folder: StoragePath) -> dict[str, Any] | None:
+def read_task_record(folder: StoragePath) -> TaskRecord | None:
     """Read the `case.json` of a case's folder.
 
     Returns:
-        Its content; None if it is missing or unreadable.
+        The record; None if it is missing or unreadable.
 
     Raises:
         Unreachable: a store does not answer.
     """
     try:
-        return records.read_record(folder / RECORD, TaskRecord).model_dump(mode="json", exclude_unset=True)
+        return records.read_record(folder / RECORD, TaskRecord)
     except Unreachable:
         raise
     except (OSError, ValueError):
         return None
 
 
-def _complete(folder: StoragePath, record: dict[str, Any]) -> bool:
+def _complete(folder: StoragePath, record: TaskRecord) -> bool:
     """Return whether the files of a record exist and, on this machine, are undamaged."""
-    if record["status"] != "ok":
+    if record.status != "ok":
         return True
-    names = record.get("files", [""])
+    names = record.files if "files" in record.model_fields_set else [""]
     if not isinstance(folder, Path):  # objects are never incomplete, and reading them all again is slow
         return files_below(folder) >= set(names)
     files = [folder / name for name in names]
-    return all(file.is_file() for file in files) and checksum(files) == record["sha256"]
+    return all(file.is_file() for file in files) and checksum(files) == record.sha256
 
 
 def _name(source: Any) -> str:
