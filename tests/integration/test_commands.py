@@ -262,7 +262,7 @@ def test_through_dicom_and_back(prepared: Path, weights: Path, tmp_path: Path) -
     assert scores[1] == pytest.approx(scores[0], rel=1e-3)
 
 
-def test_train_evaluate_reconstruct(prepared: Path, xrays: tuple[Path, Any], tmp_path: Path) -> None:
+def test_train_evaluate_reconstruct(prepared: Path, xrays: tuple[Path, Any], tmp_path: Path, previews: None) -> None:
     run = tmp_path / "run"
     sets = ["train.steps=1", "train.batch_size=1", "train.warmup=0", "data.xray_pixels=64", "train.lr=1e-4"]
     sets += ["train.precision=32-true", "data.augmentation={}", "data.projection_spacing=8"]
