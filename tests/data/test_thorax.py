@@ -61,9 +61,10 @@ def test_a_table_moves_nothing(seed: int, gap: float) -> None:
     assert np.abs(np.subtract(alone.centre, lying.centre)).max() <= 8
 
 
-def test_a_table_the_body_lies_on(phantom: Volume) -> None:
-    """Where they touch, a table top of 10 mm is told from the body by its thinness."""
-    alone, lying = find_thorax(phantom), find_thorax(with_table(phantom, 0.0, 10.0))
+@pytest.mark.parametrize("thickness", [10.0, 15.0])
+def test_a_table_the_body_lies_on(phantom: Volume, thickness: float) -> None:
+    """Where they touch, a table top is told from the body by its thinness."""
+    alone, lying = find_thorax(phantom), find_thorax(with_table(phantom, 0.0, thickness))
     assert np.abs(np.subtract(alone.centre, lying.centre)).max() <= 8
 
 
