@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: help demo test test-all lint audit docs web wheel clean
+.PHONY: help demo test lint audit docs web wheel clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -17,9 +17,6 @@ demo: $(VENV)/.installed-run  ## install Raylift and run its main job, into demo
 test: $(VENV)/.installed-dev  ## run the tests, and print how many of the lines they cover
 	$(BIN)/pytest --cov --cov-report=
 	@printf "covered: "; $(BIN)/coverage report --format=total | sed "s/$$/ % of the lines/"
-
-test-all: $(VENV)/.installed-dev  ## run the tests, and the thorough ones too
-	$(BIN)/pytest -m ""
 
 lint: $(VENV)/.installed-dev  ## check rules, format, types and who imports whom
 	$(BIN)/ruff check

@@ -45,7 +45,6 @@ def exported(unet: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.thorough
 def test_swin_unetr(tmp_path: Path) -> None:
     weights = load_weights(random_weights(tmp_path / "weights"))
     assert export_weights(weights, tmp_path / "model.onnx") < 1e-4

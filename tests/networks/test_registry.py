@@ -18,7 +18,6 @@ def build(name: str, **sizes: Any) -> torch.nn.Module:
     return networks.build(name, **given | sizes)
 
 
-QUICK = ("swin_unetr", "residual_unet", "fine_residual_unet", "unet")
 ON_VOLUMES = [name for name, entry in NETWORKS.own.items() if entry.takes == "volume"]
 ON_IMAGES = [name for name, entry in NETWORKS.own.items() if entry.takes == "images"]
 SMALL = {"swin_unetr": 12, "monai_swin_unetr": 12, "segresnet": 8}  # feature sizes; 4 for the others
@@ -65,7 +64,7 @@ def test_parameters_are_those_published(
     assert count / 1e6 == pytest.approx(millions, rel=0.02)
 
 
-@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.thorough) for n in ON_VOLUMES])
+@pytest.mark.parametrize("name", ON_VOLUMES)
 def test_networks_on_volumes_overfit_one_pair(name: str) -> None:
     torch.manual_seed(0)
     network = build(name, in_channels=2, out_channels=1, feature_size=SMALL.get(name, 4), voxels=32)

@@ -71,7 +71,7 @@ def test_state_is_monais() -> None:
     assert {n: t.shape for n, t in ours.state_dict().items()} == {n: t.shape for n, t in theirs.state_dict().items()}
 
 
-@pytest.mark.parametrize("mixed", [False, pytest.param(True, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("mixed", [False, True])
 def test_checkpointing_changes_nothing(mixed: bool) -> None:
     ours, _ = pair()
     again = SwinUNETR(2, 1, 12, 4, checkpointing=True)
@@ -83,7 +83,6 @@ def test_checkpointing_changes_nothing(mixed: bool) -> None:
     assert all(torch.allclose(slopes[name], expected_slopes[name], atol=1e-6) for name in expected_slopes)
 
 
-@pytest.mark.thorough
 def test_deepest_block_stays_in_float32_under_autocast() -> None:
     network, _ = pair()
     seen: dict[str, set[torch.dtype]] = {"encoder10": set(), "encoder4": set()}
@@ -101,7 +100,6 @@ def test_deepest_block_stays_in_float32_under_autocast() -> None:
     assert seen == {"encoder10": {torch.float32}, "encoder4": {torch.bfloat16}}
 
 
-@pytest.mark.thorough
 def test_bfloat16_gradients_are_near_those_of_float32() -> None:
     network, _ = pair()
     generator = torch.Generator().manual_seed(0)

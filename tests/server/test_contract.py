@@ -27,7 +27,7 @@ def test_no_request_is_the_servers_fault(tmp_path: Path, weights: Path, mode: Ge
             if mode is GenerationMode.NEGATIVE and operation.label in TAKE_NOTHING:
                 continue
 
-            @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+            @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
             @given(case=operation.as_strategy(generation_mode=mode))
             def ask(case: Any) -> None:
                 case.call_and_validate(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 from uploads import TWO_VIEWS, uploads
 
 
@@ -46,7 +45,6 @@ def test_a_killed_server_loses_nothing_and_does_nothing_twice(tmp_path: Path, se
             assert not list((tmp_path / "jobs" / job_id).glob(".*"))
 
 
-@pytest.mark.thorough
 def test_a_stopped_server_goes_on_later(tmp_path: Path, serve: Callable[..., Any]) -> None:
     with serve(tmp_path) as server:
         job_id = submit(server.url, refine=True)

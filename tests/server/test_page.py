@@ -59,8 +59,8 @@ def shades(page: Any, selector: str, path: Path) -> np.ndarray:
     ("width", "real"),
     [
         (1100, None),
-        pytest.param(390, None, marks=pytest.mark.thorough),
-        pytest.param(1100, "00027426_000.png", marks=pytest.mark.thorough),
+        (390, None),
+        (1100, "00027426_000.png"),
     ],
 )
 def test_from_a_radiograph_to_a_volume(

@@ -106,7 +106,6 @@ def test_a_file_in_its_folder(tmp_path: Path) -> None:
             file_inside(folder, name)
 
 
-@pytest.mark.thorough
 def test_a_siege_of_recipes_and_xrays() -> None:
     siege = ROOT / "benchmarks" / "hostile_records.py"
     done = subprocess.run([sys.executable, siege, "recipes", "X-ray sets"], capture_output=True, text=True, check=False)

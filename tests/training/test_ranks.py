@@ -72,7 +72,6 @@ def test_two_processes_share_each_batch(tiny: Path, alone: Path, tmp_path: Path)
     check_same(tmp_path / "run", alone)
 
 
-@pytest.mark.thorough
 def test_a_death_ends_all_and_one_process_goes_on(tiny: Path, alone: Path, tmp_path: Path) -> None:
     written, run = write_recipe(tmp_path, "paper"), tmp_path / "run"
     made = start_two("--die-at", 7, "train", written, "--data", tiny, "-o", run)

@@ -370,10 +370,8 @@ class TestKill:
         ("moment", "count", "kept"),
         [
             ("half-written", 3, 2),  # in the third checkpoint's file
-            pytest.param(
-                "replacing", 5, 2, marks=pytest.mark.thorough
-            ),  # before the third checkpoint's file has its name
-            pytest.param("replacing", 6, 2, marks=pytest.mark.thorough),  # before the third is in the index
+            ("replacing", 5, 2),  # before the third checkpoint's file has its name
+            ("replacing", 6, 2),  # before the third is in the index
         ],
     )
     def test_while_a_checkpoint_is_written(
