@@ -73,6 +73,14 @@ def test_what_is_no_lung() -> None:
     assert not find_lungs(np.full((16, 16, 16), 0.0), SPACING).any()
 
 
+@pytest.mark.parametrize("thick", [1, 3, 5], ids=["5 mm", "15 mm", "25 mm"])
+def test_air_between_a_back_and_a_table_is_no_lung(thick: int) -> None:
+    hu = chest(100, half_width=155)
+    lungs = find_lungs(hu, SPACING)
+    hu[:, 53 : 53 + thick, :] = 50  # it carries the back, whose rows end at 53, and reaches both side faces
+    assert np.array_equal(find_lungs(hu, SPACING), lungs)
+
+
 def test_a_lung_open_to_the_air_is_lost_only_where_it_is_open() -> None:
     hu = chest(100)
     lungs = find_lungs(hu, SPACING)

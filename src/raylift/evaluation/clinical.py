@@ -92,14 +92,16 @@ def dice(mask: np.ndarray, true_mask: np.ndarray) -> float:
 
 
 def find_lungs(hu: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-    """Return a mask of the lungs: air-like voxels (below -500 HU) within the body, in pieces of at least 50 mL.
+    """Return a mask of the lungs: air-like voxels (below -500 HU) within the body, in pieces that are not mere air.
+
+    A piece has at least 50 mL and a mean of at least -950 HU, so that the air between a back and a thick table, or in a
+    bowel, is no lung.
 
     The body is the largest dense piece; an opening separates it from the table, and its cavities are filled in each
     axial slice. Air that is connected, within a slice, to the air in front of or behind the patient is no lung. The
     left and the right face of the volume count as body, so that a lung cut off there is still found; a cut at the lower
     or upper face changes nothing in a slice. A gap in the chest wall narrower than 20 mm is closed; through a wider one
-    the lung is lost in that slice. Bronchi, and a trachea connected to the lungs, are included, as is gas of the
-    stomach or bowel from 50 mL.
+    the lung is lost in that slice. Bronchi, and a trachea connected to the lungs, are included.
 
     Args:
         hu: volume (z, y, x) in HU.
@@ -114,10 +116,12 @@ def find_lungs(hu: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarra
     dense = np.pad(~air, margin, mode="edge")  # the body goes on beyond the faces
     body = find_body(dense, steps, 2 * steps)[(slice(margin, -margin),) * 3]
 
-    labels, _ = ndimage.label(air & body)
-    large = np.bincount(labels.ravel()) * math.prod(spacing) / 1000 >= SMALLEST_LUNG_ML
-    large[0] = False
-    lungs: np.ndarray = large[labels]
+    labels, count = ndimage.label(air & body)
+    sizes_ml = np.bincount(labels.ravel(), minlength=count + 1) * math.prod(spacing) / 1000
+    means = ndimage.mean(hu, labels, np.arange(count + 1))
+    is_lung = (sizes_ml >= SMALLEST_LUNG_ML) & (means >= TISSUES["lung"][0])
+    is_lung[0] = False
+    lungs: np.ndarray = is_lung[labels]
     return lungs
 
 
