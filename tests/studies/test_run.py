@@ -91,7 +91,7 @@ def test_a_failed_row_does_not_lose_the_others(study: str, tiny: Path, tmp_path:
     (first, _) = sorted((tmp_path / "out" / "failures").iterdir())
     assert "RuntimeError" in first.read_text()
     # Not trained: once. Trained: once per seed, in the order of the rows.
-    assert [(r["row"], r["seed"]) for r in outcome.results] == [
+    assert [(r.row, r.seed) for r in outcome.results] == [
         ("mean volume", 0), ("one", 0), ("one", 1), ("one, repeated", 0), ("one, repeated", 1),
     ]  # fmt: skip
     assert outcome.report is not None
@@ -116,13 +116,13 @@ def test_scores_are_those_of_the_protocol(study: str, tiny: Path, tmp_path: Path
     truth = hu_to_normalised(case.truth.array.astype(np.float32))
     expected = score(mean_volume(dataset)(case), truth, "hu")
     (result,) = outcome.results
-    assert result["scores"]["unseen"]["phantom-2"] == pytest.approx(expected, rel=1e-3)
+    assert result.scores["unseen"]["phantom-2"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_seeds_differ_and_budgets_are_equal(study: str, tiny: Path, tmp_path: Path) -> None:
     outcome = go(study, tiny, tmp_path / "out", only=["one", "one, repeated"])
-    assert {r["g_updates"] for r in outcome.results} == {4}  # 8 pairs in batches of 2
-    first, second = (r["scores"]["unseen"]["phantom-2"]["mse"] for r in outcome.results[:2])
+    assert {r.g_updates for r in outcome.results} == {4}  # 8 pairs in batches of 2
+    first, second = (r.scores["unseen"]["phantom-2"]["mse"] for r in outcome.results[:2])
     assert first != second
 
 
@@ -155,7 +155,7 @@ def test_studies_share_what_they_have_in_common(
     monkeypatch.delattr(cells, "train")
     outcome = go("other", tiny, folder)
     assert not outcome.failures
-    assert [result["row"] for result in outcome.results] == ["the same under another name"] * 2
+    assert [result.row for result in outcome.results] == ["the same under another name"] * 2
     assert {path.stem for path in folder.glob("*.md")} == {"small", "other"}
 
 
@@ -176,11 +176,11 @@ def test_sets_added_later_are_only_scored(
     outcome = run_study(STUDIES[study], data, folder, SAMPLES, range(2), more, only=["one"])
     assert not outcome.failures
     for old, new in zip(before, outcome.results, strict=True):
-        assert new["scores"]["seen"] == old["scores"]["seen"]
-        assert new["scores"]["all of them"] == old["scores"]["seen"] | old["scores"]["unseen"]
+        assert new.scores["seen"] == old.scores["seen"]
+        assert new.scores["all of them"] == old.scores["seen"] | old.scores["unseen"]
     (first, *_) = run_study(STUDIES[study], data, folder, SAMPLES, range(2), more, "paper", only=["one"]).results
-    assert set(first["scores"]) == {"all of them"}
-    assert first["protocol"] == "paper"
+    assert set(first.scores) == {"all of them"}
+    assert first.protocol == "paper"
     with pytest.raises(WrongUsage, match="another set 'seen'"):
         run_study(STUDIES[study], data, folder, SAMPLES, range(2), [CaseSet("seen", data, "all")])
 
@@ -195,7 +195,7 @@ def test_killed_between_the_files_of_a_finished_run(study: str, tiny: Path, tmp_
     next((folder / "results").glob("*-seed-1.json")).unlink()
     after = go(study, tiny, folder, only=["one"])
     assert not after.failures
-    assert [r["scores"] for r in after.results] == [r["scores"] for r in before.results]
+    assert [r.scores for r in after.results] == [r.scores for r in before.results]
 
 
 def test_a_failure_that_is_mended_leaves_no_trace(

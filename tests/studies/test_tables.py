@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 from typing import Any
 
@@ -10,12 +9,13 @@ import numpy as np
 import pytest
 
 from raylift.evaluation.intervals import mean_interval
+from raylift.studies.results import RowResult
 from raylift.studies.tables import aggregate, best_rows, comma_separated, latex, markdown
 
 
-def result(row: str, seed: int, ssim: list[float], mse: list[float], **more: Any) -> dict[str, Any]:
+def result(row: str, seed: int, ssim: list[float], mse: list[float], **more: Any) -> RowResult:
     cases = {f"case-{k}": {"ssim": s, "mse": m} for k, (s, m) in enumerate(zip(ssim, mse, strict=True))}
-    return {"row": row, "seed": seed, "protocol": "hu", "scores": {"unseen": cases}, **more}
+    return RowResult(row=row, seed=seed, protocol="hu", scores={"unseen": cases}, **more)
 
 
 TRAINED = {"recipe": {}, "parameters": 3_900_000, "g_updates": 1200, "minutes": 4.04}
@@ -37,14 +37,15 @@ def test_means_deviations_and_intervals() -> None:
 
 
 def test_a_set_that_some_rows_lack() -> None:
-    extra = [*RESULTS, {**result("other", 0, [0.2], [0.1]), "scores": {"elsewhere": {"x": {"ssim": 0.2, "mse": 0.1}}}}]
+    other = RowResult(row="other", protocol="hu", scores={"elsewhere": {"x": {"ssim": 0.2, "mse": 0.1}}})
+    extra = [*RESULTS, other]
     assert set(aggregate(extra, "unseen")) == {"a & b", "mean"}
     assert set(aggregate(extra, "elsewhere")) == {"other"}
 
 
 def test_seeds_are_counted_by_set() -> None:
-    first, second = (json.loads(json.dumps(r)) for r in RESULTS if r["row"] == "a & b")
-    first["scores"]["later"] = first["scores"]["unseen"]
+    first, second = (r.model_copy(deep=True) for r in RESULTS if r.row == "a & b")
+    first.scores["later"] = first.scores["unseen"]
     page = markdown([first, second], ["unseen", "later"])
     rows = [line for line in page.splitlines() if line.startswith("| a & b")]
     assert [row.split(" | ")[1] for row in rows] == ["2", "1"]

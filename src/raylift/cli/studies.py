@@ -64,7 +64,8 @@ def study(
     with progress_bar(name) as bar:
         outcome = run_study(chosen, dataset, output, budget, range(seeds), sets, protocol, only or (), bar)
     if as_json:
-        print_json({"results": outcome.results, "failures": outcome.failures})
+        results = [result.model_dump(exclude_none=True) for result in outcome.results]
+        print_json({"results": results, "failures": outcome.failures})
     elif outcome.report is not None:
         print(outcome.report.read_text())
         say(f"{outcome.report}, and .csv and .tex beside it")

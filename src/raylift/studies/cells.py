@@ -17,13 +17,13 @@ from raylift.about import __version__
 from raylift.config.files import load_recipe
 from raylift.config.recipe import Recipe
 from raylift.data.dataset import PreparedDataset
-from raylift.errors import BadInput
 from raylift.evaluation.methods import CaseMethod, from_weights, not_learned, score_case
 from raylift.geometry import View
 from raylift.model.weights import load_weights
 from raylift.reconstruction.reconstructor import Reconstructor
 from raylift.storage.atomic import write_json
 from raylift.studies.definitions import Row
+from raylift.studies.results import CellResult, read_study_file
 from raylift.training.run import train
 
 TRIAL_SECONDS, TRIAL_STEPS = 45.0, 40  # the trial that measures the time of a step ends at whichever comes first
@@ -165,22 +165,6 @@ class _TrialEnded(Exception):
     """Raised to end a trial when its time is over."""
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a file that a study wrote.
-
-    Returns:
-        The content of the file.
-
-    Raises:
-        BadInput: the file is damaged.
-    """
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise BadInput(path, f"damaged ({error})", "delete it, and run the study again") from None
-    return content
-
-
 def compute(cell: Cell, budget: Budget, data: PreparedDataset, sets: list[CaseSet], protocol: str,
             progress: Progress) -> None:  # fmt: skip
     """Train a cell unless it is trained, score it on the sets that lack its scores, and write its result.
@@ -193,26 +177,26 @@ def compute(cell: Cell, budget: Budget, data: PreparedDataset, sets: list[CaseSe
         protocol: name of the scores' protocol.
         progress: called with a note, the steps done and their number.
     """
-    result: dict[str, Any] = read_json(cell.result) if cell.result.exists() else {"scores": {}}
-    if not cell.row.recipe and result.get("raylift") != __version__:
+    result = read_study_file(cell.result, CellResult) if cell.result.exists() else CellResult()
+    if not cell.row.recipe and result.raylift != __version__:
         # Another version may compute a method that is not trained in another way.
-        result = {"raylift": __version__, "scores": {}}
-    missing = [test for test in sets if test.name not in result["scores"].get(protocol, {})]
+        result = CellResult(raylift=__version__)
+    missing = [test for test in sets if test.name not in result.scores.get(protocol, {})]
     if not missing:
         return
     if cell.row.recipe:
         method, training = _train_cell(cell, budget, data, progress)
-        result |= training
+        result = result.model_copy(update=training)
     else:
         method = not_learned(cell.row.method, data, FRONTAL_AND_LATERAL)
-    result["seed"] = cell.seed
+    result.seed = cell.seed
     for test in missing:
         cases, scores = test.dataset.cases(test.split), {}
         for number, case in enumerate(cases, 1):
             scores[case.name] = score_case(method(test.dataset, case), case, protocol)
             progress(f"{cell.row.label} on {test.name}", number, len(cases))
-        result["scores"].setdefault(protocol, {})[test.name] = scores
-        write_json(result, cell.result)
+        result.scores.setdefault(protocol, {})[test.name] = scores
+        write_json(result.model_dump(exclude_none=True), cell.result)
 
 
 def _train_cell(

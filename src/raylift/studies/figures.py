@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,12 +16,13 @@ from raylift.plots.drawing import save_figure
 from raylift.plots.montages import gallery
 from raylift.reconstruction.reconstructor import Reconstructor
 from raylift.studies.cells import CaseSet, Cell
+from raylift.studies.results import RowResult
 from raylift.studies.tables import aggregate
 
 METRICS = ("ssim", "psnr")
 
 
-def draw_scores(results: Sequence[dict[str, Any]], tests: Sequence[str], path: Path) -> None:
+def draw_scores(results: Sequence[RowResult], tests: Sequence[str], path: Path) -> None:
     """Draw the scores of a study, as PNG and SVG: a panel per test set and metric, a line per row.
 
     Each line shows the mean, the score of each seed, and the interval over the patients.
@@ -33,7 +33,7 @@ def draw_scores(results: Sequence[dict[str, Any]], tests: Sequence[str], path: P
         path: path of the figure without a file ending.
     """
     tables = {test: table for test in tests if (table := aggregate(results, test))}
-    rows = list(dict.fromkeys(result["row"] for result in results))
+    rows = list(dict.fromkeys(result.row for result in results))
     figure = Figure(figsize=(1.5 + 3.2 * len(METRICS), 0.6 + len(tables) * (0.9 + 0.28 * len(rows))),
                     layout="constrained", facecolor="white")  # fmt: skip
     for (test, table), panels in zip(
@@ -47,9 +47,9 @@ def draw_scores(results: Sequence[dict[str, Any]], tests: Sequence[str], path: P
                 if entry.interval is not None:
                     axes.plot(entry.interval, (position, position), color="tab:blue", linewidth=2, alpha=0.5)
                 seeds = [
-                    np.mean([scores[metric] for scores in result["scores"][test].values()])
+                    np.mean([scores[metric] for scores in result.scores[test].values()])
                     for result in results
-                    if result["row"] == row and test in result["scores"]
+                    if result.row == row and test in result.scores
                 ]
                 axes.plot(seeds, [position] * len(seeds), "|", color="black", markersize=6)
                 axes.plot(entry.mean, position, "o", color="tab:blue", markersize=5)

@@ -10,16 +10,18 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from raylift.about import NOT_MEDICAL, __version__
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput, WrongUsage
 from raylift.storage.atomic import atomic_write, write_json
-from raylift.studies.cells import FRONTAL_AND_LATERAL, Budget, CaseSet, Cell, Progress, compute, read_json
+from raylift.studies.cells import FRONTAL_AND_LATERAL, Budget, CaseSet, Cell, Progress, compute
 from raylift.studies.definitions import StudyDefinition
 from raylift.studies.figures import draw_figures, draw_scores
+from raylift.studies.results import CellResult, RowResult, StudySettings, read_study_file
 from raylift.studies.tables import comma_separated, latex, markdown
+
+SETTINGS = "settings.json"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Outcome:
         report: path of the page with the table, or None where no cell is finished.
     """
 
-    results: list[dict[str, Any]]
+    results: list[RowResult]
     failures: dict[str, str]
     report: Path | None
 
@@ -92,7 +94,7 @@ def run_study(
         write_tables(folder, study, protocol)
     results = read_results(folder, study, protocol)
     if results:
-        draw_scores(results, list(json.loads((folder / "settings.json").read_text())["sets"]), folder / study.name)
+        draw_scores(results, list(_read_settings(folder).sets), folder / study.name)
     if study.figure and results:
         try:
             _draw(study, folder, seeds, sets)
@@ -118,7 +120,7 @@ def figures_folder(folder: Path, study: StudyDefinition) -> Path:
     return folder / "figures" / study.name
 
 
-def read_results(folder: Path, study: StudyDefinition, protocol: str) -> list[dict[str, Any]]:
+def read_results(folder: Path, study: StudyDefinition, protocol: str) -> list[RowResult]:
     """Read the results of a study's finished cells.
 
     Returns:
@@ -127,11 +129,11 @@ def read_results(folder: Path, study: StudyDefinition, protocol: str) -> list[di
     results = []
     for row in study.rows:
         key = Cell(row, 0, folder).key
-        cells = [read_json(path) for path in (folder / "results").glob(f"{key}-seed-*.json")]
+        cells = [read_study_file(path, CellResult) for path in (folder / "results").glob(f"{key}-seed-*.json")]
         results += [
-            {**result, "row": row.label, "protocol": protocol, "scores": result["scores"][protocol]}
-            for result in sorted(cells, key=lambda r: r["seed"])
-            if protocol in result["scores"]
+            RowResult.of(cell, row.label, protocol)
+            for cell in sorted(cells, key=lambda c: c.seed)
+            if protocol in cell.scores
         ]
     return results
 
@@ -145,13 +147,13 @@ def write_tables(folder: Path, study: StudyDefinition, protocol: str) -> Path | 
     results = read_results(folder, study, protocol)
     if not results:
         return None
-    name, settings = study.name, json.loads((folder / "settings.json").read_text())
-    tests, budget = list(settings["sets"]), settings["budget"]
-    spending = f"{budget['minutes']:g} minutes" if budget["minutes"] else f"{budget['samples']:,} training pairs"
+    name, settings = study.name, _read_settings(folder)
+    tests, minutes, samples = list(settings.sets), settings.budget["minutes"], settings.budget["samples"]
+    spending = f"{minutes:g} minutes" if minutes else f"{samples:,} training pairs"
     page = [
         f"# {study.title}",
         study.about,
-        f"Each trained method had {spending} per seed, on {len(settings['trained_on'])} patients.",
+        f"Each trained method had {spending} per seed, on {len(settings.trained_on)} patients.",
         markdown(results, tests),
         f"Raylift {__version__}. {NOT_MEDICAL}",
     ]
@@ -184,17 +186,25 @@ def _write_settings(folder: Path, budget: Budget, data: PreparedDataset, sets: S
     Raises:
         WrongUsage: the folder's settings are others.
     """
-    path = folder / "settings.json"
-    before = read_json(path) if path.exists() else {}
-    settings = {"budget": asdict(budget), "data": data.fingerprint, "trained_on": data.names("train")}
+    settings = StudySettings(budget=asdict(budget), data=data.fingerprint, trained_on=data.names("train"))
     now = {test.name: f"{test.split} of {test.dataset.fingerprint}" for test in sets}
-    different = [key for key, value in settings.items() if before and before.get(key) != value]
-    different += [f"set '{name}'" for name in now if before.get("sets", {}).get(name, now[name]) != now[name]]
+    different: list[str] = []
+    if (folder / SETTINGS).exists():
+        before = _read_settings(folder)
+        different += [key for key in ("budget", "data", "trained_on") if getattr(before, key) != getattr(settings, key)]
+        different += [f"set '{name}'" for name in now if before.sets.get(name, now[name]) != now[name]]
+        settings.sets = before.sets
     if different:
         raise WrongUsage(
             f"{folder} holds studies with another {different[0]}: give the same options to go on, or another folder"
         )
-    write_json({**settings, "sets": before.get("sets", {}) | now}, path)
+    settings.sets = settings.sets | now
+    write_json(settings.model_dump(), folder / SETTINGS)
+
+
+def _read_settings(folder: Path) -> StudySettings:
+    """Return the settings that all studies of a folder share."""
+    return read_study_file(folder / SETTINGS, StudySettings)
 
 
 def _check_views(cells: Sequence[Cell], datasets: Sequence[PreparedDataset]) -> None:

@@ -6,13 +6,13 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from raylift.evaluation.intervals import EXPLAINED, LEVEL, mean_interval, paired_difference
 from raylift.evaluation.protocols import find_protocol
 from raylift.evaluation.report import HEADINGS, format_number, format_signed
+from raylift.studies.results import CaseScores, RowResult
 
 LOWER_IS_BETTER = ("mse", "mae", "mae_hu")
 
@@ -32,21 +32,21 @@ class TableCell:
     interval: tuple[float, float] | None
 
 
-def aggregate(results: Sequence[dict[str, Any]], test: str) -> dict[str, dict[str, TableCell]]:
+def aggregate(results: Sequence[RowResult], test: str) -> dict[str, dict[str, TableCell]]:
     """Return the entries of a table for one test set, by row and metric.
 
     Args:
-        results: results of cells, as `raylift.studies.cells.compute` writes them.
+        results: results of cells, as `raylift.studies.run.read_results` reads them.
         test: name of the set; results that lack it are left out.
     """
-    rows: dict[str, list[dict[str, dict[str, float]]]] = {}
+    rows: dict[str, list[CaseScores]] = {}
     for result in results:
-        if test in result["scores"]:
-            rows.setdefault(result["row"], []).append(result["scores"][test])
+        if test in result.scores:
+            rows.setdefault(result.row, []).append(result.scores[test])
     return {row: _entries(seeds) for row, seeds in rows.items()}
 
 
-def _entries(seeds: list[dict[str, dict[str, float]]]) -> dict[str, TableCell]:
+def _entries(seeds: list[CaseScores]) -> dict[str, TableCell]:
     cases = list(seeds[0])
     entries = {}
     for metric in seeds[0][cases[0]]:
@@ -70,21 +70,21 @@ def best_rows(table: dict[str, dict[str, TableCell]]) -> dict[str, str]:
     }
 
 
-def markdown(results: Sequence[dict[str, Any]], tests: Sequence[str]) -> str:
+def markdown(results: Sequence[RowResult], tests: Sequence[str]) -> str:
     """Return a table per test set in Markdown, with the best mean of each column in bold."""
-    protocol = find_protocol(results[0]["protocol"])
+    protocol = find_protocol(results[0].protocol)
     blocks = [f"Protocol **{protocol.name}**: {protocol.description}."]
     for test in tests:
         table = aggregate(results, test)
         if not table:
             continue
         best, metrics = best_rows(table), list(next(iter(table.values())))
-        patients = max(len(r["scores"][test]) for r in results if test in r["scores"])
+        patients = max(len(r.scores[test]) for r in results if test in r.scores)
         head = ["Method", "Seeds", "Parameters", "Updates of g", "Minutes", *(HEADINGS[m] for m in metrics)]
         lines = [head, ["---", *["---:"] * (len(head) - 1)]]
         for row, entries in table.items():
             numbers = [f"**{_text(m, entries[m])}**" if best[m] == row else _text(m, entries[m]) for m in metrics]
-            seeds = [r for r in results if r["row"] == row and test in r["scores"]]
+            seeds = [r for r in results if r.row == row and test in r.scores]
             lines.append([row, str(len(seeds)), *_cost(seeds), *numbers])
         blocks.append(f"## {test} ({patients} patients)")
         blocks.append(_table(lines))
@@ -98,24 +98,22 @@ def markdown(results: Sequence[dict[str, Any]], tests: Sequence[str]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _differences(results: Sequence[dict[str, Any]], test: str, best: dict[str, str]) -> str:
+def _differences(results: Sequence[RowResult], test: str, best: dict[str, str]) -> str:
     """Return a table of each row's scores minus those of the metric's best row, patient by patient."""
-    scores: dict[str, dict[int, dict[str, dict[str, float]]]] = {}
+    scores: dict[str, dict[int, CaseScores]] = {}
     for result in results:
-        if test in result["scores"]:
-            scores.setdefault(result["row"], {})[result["seed"]] = result["scores"][test]
+        if test in result.scores:
+            scores.setdefault(result.row, {})[result.seed] = result.scores[test]
     lines = [["Method", *(f"{HEADINGS[m]} − {best[m]}" for m in best)], ["---", *["---:"] * len(best)]]
     for row in scores:
         lines.append([row, *("" if row == best[m] else _difference(scores[row], scores[best[m]], m) for m in best)])
     return _table(lines)
 
 
-def _difference(
-    ours: dict[int, dict[str, dict[str, float]]], theirs: dict[int, dict[str, dict[str, float]]], metric: str
-) -> str:
+def _difference(ours: dict[int, CaseScores], theirs: dict[int, CaseScores], metric: str) -> str:
     """Return mean ± standard deviation over the seeds [interval over the patients] of the differences, as text."""
 
-    def by_case(seeds: dict[int, dict[str, dict[str, float]]], chosen: Sequence[int]) -> dict[str, float]:
+    def by_case(seeds: dict[int, CaseScores], chosen: Sequence[int]) -> dict[str, float]:
         return {case: float(np.mean([seeds[k][case][metric] for k in chosen])) for case in seeds[chosen[0]]}
 
     # A method that is not trained has one seed, which is compared with all seeds of the other.
@@ -140,7 +138,7 @@ def _table(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def latex(results: Sequence[dict[str, Any]], tests: Sequence[str]) -> str:
+def latex(results: Sequence[RowResult], tests: Sequence[str]) -> str:
     """Return a `booktabs` table per test set in LaTeX."""
     blocks = []
     for test in tests:
@@ -161,22 +159,22 @@ def latex(results: Sequence[dict[str, Any]], tests: Sequence[str]) -> str:
                 text = _text(m, entries[m]).replace("±", r"$\pm$")
                 numbers.append(rf"\textbf{{{text}}}" if best[m] == row else text)
             lines.append(" & ".join([_escape(row), *numbers]) + r" \\")
-        patients = max(len(r["scores"][test]) for r in results if test in r["scores"])
+        patients = max(len(r.scores[test]) for r in results if test in r.scores)
         footer = (
             rf"\multicolumn{{{1 + len(metrics)}}}{{l}}{{\footnotesize {_escape(test)} ({patients} patients), protocol "
-            rf"{results[0]['protocol']}; mean $\pm$ standard deviation over seeds [{LEVEL * 100:.0f}\% interval "
+            rf"{results[0].protocol}; mean $\pm$ standard deviation over seeds [{LEVEL * 100:.0f}\% interval "
             r"over patients]} \\"
         )
         blocks.append("\n".join([*lines, r"\bottomrule", footer, r"\end{tabular}"]))
     return "\n\n".join(blocks) + "\n"
 
 
-def comma_separated(results: Sequence[dict[str, Any]]) -> str:
+def comma_separated(results: Sequence[RowResult]) -> str:
     """Return every score as CSV text, with columns method, seed, set, case, protocol and one per metric."""
     rows = [
-        {"method": r["row"], "seed": r["seed"], "set": test, "case": case, "protocol": r["protocol"], **metrics}
+        {"method": r.row, "seed": r.seed, "set": test, "case": case, "protocol": r.protocol, **metrics}
         for r in results
-        for test, cases in r["scores"].items()
+        for test, cases in r.scores.items()
         for case, metrics in cases.items()
     ]
     text = io.StringIO()
@@ -186,11 +184,11 @@ def comma_separated(results: Sequence[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _cost(seeds: Sequence[dict[str, Any]]) -> tuple[str, str, str]:
-    if "recipe" not in seeds[0]:
+def _cost(seeds: Sequence[RowResult]) -> tuple[str, str, str]:
+    minutes = [result.minutes for result in seeds if result.minutes is not None]
+    if seeds[0].parameters is None or not minutes:
         return "", "", ""
-    minutes = np.mean([result["minutes"] for result in seeds])
-    return f"{seeds[0]['parameters'] / 1e6:.1f} M", f"{seeds[0]['g_updates']:,}", f"{minutes:.1f}"
+    return f"{seeds[0].parameters / 1e6:.1f} M", f"{seeds[0].g_updates:,}", f"{np.mean(minutes):.1f}"
 
 
 def _text(metric: str, entry: TableCell) -> str:
