@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from raylift.config import load_recipe
-from raylift.config.earlier_names import FILES, existing_file, modern_weights_info
+from raylift.config.earlier_names import EARLIER_FILES, existing_file, modern_weights_info
 from raylift.model.weights import EMBEDDED, load_weights
 
 
@@ -44,7 +44,7 @@ def test_weights(tmp_path: Path) -> None:
         text = text.replace(f'"{now}"', f'"{before}"')
     (tmp_path / "weights.json").write_text(text)
     for name in ("weights.safetensors", "ood.safetensors"):
-        there = tmp_path / FILES.get(name, name)
+        there = tmp_path / EARLIER_FILES.get(name, name)
         there.write_bytes((EMBEDDED / "chest-64" / name).read_bytes())
     before_weights, now_weights = load_weights(tmp_path), load_weights(EMBEDDED / "chest-64")
     assert before_weights.info == now_weights.info

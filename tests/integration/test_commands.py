@@ -25,7 +25,7 @@ from raylift.images.hounsfield import hu_to_normalised
 from raylift.images.volume import Volume
 from raylift.io.volumes import read_volume, write_volume
 from raylift.model.weights import load_weights
-from raylift.reconstruction.outputs import FILES
+from raylift.reconstruction.outputs import FILE_KEYS
 from repository import ROOT
 
 SCORER = ROOT.parent / "shared" / "tools" / "score.py"
@@ -141,7 +141,7 @@ def test_reconstruct_lands_on_the_thorax(
     assert image.GetOrigin() == pytest.approx([c - 157.5 for c in centre], abs=1e-3)
     assert image.GetDirection() == pytest.approx((1, 0, 0, 0, 1, 0, 0, 0, 1))
     assert VolumeGrid.from_dict(report["grid"]).centre == pytest.approx(centre)
-    named = {key: Path(report[key]).name for key in FILES if key in report}
+    named = {key: Path(report[key]).name for key in FILE_KEYS if key in report}
     assert report | named == json.loads((tmp_path / "volume-report.json").read_text())
     assert report["views"] == ["ap", "lateral-right"]
     assert report["weights_sha256"] == load_weights(weights).info.sha256

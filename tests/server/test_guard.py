@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from raylift.server import guard
 from raylift.server.app import create_app
-from raylift.server.guard import MAX_WRONG_TOKENS, WAIT_SECONDS, Refusal, Tokens
+from raylift.server.guard import MAX_WRONG_TOKENS, REFUSED_SECONDS, Refusal, Tokens
 from raylift.server.settings import ServerSettings
 
 TOKEN = "0123456789abcdef"
@@ -109,9 +109,9 @@ def test_wrong_tokens_make_an_address_wait(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(Refusal, match="too many wrong tokens") as raised:
         tokens.check("10.0.0.1", TOKEN)  # right, but guessing is not to be rewarded
     assert raised.value.status == 429
-    assert 0 < int(raised.value.headers["Retry-After"]) <= WAIT_SECONDS + 1
+    assert 0 < int(raised.value.headers["Retry-After"]) <= REFUSED_SECONDS + 1
     tokens.check("10.0.0.2", TOKEN)
-    now += WAIT_SECONDS
+    now += REFUSED_SECONDS
     tokens.check("10.0.0.1", TOKEN)
 
 

@@ -140,7 +140,7 @@ def _reconstruct_patient(
     from raylift.cli.parsing import check_output, parse_views
     from raylift.io.dicom import Study
     from raylift.radiographs.sets import SIDECAR, XrayInput
-    from raylift.reconstruction.outputs import FILES, OutputPaths, write_results
+    from raylift.reconstruction.outputs import FILE_KEYS, OutputPaths, write_results
     from raylift.storage.copies import local_copy
 
     names = OutputPaths(target)
@@ -169,7 +169,7 @@ def _reconstruct_patient(
     info = reconstructor.weights.info
     report = write_results(reconstruction, names, info, aligned=task.align, study=study, inputs=inputs)
     if as_json:
-        print_json(report | {key: str(target.parent / report[key]) for key in FILES if key in report})
+        print_json(report | {key: str(target.parent / report[key]) for key in FILE_KEYS if key in report})
         return
     _print_account(reconstruction, task.align)
     say(f"{target} and {names.page.name}: {reconstruction.trust}")

@@ -11,7 +11,7 @@ OBJECTIVE = {"sinkhorn": "lambda_c", "doubt": "uncertainty"}
 WEIGHTS = {"doubt": "uncertainty", "familiarity_sha256": "ood_sha256"}
 TRAINING = {"begun_with": "init_from"}
 # Earlier names of files, by the current name.
-FILES = {"ood.safetensors": "familiarity.safetensors", "init-from.json": "begun-with.json"}
+EARLIER_FILES = {"ood.safetensors": "familiarity.safetensors", "init-from.json": "begun-with.json"}
 
 
 def modern_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def modern_weights_info(info: Mapping[str, Any]) -> dict[str, Any]:
 
 def existing_file(path: Path) -> Path:
     """Return the path of a file, or the same with the earlier name if only that file exists."""
-    earlier = path.with_name(FILES.get(path.name, path.name))
+    earlier = path.with_name(EARLIER_FILES.get(path.name, path.name))
     return earlier if earlier.exists() and not path.exists() else path
 
 

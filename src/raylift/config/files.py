@@ -13,7 +13,7 @@ from raylift.config.recipe import OBJECTIVES, Recipe
 from raylift.errors import WrongUsage, nearest
 from raylift.storage.records import DEEPEST, parse_yaml, read_yaml
 
-MOST_BYTES = 2**20  # of a recipe
+MOST_RECIPE_BYTES = 2**20  # of a recipe
 MOST_EXTENDED = 10  # recipes in a chain of `extends`
 
 # In the installed package, or beside its source.
@@ -104,7 +104,7 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     if len(above) >= MOST_EXTENDED:
         raise WrongUsage(f"{path}: more than {MOST_EXTENDED} recipes extend one another")
     try:
-        data = read_yaml(path, MOST_BYTES)
+        data = read_yaml(path, MOST_RECIPE_BYTES)
     except OSError as error:
         raise WrongUsage(f"{path}: this recipe file cannot be read ({error.strerror or error})") from None
     except ValueError as error:

@@ -34,7 +34,7 @@ COLUMNS = (
 )  # fmt: skip
 
 CHEST_MM, TRUNK_MM, BODY_MM = 300.0, 600.0, 900.0  # usual lengths of scans of the chest, of the trunk and for PET
-MIN_LUNGS_MM = 220.0  # the least length of a scan that contains the lungs
+MIN_SCAN_MM = 220.0  # the least length of a scan that contains the lungs
 FINE_MM, IDEAL_MM = 3.0, 2.5  # thicker slices leave steps in the X-rays; prepared scans are stored at 2.5 mm
 FEWEST_SLICES = 25  # enough for a chest at 10 mm, the coarsest slices that can be prepared
 
@@ -128,8 +128,8 @@ def rejection(series: Any) -> str:
     if other := _other_part(series):
         return f"not the chest: '{other}'"
     slice_mm = thickness(text)
-    if slice_mm and slice_mm * slices < MIN_LUNGS_MM:
-        return f"{slices} slices of {slice_mm:g} mm cover {slice_mm * slices:.0f} mm; lungs need {MIN_LUNGS_MM:g}"
+    if slice_mm and slice_mm * slices < MIN_SCAN_MM:
+        return f"{slices} slices of {slice_mm:g} mm cover {slice_mm * slices:.0f} mm; lungs need {MIN_SCAN_MM:g}"
     return ""
 
 

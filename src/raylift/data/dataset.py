@@ -27,8 +27,8 @@ from raylift.storage.records import parse_record, read_json, read_record
 
 PREPARE_AGAIN = "run raylift data prepare again"
 MAX_OPEN_CASES = 10_000
-FILES = ("ct.nii.gz", "context.npy", "xrays.mha")  # in a case's folder
-MOST_BYTES = 512 * 2**20  # size of dataset.json or of splits.json; a million cases need half of it
+CASE_FILES = ("ct.nii.gz", "context.npy", "xrays.mha")  # in a case's folder
+MOST_INDEX_BYTES = 512 * 2**20  # size of dataset.json or of splits.json; a million cases need half of it
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,8 @@ class PreparedDataset:
     def __init__(self, folder: str | StoragePath) -> None:
         self.folder = storage_path(folder)
         try:
-            self.info = read_record(self.folder / "dataset.json", DatasetInfo, MOST_BYTES)
-            splits = read_json(self.folder / "splits.json", MOST_BYTES)
+            self.info = read_record(self.folder / "dataset.json", DatasetInfo, MOST_INDEX_BYTES)
+            splits = read_json(self.folder / "splits.json", MOST_INDEX_BYTES)
             self.splits = parse_record({"splits": splits}, Splits).splits
             self.geometry, self.views = self.info.geometry, tuple(self.info.views)
             self.voxels, self.cube_mm = self.info.voxels, self.info.cube_mm
@@ -191,7 +191,7 @@ class PreparedDataset:
             return None
         digest = hashlib.sha256()
         for name in self.names(split):
-            for file in FILES:
+            for file in CASE_FILES:
                 with suppress(OSError):  # reported when the file is read
                     status = (self.folder / "cases" / name / file).stat()
                     digest.update(f"{name}/{file} {status.st_size} {status.st_mtime_ns}\n".encode())

@@ -10,20 +10,20 @@ from raylift.plots.sheets import SheetEntry, contact_sheet
 from raylift.storage.atomic import atomic_write_folder
 from raylift.storage.paths import StoragePath
 
-MAX_CASES = 200
+MAX_PICTURES = 200
 
 
 def write_contact_sheet(folder: StoragePath, records: dict[str, TaskRecord]) -> list[StoragePath]:
     """Write a picture of every case, or the reason of its rejection, to `contact-sheet.png` in the dataset folder.
 
-    Of more than `MAX_CASES` cases only every second, third and so on is shown.
+    Of more than `MAX_PICTURES` cases only every second, third and so on is shown.
 
     Returns:
         The paths of the pages.
     """
     dataset = PreparedDataset(folder)
     entries = []
-    for name in list(records)[:: math.ceil(len(records) / MAX_CASES)]:
+    for name in list(records)[:: math.ceil(len(records) / MAX_PICTURES)]:
         record = records[name]
         if record.status != "ok":
             entries.append(SheetEntry(name, record.reason, rejected=True))

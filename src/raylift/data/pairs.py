@@ -22,7 +22,7 @@ from raylift.images.hounsfield import WATER_MU, hu_to_normalised
 from raylift.lifting.scaling import as_pictures
 from raylift.plugins.extras import import_extra
 
-MOST_VIEWS = 8
+MOST_DRAWN_VIEWS = 8
 ANGLE_STEP = 5  # degrees between the angles that may be drawn
 
 
@@ -138,12 +138,12 @@ class OnlinePairs(Pairs):
         """Return the recipe's views or, with probability `any_views`, others.
 
         Half of the others are a part of the recipe's views, such as the frontal one alone, and half are 1 to
-        `MOST_VIEWS` views at any angles.
+        `MOST_DRAWN_VIEWS` views at any angles.
         """
         settings = self.settings
         other = settings.any_views > 0 and float(torch.rand(1, generator=generator)) < settings.any_views
         if other and float(torch.rand(1, generator=generator)) < 0.5:
-            count = int(torch.randint(1, MOST_VIEWS + 1, (1,), generator=generator))
+            count = int(torch.randint(1, MOST_DRAWN_VIEWS + 1, (1,), generator=generator))
             angles = torch.randperm(360 // ANGLE_STEP, generator=generator)[:count] * ANGLE_STEP
             return tuple(View(float(angle)) for angle in angles)
         flips = torch.rand(len(self.views), generator=generator) < 0.5

@@ -27,7 +27,7 @@ from raylift.numerics.compiled import in_parts
 
 # Positions sampled at a time, to bound memory: each needs 12 bytes, and a float per volume of the batch.
 SAMPLES_AT_A_TIME = 1 << 24
-EDGES = [kernels.MARGIN] * 6
+MARGINS = [kernels.MARGIN] * 6
 KEPT = 256  # views whose rays are cached, half a MB each at 128² pixels
 MOST_KEPT_PIXELS = 256  # along the edge of a detector whose rays are cached
 
@@ -160,7 +160,7 @@ class ProjectionOperator:
 
     def project_now(self, mu: Tensor) -> Tensor:
         """Return A μ (B, V, rows, columns) of μ (B, D, H, W) in mm⁻¹, float32, without a gradient."""
-        return self.project_padded(F.pad(mu, EDGES)) if mu.device.type == "cpu" else self.sample(mu)
+        return self.project_padded(F.pad(mu, MARGINS)) if mu.device.type == "cpu" else self.sample(mu)
 
     def back_project_now(self, y: Tensor) -> Tensor:
         """Return Aᵀ y (B, D, H, W) of line integrals y (B, V, rows, columns), float32, without a gradient."""
@@ -169,7 +169,7 @@ class ProjectionOperator:
             with torch.enable_grad():
                 (gradient,) = torch.autograd.grad(self.sample(mu), mu, y)
             return gradient
-        volumes = F.pad(torch.zeros(len(y), *self.domain_shape), EDGES)
+        volumes = F.pad(torch.zeros(len(y), *self.domain_shape), MARGINS)
         values = torch.stack([y[:, k] * view.lengths for k, view in enumerate(self._rays)], 1).flatten(2).numpy()
 
         def back_project_some(start: int, stop: int) -> None:
@@ -178,7 +178,7 @@ class ProjectionOperator:
                     kernels.back_project(volume, view.rays.flatten(0, 1).numpy(), view.planes, image)
 
         in_parts(back_project_some, len(y))
-        return F.pad(volumes, [-edge for edge in EDGES])
+        return F.pad(volumes, [-edge for edge in MARGINS])
 
 
 class _Linear(torch.autograd.Function):

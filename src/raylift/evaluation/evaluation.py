@@ -38,8 +38,8 @@ from raylift.storage.paths import StoragePath, read_bytes
 
 BASELINE = "mean volume"
 PICTURE, UNCERTAINTY = "montage.png", "uncertainty.npy"
-MOST_BYTES = 2**24  # of an `UNCERTAINTY` file that is read
-SHOWN = 100  # most pictures in the report
+MOST_UNCERTAINTY_BYTES = 2**24  # of an `UNCERTAINTY` file that is read
+MOST_SHOWN = 100  # most pictures in the report
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def evaluate(
         raise BadInput(name, reason, "no case can be scored")
     results = [CaseResult(name, **entry) for name in scored for entry in records[name].detail("results")]
     with atomic_write_folder(folder) as parts:
-        images = [parts / "cases" / name / PICTURE for name in scored[:SHOWN]]
+        images = [parts / "cases" / name / PICTURE for name in scored[:MOST_SHOWN]]
         uncertain = [name for name in scored if UNCERTAINTY in records[name].files]
         if uncertain:
             sums = sum(_read_sums(folder / "cases" / name) for name in uncertain)
@@ -220,8 +220,10 @@ def _notes(
         notes.append(
             "The uncertainty is that of the network's volumes before refinement; the errors are those after it."
         )
-    if len(scored) > SHOWN:
-        notes.append(f"The first {SHOWN} of {len(scored)} pictures are shown; the others are in the cases' folders.")
+    if len(scored) > MOST_SHOWN:
+        notes.append(
+            f"The first {MOST_SHOWN} of {len(scored)} pictures are shown; the others are in the cases' folders."
+        )
     return notes
 
 
@@ -231,5 +233,5 @@ def _read_sums(folder: StoragePath) -> np.ndarray:
     Returns:
         The sums (3, 1025), see `raylift.evaluation.calibration.tally`.
     """
-    sums: np.ndarray = np.load(BytesIO(read_bytes(folder / UNCERTAINTY, MOST_BYTES)), allow_pickle=False)
+    sums: np.ndarray = np.load(BytesIO(read_bytes(folder / UNCERTAINTY, MOST_UNCERTAINTY_BYTES)), allow_pickle=False)
     return sums

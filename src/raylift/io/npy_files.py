@@ -13,7 +13,7 @@ from raylift.storage.atomic import write_json
 from raylift.storage.records import read_json
 
 # Types of array that SimpleITK supports too.
-DTYPES = (*(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)), "float32", "float64")
+ARRAY_DTYPES = (*(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)), "float32", "float64")
 
 
 def read(path: Path) -> Volume:
@@ -36,7 +36,7 @@ def read(path: Path) -> Volume:
         grid = VolumeGrid.from_dict(read_json(sidecar)["grid"])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise BadInput(sidecar, f"not a grid ({error})", 'see VolumeGrid.to_dict under "grid"') from None
-    if array.dtype.name not in DTYPES:
+    if array.dtype.name not in ARRAY_DTYPES:
         raise BadInput(path, f"an array of {array.dtype}", "save it as int16 or float32")
     if array.shape != grid.shape:
         raise BadInput(path, f"an array of shape {array.shape}, but its grid has {grid.shape}", "correct the grid")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-WINDOW = 7  # voxels, edge of the uniform window
+WINDOW_VOXELS = 7  # voxels, edge of the uniform window
 C1, C2 = 0.01**2, 0.03**2  # of a value range of 1
 
 
@@ -31,7 +31,7 @@ def structural_similarity(fake: Tensor, real: Tensor) -> Tensor:
 def _similarity(means: Tensor) -> Tensor:
     """Return the mean SSIM from local means (B, 5, ...) of a, b, a², b² and ab."""
     a, b, aa, bb, ab = means.unbind(1)
-    sample = WINDOW**2 / (WINDOW**2 - 1)
+    sample = WINDOW_VOXELS**2 / (WINDOW_VOXELS**2 - 1)
     luminance = (2 * a * b + C1) / (a * a + b * b + C1)
     contrast_structure = (2 * sample * (ab - a * b) + C2) / (sample * (aa - a * a + bb - b * b) + C2)
     return (luminance * contrast_structure).mean()
@@ -40,7 +40,7 @@ def _similarity(means: Tensor) -> Tensor:
 def _means(maps: Tensor, axis: int) -> Tensor:
     """Return the means of maps (B, N, D, H, W) over all whole windows along an axis, as a banded matrix product."""
     size = maps.shape[axis]
-    band = maps.new_ones(size, size).tril().triu(1 - WINDOW)[WINDOW - 1 :] / WINDOW
+    band = maps.new_ones(size, size).tril().triu(1 - WINDOW_VOXELS)[WINDOW_VOXELS - 1 :] / WINDOW_VOXELS
     if axis == 4:
         return maps @ band.T
     if axis == 3:

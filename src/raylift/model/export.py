@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from raylift.errors import BadInput, WrongUsage
 
-SUFFIXES = (".onnx", ".xml")
+EXPORT_SUFFIXES = (".onnx", ".xml")
 OPSET = 20
 EXTERNAL = b"location"  # ONNX's key for the file that holds a tensor's values
 
@@ -68,8 +68,8 @@ def check_ending(path: Path) -> None:
     Raises:
         WrongUsage: it does not.
     """
-    if path.suffix not in SUFFIXES:
-        raise WrongUsage(f"{path.name}: the name of an exported model ends in {' or '.join(SUFFIXES)}")
+    if path.suffix not in EXPORT_SUFFIXES:
+        raise WrongUsage(f"{path.name}: the name of an exported model ends in {' or '.join(EXPORT_SUFFIXES)}")
 
 
 class ExportedNetwork(nn.Module):

@@ -18,7 +18,7 @@ from raylift.config.earlier_names import existing_file
 from raylift.errors import BadInput, WrongUsage
 from raylift.lifting.scaling import XRAY_SCALE
 from raylift.model.ensemble import Ensemble
-from raylift.model.export import SUFFIXES, ExportedNetwork, check_ending, export
+from raylift.model.export import EXPORT_SUFFIXES, ExportedNetwork, check_ending, export
 from raylift.model.lifted_network import LiftedNetwork
 from raylift.model.weights_info import NORMALISATION, Calibration, Training, WeightsDescription, WeightsInfo
 from raylift.radiographs.out_of_distribution import OODDetector
@@ -29,8 +29,8 @@ from raylift.storage.records import read_record
 EMBEDDED = Path(__file__).parents[1] / "pretrained"  # holds a folder for each set of weights that comes with Raylift
 DEFAULT = "chest-64"
 OOD_FILE = "ood.safetensors"
-MOST_BYTES = 16 * 2**30
-DTYPES = ("F32", "F16", "BF16", "I64")
+MOST_WEIGHTS_BYTES = 16 * 2**30
+TENSOR_DTYPES = ("F32", "F16", "BF16", "I64")
 AGAIN = "copy both files again"
 MAX_DIFFERENCE = 1e-3  # of the network's window: an exported model that differs by more is refused
 
@@ -64,7 +64,7 @@ def save_weights(
 ) -> Path:
     """Write `weights.safetensors` and `weights.json` into a folder, and `ood.safetensors` if a detector is given.
 
-    Raises BadInput, through `check_finite`, where a weight is NaN or infinite; nothing is written then.
+    Raises BadInput, through `check_finite_weights`, where a weight is NaN or infinite; nothing is written then.
 
     Args:
         lifted_network: its inner network is written.
@@ -76,7 +76,7 @@ def save_weights(
         The path of the safetensors file.
     """
     path, network = folder / "weights.safetensors", lifted_network.network
-    check_finite(network, path)
+    check_finite_weights(network, path)
     with atomic_write_folder(folder) as temporary:
         save_model(network, str(temporary / path.name))  # a tensor that the network holds twice is written once
         checksums = {"sha256": _digest(temporary / path.name)}
@@ -187,7 +187,7 @@ def store_calibration(weights: Weights, calibration: Calibration) -> None:
 
 def _sidecar(path: Path) -> Path:
     """Return the path of the description of weights; exported models keep their ending in its name."""
-    return path.with_name(f"{path.name}.json") if path.suffix in SUFFIXES else path.with_suffix(".json")
+    return path.with_name(f"{path.name}.json") if path.suffix in EXPORT_SUFFIXES else path.with_suffix(".json")
 
 
 def _digest(path: Path) -> str:
@@ -245,7 +245,7 @@ def load_weights(source: str | Path | None = None) -> Weights:
         raise BadInput(path, problem, f"copy {path.name} and {sidecar.name} again") from None
     try:
         _check_file(path, info)
-        exported = path.suffix in SUFFIXES
+        exported = path.suffix in EXPORT_SUFFIXES
         if not exported:
             _check_tensors(path, info)
         lifted_network = build_lifted_network(info, ExportedNetwork(path) if exported else None)
@@ -266,8 +266,8 @@ def _check_file(path: Path, info: WeightsInfo) -> None:
         BadInput: it is too large, has another checksum, or was written with another normalisation.
     """
     size = size_of(path)
-    if size > MOST_BYTES:
-        problem = f"{size / 2**30:.0f} GB; at most {MOST_BYTES / 2**30:.0f} GB are read"
+    if size > MOST_WEIGHTS_BYTES:
+        problem = f"{size / 2**30:.0f} GB; at most {MOST_WEIGHTS_BYTES / 2**30:.0f} GB are read"
         raise BadInput(path, problem, "give a file of weights")
     if _digest(path) != info.sha256:
         raise BadInput(path, f"its checksum is not the one in {_sidecar(path).name}", AGAIN)
@@ -284,14 +284,14 @@ def _load(network: nn.Module, path: Path) -> None:
     """
     indices = {name: tensor.clone() for name, tensor in network.state_dict().items() if not tensor.is_floating_point()}
     load_model(network, path)
-    check_finite(network, path)
+    check_finite_weights(network, path)
     loaded = network.state_dict()
     for name, tensor in indices.items():
         if not torch.equal(loaded[name], tensor):
             raise BadInput(path, f"has other indices than the network (in {name})", AGAIN)
 
 
-def check_finite(network: nn.Module, path: Path) -> None:
+def check_finite_weights(network: nn.Module, path: Path) -> None:
     """Check that all weights of a network are finite.
 
     Raises:
@@ -314,9 +314,9 @@ def _check_tensors(path: Path, info: WeightsInfo) -> None:
         shapes = {}
         for name in file.keys():  # noqa: SIM118 - no mapping
             part = file.get_slice(name)
-            if part.get_dtype() not in DTYPES:
+            if part.get_dtype() not in TENSOR_DTYPES:
                 raise BadInput(
-                    path, f"holds numbers of type {part.get_dtype()}", f"save weights as {', '.join(DTYPES)}"
+                    path, f"holds numbers of type {part.get_dtype()}", f"save weights as {', '.join(TENSOR_DTYPES)}"
                 )
             shapes[name] = tuple(part.get_shape())
     try:
@@ -345,7 +345,7 @@ def _ood_detector(path: Path, info: WeightsInfo) -> OODDetector | None:
         BadInput: its file is missing, or is not the one that the weights describe.
     """
     expected, beside = info.ood_sha256, existing_file(path.with_name(OOD_FILE))
-    if expected is None or path.suffix in SUFFIXES:
+    if expected is None or path.suffix in EXPORT_SUFFIXES:
         return None
     if not beside.exists() or _digest(beside) != expected:
         raise BadInput(beside, f"missing, or not the one of {path.name}", "copy it again")

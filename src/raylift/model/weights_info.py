@@ -17,8 +17,8 @@ from raylift.storage.records import Sha256, Typed
 
 PURPOSE = "research only; not a medical device"
 MAX_MEMBERS = 64
-MAX_CASES = 2_000_000
-CaseNames = Annotated[list[str], Field(max_length=MAX_CASES)]
+MAX_CASE_NAMES = 2_000_000
+CaseNames = Annotated[list[str], Field(max_length=MAX_CASE_NAMES)]
 
 
 class Normalisation(Typed):

@@ -9,7 +9,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raylift.networks.layers.dense import DEEPEST, convolution
+from raylift.networks.layers.dense import LEAST_EDGE, convolution
 from raylift.networks.layers.expansion import expand
 
 WIDEST = 16  # greatest width, as a multiple of feature_size
@@ -33,10 +33,10 @@ class Autoencoder(nn.Module):
 
     def __init__(self, axes: Sequence[int], voxels: int, feature_size: int, normalised: bool = False) -> None:
         super().__init__()
-        if voxels < 2 * DEEPEST or voxels & (voxels - 1):
-            raise ValueError(f"the edge must be a power of 2 from {2 * DEEPEST} on, not {voxels}")
+        if voxels < 2 * LEAST_EDGE or voxels & (voxels - 1):
+            raise ValueError(f"the edge must be a power of 2 from {2 * LEAST_EDGE} on, not {voxels}")
         self.axes, self.normalised = tuple(axes), normalised
-        halvings = (voxels // DEEPEST).bit_length() - 1
+        halvings = (voxels // LEAST_EDGE).bit_length() - 1
         widths = [feature_size * min(2**level, WIDEST) for level in range(halvings + 1)]
         self.encoders = nn.ModuleList(self._encoder(widths) for _ in self.axes)
         self.decoder = nn.Sequential(
@@ -62,7 +62,7 @@ class Autoencoder(nn.Module):
     def latent(self, images: Tensor) -> Tensor:
         """Return the latent (B, C, 4, 4, 4) = (B, C, z, y, x) of X-rays (B, N, S, S)."""
         latents = [
-            expand(encoder(image), axis, DEEPEST)
+            expand(encoder(image), axis, LEAST_EDGE)
             for encoder, axis, image in zip(self.encoders, self.axes, images.split(1, 1), strict=True)
         ]
         total = sum(latents[1:], latents[0])

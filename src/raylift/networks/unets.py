@@ -13,21 +13,21 @@ from monai.networks.nets.unet import UNet
 from monai.networks.nets.unetr import UNETR
 from torch import nn
 
-LEVELS = 5
+RESOLUTIONS = 5
 
 
 def _widths(feature_size: int) -> list[int]:
-    return [feature_size * 2**level for level in range(LEVELS)]
+    return [feature_size * 2**level for level in range(RESOLUTIONS)]
 
 
 def unet(in_channels: int, out_channels: int, feature_size: int) -> nn.Module:
     """Return the residual 3D U-Net of Kerfoot et al. 2018; MONAI's examples use feature size 16."""
-    return UNet(3, in_channels, out_channels, _widths(feature_size), [2] * (LEVELS - 1), num_res_units=2)
+    return UNet(3, in_channels, out_channels, _widths(feature_size), [2] * (RESOLUTIONS - 1), num_res_units=2)
 
 
 def attention_unet(in_channels: int, out_channels: int, feature_size: int) -> nn.Module:
     """Return the Attention U-Net of Oktay et al. 2018; published with feature size 16 to 64."""
-    return AttentionUnet(3, in_channels, out_channels, _widths(feature_size), [2] * (LEVELS - 1))
+    return AttentionUnet(3, in_channels, out_channels, _widths(feature_size), [2] * (RESOLUTIONS - 1))
 
 
 def unetr(in_channels: int, out_channels: int, feature_size: int, voxels: int) -> nn.Module:
@@ -46,7 +46,7 @@ def segresnet(in_channels: int, out_channels: int, feature_size: int) -> nn.Modu
 
 def dynunet(in_channels: int, out_channels: int, feature_size: int) -> nn.Module:
     """Return nnU-Net's architecture (Isensee et al. 2021) with residual blocks; published with feature size 32."""
-    kernels, strides = [3] * LEVELS, [1] + [2] * (LEVELS - 1)
+    kernels, strides = [3] * RESOLUTIONS, [1] + [2] * (RESOLUTIONS - 1)
     return DynUNet(
         3, in_channels, out_channels, kernels, strides, strides[1:], filters=_widths(feature_size), res_block=True
     )

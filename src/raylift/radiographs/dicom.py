@@ -32,7 +32,7 @@ POSITIONS = {
 MODALITIES = ("CR", "DX", "RG", "RF", "XA", "OT", "")
 DISTANCES = (300.0, 5000.0)  # mm; plausible range of the distance from source to detector
 OPEN = 99.5  # percentile of the raw values that is taken for the open field
-LEAST = 1e-4  # share of the open field to which smaller raw values are raised
+LEAST_TRANSMISSION = 1e-4  # share of the open field to which smaller raw values are raised
 
 
 def read_dicom(path: Path) -> Radiograph | Grey:
@@ -150,7 +150,7 @@ def _is_raw(dataset: Dataset) -> bool:
 def _logarithm(raw: np.ndarray) -> np.ndarray:
     """Return ln(I₀ / I) of raw values I (rows, columns), where I₀ is the open field, their brightest part."""
     open_field = max(float(np.percentile(raw, OPEN)), 1.0)
-    logarithm: np.ndarray = -np.log(np.clip(raw / open_field, LEAST, 1)).astype(np.float32)
+    logarithm: np.ndarray = -np.log(np.clip(raw / open_field, LEAST_TRANSMISSION, 1)).astype(np.float32)
     return logarithm
 
 

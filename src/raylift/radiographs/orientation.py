@@ -20,11 +20,11 @@ from raylift.radiographs.radiograph import square
 # Measured on pictures of twelve patients' frontal and lateral X-rays and on two real radiographs. The OOD score of a
 # frontal picture is 2 to 4 times as high when it is taken for a lateral as when it is taken for a frontal one; that of
 # a lateral picture is 0.6 to 1.2 times as high.
-FRONTAL = 1.5  # ratio of the OOD scores as lateral and as frontal above which a picture is frontal
+FRONTAL_RATIO = 1.5  # ratio of the OOD scores as lateral and as frontal above which a picture is frontal
 BETTER = 0.9  # share of the unchanged picture's OOD score below which the picture is turned or inverted
 MOST = (5.5, 8.0)  # line integrals of the brightest pixels of a frontal and of a lateral picture
 RANGE = (0.1, 99.9)  # percentiles to which grey levels are clipped: letters and lead lie beyond them
-SMALL = 128  # pixels along the shorter edge; more add nothing
+SHORT_EDGE = 128  # pixels along the shorter edge; more add nothing
 SURE = 1.1  # factor by which the score must beat these thresholds to be certain
 
 
@@ -54,7 +54,7 @@ def guess(grey: Grey, ood_detector: OODDetector) -> Guess:
     The picture is tried in four quarter turns, with bone bright and dark, as a frontal view and as a lateral one from
     either side.
     """
-    step = max(1, min(grey.levels.shape) // SMALL)
+    step = max(1, min(grey.levels.shape) // SHORT_EDGE)
     grey = replace(grey, levels=grey.levels[::step, ::step])
     guesses: dict[tuple[int, bool], Guess] = {}
     polarities = (False,) if grey.polarity_known else (False, True)
@@ -66,11 +66,13 @@ def guess(grey: Grey, ood_detector: OODDetector) -> Guess:
         )
         ratio = lateral / max(frontal, 1e-9)
         score = min(frontal, lateral)
-        if ratio > FRONTAL:
-            candidate = Guess(View.parse("pa"), Orientation(turns, False, inverted), score, ratio / FRONTAL > SURE)
+        if ratio > FRONTAL_RATIO:
+            candidate = Guess(
+                View.parse("pa"), Orientation(turns, False, inverted), score, ratio / FRONTAL_RATIO > SURE
+            )
         else:
             candidate = Guess(
-                View.parse("lateral-left"), Orientation(turns, mirrored, inverted), score, FRONTAL / ratio > SURE
+                View.parse("lateral-left"), Orientation(turns, mirrored, inverted), score, FRONTAL_RATIO / ratio > SURE
             )
         guesses[turns, inverted] = candidate
     unchanged = guesses[0, False]

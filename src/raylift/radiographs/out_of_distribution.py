@@ -24,11 +24,11 @@ from raylift.geometry import View
 from raylift.storage.atomic import atomic_write
 from raylift.storage.paths import size_of
 
-EDGE = 8  # pixels along an edge of the small images
-DIRECTIONS = 48  # principal directions of the covariance
-FLOOR = 1e-3  # least variance in a direction, as a share of the mean variance
+EDGE_PIXELS = 8  # pixels along an edge of the small images
+PRINCIPAL_DIRECTIONS = 48  # principal directions of the covariance
+VARIANCE_FLOOR = 1e-3  # least variance in a direction, as a share of the mean variance
 QUANTILE = 0.95  # of the distances of a patient's X-rays; the largest over the patients left out counts as 1
-MOST_BYTES = 2**24  # of a file that is read
+MOST_DETECTOR_BYTES = 2**24  # of a file that is read
 OOD_THRESHOLD = 1.0  # relative distance above which X-rays are out of distribution
 
 
@@ -37,9 +37,9 @@ class OODDetector:
     """A model of what the X-rays of the training look like, which measures how far others are from them.
 
     Args:
-        mean: coefficients (5, EDGE²) of the angle's harmonics.
-        directions: principal directions, orthonormal, (DIRECTIONS, EDGE²).
-        deviations: standard deviations (DIRECTIONS,) along the principal directions.
+        mean: coefficients (5, EDGE_PIXELS²) of the angle's harmonics.
+        directions: principal directions, orthonormal, (PRINCIPAL_DIRECTIONS, EDGE_PIXELS²).
+        deviations: standard deviations (PRINCIPAL_DIRECTIONS,) along the principal directions.
         noise: standard deviation in each of the other directions.
         scale: root mean squared distance per dimension that counts as 1.
     """
@@ -91,8 +91,11 @@ class OODDetector:
         mean = np.linalg.solve(waves.T @ waves + 1e-3 * np.eye(waves.shape[1]), waves.T @ small)
         _, values, directions = np.linalg.svd(small - waves @ mean, full_matrices=False)
         variances = np.square(values) / len(small)
-        kept = min(DIRECTIONS, len(variances) - 1)
-        rest, least = variances[kept:].sum() / (small.shape[1] - kept), FLOOR * variances.sum() / small.shape[1]
+        kept = min(PRINCIPAL_DIRECTIONS, len(variances) - 1)
+        rest, least = (
+            variances[kept:].sum() / (small.shape[1] - kept),
+            VARIANCE_FLOOR * variances.sum() / small.shape[1],
+        )
         noise = math.sqrt(max(rest, least))
         return cls(mean, directions[:kept], np.sqrt(np.maximum(variances[:kept], noise**2)), noise)
 
@@ -125,15 +128,16 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
     """Read the arrays of a detector's file.
 
     Returns:
-        The arrays by name, float64: mean (5, EDGE²), directions (n, EDGE²), deviations (n,), noise and unit (scalars).
+        The arrays by name, float64: mean (5, EDGE_PIXELS²), directions (n, EDGE_PIXELS²), deviations (n,), noise and
+        unit (scalars).
 
     Raises:
         ValueError: the file is too large, or an array has another shape or values that it cannot have.
     """
-    if size_of(path) > MOST_BYTES:
+    if size_of(path) > MOST_DETECTOR_BYTES:
         raise ValueError("too large")
     arrays = {name: array.astype(np.float64) for name, array in load_file(path).items()}
-    kept, size = len(arrays["deviations"]), EDGE**2
+    kept, size = len(arrays["deviations"]), EDGE_PIXELS**2
     shapes = {"mean": (5, size), "directions": (kept, size), "deviations": (kept,), "noise": (), "unit": ()}
     for name, shape in shapes.items():
         if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
@@ -144,9 +148,9 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _small(images: np.ndarray, views: Sequence[View]) -> np.ndarray:
-    """Return X-rays (N, rows, columns) averaged to (N, EDGE²), with columns along u of the view without mirroring."""
+    """Return X-rays (N, rows, columns) averaged to (N, EDGE_PIXELS²), their columns along u without mirroring."""
     unmirrored = [image[:, ::-1] if view.mirrored else image for image, view in zip(images, views, strict=True)]
-    averaged = F.interpolate(torch.from_numpy(np.stack(unmirrored)).float()[None], (EDGE, EDGE), mode="area")
+    averaged = F.interpolate(torch.from_numpy(np.stack(unmirrored)).float()[None], (EDGE_PIXELS,) * 2, mode="area")
     return averaged[0].flatten(1).double().numpy()
 
 

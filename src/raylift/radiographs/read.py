@@ -18,7 +18,7 @@ from raylift.radiographs.radiograph import Radiograph, square
 from raylift.radiographs.tone import Grey
 from raylift.storage.paths import suffix_of
 
-LINE_INTEGRALS = (*READERS, ".npy")
+LINE_INTEGRAL_SUFFIXES = (*READERS, ".npy")
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 
@@ -74,7 +74,7 @@ def decode(path: str | Path) -> Radiograph | Grey:
     path = Path(path)
     if not path.is_file():
         raise BadInput(path, "no such file", "check the path")
-    if suffix_of(path) in LINE_INTEGRALS:
+    if suffix_of(path) in LINE_INTEGRAL_SUFFIXES:
         return _read_line_integrals(path)
     if suffix_of(path) in PICTURES:
         return Grey(path, _read_picture(path), facts=("bone assumed to be bright",))
@@ -82,7 +82,7 @@ def decode(path: str | Path) -> Radiograph | Grey:
         return read_dicom(path)
     if suffix_of(path) == ".dcm":
         raise BadInput(path, "not a DICOM file", "copy or export it again")
-    known = ", ".join((*LINE_INTEGRALS, *PICTURES))
+    known = ", ".join((*LINE_INTEGRAL_SUFFIXES, *PICTURES))
     raise BadInput(path, "not an X-ray format that Raylift reads", f"give DICOM or one of {known}")
 
 

@@ -24,7 +24,7 @@ from raylift.images.xray_set import XraySet
 from raylift.reconstruction.iterative import System
 from raylift.reconstruction.refinement import surround
 
-PIXELS = 64  # along an edge of the X-rays that are compared
+COMPARED_PIXELS = 64  # along an edge of the X-rays that are compared
 MAX_TURN, MAX_SHIFT = 10.0, 25.0  # degrees, mm
 USUAL_TURN, USUAL_SHIFT = 5.0, 10.0  # degrees, mm: standard deviations of the prior, which weakly favours no motion
 NARROW, WIDE = 1.0, 6.0  # pixels: standard deviations of the two Gaussians between which structure is compared
@@ -36,7 +36,7 @@ NARROW, WIDE = 1.0, 6.0  # pixels: standard deviations of the two Gaussians betw
 ROUNDS = ((0, 5), (0, 1, 5))
 STEP_TURN, STEP_SHIFT = 0.25, 0.5  # degrees, mm: steps of the central differences
 EVALUATIONS = 12  # most evaluations of a view's residuals; each Jacobian takes two more for each motion
-NOISE = 0.5  # standard deviation of a pixel's noise, as a share of that of the X-ray's structure
+NOISE_SHARE = 0.5  # standard deviation of a pixel's noise, as a share of that of the X-ray's structure
 
 
 def align(volume: Volume, xrays: XraySet, motions: Sequence[int] = ROUNDS[-1]) -> tuple[View, ...]:
@@ -56,8 +56,8 @@ def align(volume: Volume, xrays: XraySet, motions: Sequence[int] = ROUNDS[-1]) -
     """
     if len(xrays.views) == 1:
         return xrays.views
-    coarse = F.interpolate(torch.from_numpy(xrays.images)[None].float(), (PIXELS,) * 2, mode="area")[0].numpy()
-    xrays = replace(xrays, images=coarse, geometry=xrays.geometry.with_pixels(PIXELS))
+    coarse = F.interpolate(torch.from_numpy(xrays.images)[None].float(), (COMPARED_PIXELS,) * 2, mode="area")[0].numpy()
+    xrays = replace(xrays, images=coarse, geometry=xrays.geometry.with_pixels(COMPARED_PIXELS))
     system = System(xrays, volume.grid)
     box = torch.from_numpy(normalised_to_mu(surround(volume, system)))[None]
     estimates = [
@@ -97,7 +97,7 @@ def _estimate_displacement(
     usual, limit = np.where(turns, USUAL_TURN, USUAL_SHIFT), np.where(turns, MAX_TURN, MAX_SHIFT)
     steps = np.diag(np.where(turns, STEP_TURN, STEP_SHIFT))
     target = structure(image)
-    scale = NOISE * max(float(target.std()), 1e-6)
+    scale = NOISE_SHARE * max(float(target.std()), 1e-6)
     isocentre = xrays.isocentre or (0.0, 0.0, 0.0)
 
     def residuals(motion: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from raylift.storage.paths import StoragePath, remove, stem_of, suffix_of
 # unknown.
 CT_WINDOWS = ((40.0, 400.0), (-600.0, 1500.0))
 UNCERTAINTY_WINDOWS = ((200.0, 400.0),)
-FILES = ("volume", "uncertainty", "preview", "page")  # keys of a report that hold file names
+FILE_KEYS = ("volume", "uncertainty", "preview", "page")  # keys of a report that hold file names
 
 
 class OutputPaths:

@@ -21,20 +21,23 @@ from raylift.images.xray_set import XraySet
 from raylift.reconstruction.iterative import System
 
 ITERATIONS = 20
-PIXELS, VOXEL_MM = 128, 5.0  # to which the weights below refer; sums over other pixels and voxels are scaled to these
+REFERENCE_PIXELS, REFERENCE_VOXEL_MM = (
+    128,
+    5.0,
+)  # to which the weights below refer; sums over other pixels and voxels are scaled to these
 # Standard deviation of an X-ray's noise, as a share of its mean: what voxels of 5 mm lose of a fine scan.
 NOISE = 0.02
 # Mean absolute error at which only noise is left, as a share of the X-rays' mean.
-EXPLAINED = 0.005
+LEAST_RESIDUAL = 0.005
 # In units of the network's window, [0, 1] for [-1000, 1000] HU:
-FLOOR = 0.05  # least standard deviation of a voxel, where the network predicts no uncertainty
+DEVIATION_FLOOR = 0.05  # least standard deviation of a voxel, where the network predicts no uncertainty
 CERTAIN = 0.01  # least standard deviation of a voxel, where it predicts one
 ALIKE = 2.0  # factor of the predicted uncertainty: neighbours err alike, but are penalised as if independent
 MIXED = 0.35  # see `prior_deviation`
 TISSUE = 0.55  # soft tissue; bone is not far above
 OUTSIDE = 0.5  # standard deviation of a voxel outside of the cube
 FALL_MM = 60.0  # distance from the cube at which the values of its faces have fallen to 1/e
-EDGE = 0.01  # smaller gradients are penalised by their square, larger ones by their magnitude
+GRADIENT_EDGE = 0.01  # smaller gradients are penalised by their square, larger ones by their magnitude
 SMOOTHNESS = 6.0  # weight of the gradient's magnitude
 
 
@@ -70,10 +73,10 @@ def refine(
     L-BFGS (Liu & Nocedal 1989) minimises ½ Σ ((A x − y) / (σ ȳ))² + ½ Σ z² + τ Σ ‖∇x‖ over z, where the box x is
     x₀ + s z, clipped to the window. A projects, y are the X-rays with the mean ȳ, σ is `NOISE`, τ is `SMOOTHNESS`, s is
     `ALIKE` times the `uncertainty` or, where there is none, the `prior_deviation` of the start x₀, and ‖∇x‖ is smoothed
-    below `EDGE`. Sums are scaled to `PIXELS` pixels and voxels of `VOXEL_MM`. The optimisation ends after `ITERATIONS`,
-    when the X-rays are explained except for noise, or at the time limit. It also ends when an iteration is further from
-    the X-rays than the start, or is not finite; then the iteration before it is the result, or the given volume
-    (clipped) if it was the first.
+    below `GRADIENT_EDGE`. Sums are scaled to `REFERENCE_PIXELS` pixels and voxels of `REFERENCE_VOXEL_MM`. The
+    optimisation ends after `ITERATIONS`, when the X-rays are explained except for noise, or at the time limit. It also
+    ends when an iteration is further from the X-rays than the start, or is not finite; then the iteration before it is
+    the result, or the given volume (clipped) if it was the first.
 
     Args:
         volume: Hounsfield units (z, y, x) on a cube centred on the isocentre, or on the origin where it is not known.
@@ -97,7 +100,7 @@ def refine(
         )
     y = torch.from_numpy(system.b)
     scale = max(float(y.mean()), 1e-6)
-    pixel_ratio, voxel_ratio = xrays.geometry.pixels / PIXELS, volume.grid.spacing[0] / VOXEL_MM
+    pixel_ratio, voxel_ratio = xrays.geometry.pixels / REFERENCE_PIXELS, volume.grid.spacing[0] / REFERENCE_VOXEL_MM
     z = torch.zeros_like(x0, requires_grad=True)
 
     def box() -> Tensor:
@@ -133,7 +136,7 @@ def refine(
     optimiser = torch.optim.LBFGS([z], max_iter=1, history_size=8, line_search_fn="strong_wolfe",
                                   tolerance_grad=0, tolerance_change=0)  # fmt: skip
     for done in range(1, ITERATIONS + 1):
-        if after <= EXPLAINED or monotonic() - started >= seconds:
+        if after <= LEAST_RESIDUAL or monotonic() - started >= seconds:
             break
         optimiser.step(loss)
         current = error()
@@ -160,7 +163,7 @@ def prior_deviation(box: np.ndarray, system: System) -> np.ndarray:
     outside of the training, the network's squared error is 0.35 of that, and 0.05² where x is 0 or t.
     """
     mixed = MIXED * np.clip(box * (TISSUE - box), 0, None)
-    deviation = np.where(_distance(system) > 0, OUTSIDE, np.sqrt(FLOOR**2 + mixed))
+    deviation = np.where(_distance(system) > 0, OUTSIDE, np.sqrt(DEVIATION_FLOOR**2 + mixed))
     return deviation.astype(np.float32)
 
 
@@ -175,6 +178,6 @@ def _distance(system: System) -> np.ndarray:
 
 
 def _gradient(x: Tensor) -> Tensor:
-    """Return √(|∇x|² + EDGE²) for all voxels of a box (z, y, x) except the last of each axis."""
+    """Return √(|∇x|² + `GRADIENT_EDGE`²) for all voxels of a box (z, y, x) except the last of each axis."""
     along_z, along_y, along_x = x.diff(dim=0)[:, :-1, :-1], x.diff(dim=1)[:-1, :, :-1], x.diff(dim=2)[:-1, :-1]
-    return (along_z.square() + along_y.square() + along_x.square() + EDGE**2).sqrt()
+    return (along_z.square() + along_y.square() + along_x.square() + GRADIENT_EDGE**2).sqrt()

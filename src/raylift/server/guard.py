@@ -17,7 +17,7 @@ COOKIE = "raylift_session"
 API_PREFIX = "/api/"
 PUBLIC_PATHS = ("/api/health", "/api/login")  # need no token
 MAX_WRONG_TOKENS = 10  # from one address, before it has to wait
-WAIT_SECONDS = 60.0
+REFUSED_SECONDS = 60.0
 MAX_ADDRESSES = 10_000  # whose wrong tokens are counted at a time
 MAX_DRAINED_BYTES = 2**20  # of a refused request's body, so that the client reads the answer
 CONTENT_SECURITY_POLICY = (
@@ -44,8 +44,8 @@ class Refusal(Exception):
 class Tokens:
     """Checks the token of requests, and refuses addresses that try to guess it.
 
-    An address that sent `MAX_WRONG_TOKENS` wrong tokens is refused for `WAIT_SECONDS` after the last one, even with the
-    right token.
+    An address that sent `MAX_WRONG_TOKENS` wrong tokens is refused for `REFUSED_SECONDS` after the last one, even with
+    the right token.
 
     Args:
         token: the server's token; None lets everybody in.
@@ -74,7 +74,7 @@ class Tokens:
         if self.token is None:
             return
         count, last = self.wrong.get(address, (0, 0.0))
-        left = last + WAIT_SECONDS - time.monotonic()
+        left = last + REFUSED_SECONDS - time.monotonic()
         if count and left <= 0:
             del self.wrong[address]
             count = 0

@@ -13,7 +13,7 @@ from raylift.storage.paths import suffix_of
 
 MAX_XRAYS = 8
 # Only formats that are complete in one file: an .mhd or .nrrd may refer to another file on this machine.
-SUFFIXES = (".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".nii", ".nii.gz", ".mha")
+UPLOAD_SUFFIXES = (".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".nii", ".nii.gz", ".mha")
 REFUSED_SUFFIXES = (".mhd", ".nrrd", ".nhdr", ".hdr", ".img", ".raw", ".json")
 
 
@@ -53,7 +53,7 @@ class Options(BaseModel):
 def storage_name(index: int, client_name: str | None) -> str:
     """Return the name under which an upload is stored; it takes nothing but a known suffix from the client's name."""
     suffix = suffix_of(Path(client_name or ""))
-    return f"xray-{index}{suffix if suffix in SUFFIXES else '.dcm'}"
+    return f"xray-{index}{suffix if suffix in UPLOAD_SUFFIXES else '.dcm'}"
 
 
 def check_suffix(client_name: str | None) -> None:
@@ -64,7 +64,7 @@ def check_suffix(client_name: str | None) -> None:
     """
     if suffix_of(Path(client_name or "")) in REFUSED_SUFFIXES:
         raise BadInput(
-            display_name(client_name), "a format that may need other files", f"give one of {', '.join(SUFFIXES)}"
+            display_name(client_name), "a format that may need other files", f"give one of {', '.join(UPLOAD_SUFFIXES)}"
         )
 
 

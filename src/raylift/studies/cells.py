@@ -8,7 +8,6 @@ import json
 import shutil
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from raylift.data.dataset import PreparedDataset
 from raylift.evaluation.methods import CaseMethod, from_weights, not_learned, score_case
 from raylift.geometry import View
 from raylift.model.weights import load_weights
+from raylift.parallel.cases import Progress
 from raylift.reconstruction.reconstructor import Reconstructor
 from raylift.storage.atomic import write_json
 from raylift.studies.definitions import Row
@@ -28,8 +28,6 @@ from raylift.training.run import train
 
 TRIAL_SECONDS, TRIAL_STEPS = 45.0, 40  # the trial that measures the time of a step ends at whichever comes first
 FRONTAL_AND_LATERAL = (View(0.0), View(90.0))  # for methods that are not trained
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import Field
 
 from raylift.errors import BadInput
-from raylift.storage.records import Typed, read_record
+from raylift.storage.records import Record, Typed, read_record
 
 CaseScores = dict[str, dict[str, float]]  # by case and metric
-Record = TypeVar("Record", bound=Typed)
 
 
 class _Result(Typed):

@@ -14,8 +14,9 @@ from pathlib import Path
 from raylift.about import NOT_MEDICAL, __version__
 from raylift.data.dataset import PreparedDataset
 from raylift.errors import BadInput, WrongUsage
+from raylift.parallel.cases import Progress
 from raylift.storage.atomic import atomic_write, write_json
-from raylift.studies.cells import FRONTAL_AND_LATERAL, Budget, CaseSet, Cell, Progress, compute
+from raylift.studies.cells import FRONTAL_AND_LATERAL, Budget, CaseSet, Cell, compute
 from raylift.studies.definitions import StudyDefinition
 from raylift.studies.figures import draw_figures, draw_scores
 from raylift.studies.results import CellResult, RowResult, StudySettings, read_study_file

@@ -29,7 +29,7 @@ from raylift.storage.paths import size_of
 from raylift.storage.records import PlainName, Sha256, Typed, file_inside, parse_json, parse_record, read_json
 
 INDEX = "index.json"
-MOST_BYTES = 64 * 2**30  # of a checkpoint
+MOST_CHECKPOINT_BYTES = 64 * 2**30  # of a checkpoint
 MOST_STATE = 2**24  # letters of a checkpoint's state
 PREFIX = ".partial-"
 
@@ -116,7 +116,7 @@ class Checkpoints:
         Raises:
             NotFinite: a tensor holds NaN or infinite values; nothing is written.
         """
-        check_finite(tensors)
+        check_finite_state(tensors)
         score = score if score is not None and math.isfinite(score) else None
         path = self.folder / f"step-{step:07d}.safetensors"
         temporary = path.with_name(PREFIX + path.name)
@@ -213,7 +213,7 @@ def load_optimizer(prefix: str, optimizer: Optimizer, tensors: Mapping[str, Tens
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def check_finite(tensors: Mapping[str, Tensor]) -> None:
+def check_finite_state(tensors: Mapping[str, Tensor]) -> None:
     """Check that tensors are finite.
 
     Raises:
@@ -238,12 +238,12 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if not isinstance(state, dict):
             raise ValueError("no state")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    check_finite(tensors)
+    check_finite_state(tensors)
     return tensors, state
 
 
 def _sha256(path: Path) -> str:
-    if size_of(path) > MOST_BYTES:
+    if size_of(path) > MOST_CHECKPOINT_BYTES:
         raise ValueError("too large for a checkpoint")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

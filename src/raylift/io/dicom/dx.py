@@ -13,7 +13,7 @@ from raylift.geometry import Geometry, View
 from raylift.io.dicom.study import Study, decimal
 
 LINE_INTEGRALS = "LINE_INTEGRAL"  # label of the mapping of pixels to ∫μ dl
-LEVELS = 2**16 - 1
+MOST_STORED = 2**16 - 1
 # PatientOrientation's letters for the positive and the negative direction of the axes x, y and z.
 LETTERS = (("L", "R"), ("P", "A"), ("H", "F"))
 
@@ -62,8 +62,8 @@ def digital_xray(image: np.ndarray, view: View, geometry: Geometry, study: Study
         dataset.EstimatedRadiographicMagnificationFactor = decimal(geometry.sdd / geometry.sad)
     dataset.ImagerPixelSpacing = [decimal(geometry.pitch)] * 2
 
-    slope = max(float(image.max()), 1e-6) / LEVELS
-    stored = np.rint(np.clip(image / slope, 0, LEVELS)).astype("<u2")
+    slope = max(float(image.max()), 1e-6) / MOST_STORED
+    stored = np.rint(np.clip(image / slope, 0, MOST_STORED)).astype("<u2")
     dataset.Rows, dataset.Columns = stored.shape
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = 1, "MONOCHROME2", 0
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
@@ -75,7 +75,7 @@ def digital_xray(image: np.ndarray, view: View, geometry: Geometry, study: Study
             lut_label=LINE_INTEGRALS,
             lut_explanation="Line integral of attenuation, natural logarithm",
             unit=codes.UCUM.NoUnits,
-            value_range=(0, LEVELS),
+            value_range=(0, MOST_STORED),
             slope=slope,
             intercept=0.0,
         )

@@ -18,7 +18,7 @@ STAGES = 5  # dense blocks of the encoder
 LAYERS = 6  # convolutions of a dense block
 # Edge of the deepest maps. The published input of 128 reaches it by five halvings. A smaller input is halved fewer
 # times, since instance normalisation needs more than one pixel and oneDNN's bfloat16 gradients more than 2³ voxels.
-DEEPEST = 4
+LEAST_EDGE = 4
 
 Modulation = Callable[[Tensor], Tensor]
 
@@ -35,11 +35,11 @@ class Plan:
     """
 
     def __init__(self, voxels: int, feature_size: int) -> None:
-        if voxels < DEEPEST or voxels & (voxels - 1):
-            raise ValueError(f"the edge must be a power of 2 from {DEEPEST} on, not {voxels}")
+        if voxels < LEAST_EDGE or voxels & (voxels - 1):
+            raise ValueError(f"the edge must be a power of 2 from {LEAST_EDGE} on, not {voxels}")
         if feature_size < 2 or feature_size % 2:
             raise ValueError(f"feature_size must be even, not {feature_size}")
-        self.sizes = [max(voxels >> level, DEEPEST) for level in range(STAGES + 1)]
+        self.sizes = [max(voxels >> level, LEAST_EDGE) for level in range(STAGES + 1)]
         self.strides = [a // b for a, b in itertools.pairwise(self.sizes)]
         self.flat = [feature_size * times for times in (1, 2, 4, 8, 16, 8)]
         self.solid = [feature_size * times for times in (1, 2, 4, 8, 8, 8)]

@@ -21,8 +21,8 @@ from raylift.numerics.bfloat16 import rows_of
 from raylift.numerics.compiled import applies, filling, in_parts
 
 SLOPE = 0.01
-LEAST = 2**16  # fewest values worth starting a thread for
-COLUMNS = 64  # a row holds the channels of as many neighbouring voxels as it takes to have this many columns
+LEAST_VALUES = 2**16  # fewest values worth starting a thread for
+ROW_COLUMNS = 64  # a row holds the channels of as many neighbouring voxels as it takes to have this many columns
 
 
 def normalised(maps: Tensor, residual: Tensor | None = None, both: bool = False) -> Tensor:
@@ -77,7 +77,7 @@ class _Normalised(torch.autograd.Function):
         for x, result in zip(_rows(maps), _rows(out), strict=True):
             mean, scale = _moments(x, maps.shape[1])
             inputs = (x, _tiled(mean, x), _tiled(scale, x), SLOPE)
-            in_parts(filling(kernels.normalise, inputs, (result,)), len(x), LEAST // x.shape[1])
+            in_parts(filling(kernels.normalise, inputs, (result,)), len(x), LEAST_VALUES // x.shape[1])
             ctx.scales.append(scale)
         ctx.save_for_backward(out)
         return out
@@ -94,7 +94,7 @@ class _Normalised(torch.autograd.Function):
             # ∂L/∂x = scale (g − mean(g) − x̂ mean(g x̂))
             factors = np.stack([scale, -scale * crossed, -scale * plain])
             inputs = (g, y, _tiled(factors, y), SLOPE)
-            in_parts(filling(kernels.put_gradient, inputs, (target,)), len(y), LEAST // y.shape[1])
+            in_parts(filling(kernels.put_gradient, inputs, (target,)), len(y), LEAST_VALUES // y.shape[1])
         return grad_maps
 
 
@@ -111,7 +111,7 @@ class _NormalisedPair(torch.autograd.Function):
             pair = _moments(x, channels), _moments(other, channels) if both else identity
             mean, scale = (np.stack(values) for values in zip(*pair, strict=True))
             inputs = (x, other, _tiled(mean, x), _tiled(scale, x), SLOPE)
-            in_parts(filling(kernels.normalise_pair, inputs, (result,)), len(x), LEAST // x.shape[1])
+            in_parts(filling(kernels.normalise_pair, inputs, (result,)), len(x), LEAST_VALUES // x.shape[1])
             ctx.moments.append((mean, scale))
         ctx.save_for_backward(out, maps, residual if both else maps)  # an unnormalised residual is not needed again
         return out
@@ -133,7 +133,7 @@ class _NormalisedPair(torch.autograd.Function):
             in_parts(
                 filling(kernels.put_pair_gradients, (*inputs, _tiled(factors, x), SLOPE), tuple(targets)),
                 len(x),
-                LEAST // x.shape[1],
+                LEAST_VALUES // x.shape[1],
             )
         return grad_maps, grad_residual, None
 
@@ -148,7 +148,7 @@ class _LayerNorm(torch.autograd.Function):
         (x,), (result,) = rows_of(tokens.flatten(0, -2)[None]), rows_of(out.flatten(0, -2)[None])
         moments = np.empty((len(x), 2), np.float32)
         inputs = (x, weight.detach().numpy(), bias.detach().numpy())
-        in_parts(filling(kernels.layer_norm, inputs, (result, moments)), len(x), LEAST // x.shape[1])
+        in_parts(filling(kernels.layer_norm, inputs, (result, moments)), len(x), LEAST_VALUES // x.shape[1])
         ctx.save_for_backward(tokens, weight)
         ctx.moments = moments
         return out
@@ -176,7 +176,7 @@ def _channels_last(maps: Tensor) -> Tensor:
 def _rows(maps: Tensor) -> list[np.ndarray]:
     """Return each volume of channels-last maps as an array whose rows hold the channels of a few voxels."""
     channels, voxels, per_row = maps.shape[1], maps[0, 0].numel(), 1
-    while channels * per_row < COLUMNS and voxels % (2 * per_row) == 0:
+    while channels * per_row < ROW_COLUMNS and voxels % (2 * per_row) == 0:
         per_row *= 2
     return rows_of(maps.permute(0, 2, 3, 4, 1).reshape(len(maps), voxels // per_row, per_row * channels))
 
@@ -213,7 +213,7 @@ def _summed(
         parts[start] = np.zeros((count, rows.shape[1]))
         add(start, stop, parts[start])
 
-    in_parts(part, len(rows), LEAST // rows.shape[1])
+    in_parts(part, len(rows), LEAST_VALUES // rows.shape[1])
     total = np.sum([parts[start] for start in sorted(parts)], 0)
     sums: np.ndarray = total.reshape(count, -1, channels or rows.shape[1]).sum(1)
     return sums
