@@ -38,6 +38,12 @@ os.environ["OMP_NUM_THREADS"] = str(_SHARE)
 torch.set_num_threads(_SHARE)
 
 PHANTOM_SEEDS = (0, 1, 2)
+LONG = ("integration", "training", "server", "plugins")  # folders whose files take minutes
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that the processes that share them end at about the same time."""
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
 
 
 REAL = [SHARED / "ct" / f"{name}.nii.gz" for name in ("LIDC-IDRI-0001", "LCTSC-Test-S1-101", "Lung_Dx-A0002")]

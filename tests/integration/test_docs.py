@@ -108,7 +108,10 @@ SETTINGS = (
     "train.warmup=0",
 )
 TRAIN = " ".join(f"--set {setting}" for setting in SETTINGS)
-PAPER = "--set network.name=residual_unet --set objective.features=false --set objective.g_updates=1"
+PAPER = (
+    "--set network.name=residual_unet --set objective.features=false --set objective.g_updates=1 "
+    "--set objective.potential=compact"
+)
 # The first that fits is put behind the command.
 SMALLER = {
     r"raylift drr ": "--pixels 64",
