@@ -37,7 +37,7 @@ def feature_divergence(
         layers: layers of f to compare, numbered from 1.
         debias: False for OT_ε(α, β) alone.
         pairing: compare sample k of fake with sample k of real only; the divergence is then the mean over the samples
-            of ½ |f(fake) − f(real)|².
+            of ``½ |f(fake) − f(real)|²``.
 
     Returns:
         A scalar.
