@@ -76,8 +76,12 @@ def drr(
             xrays = work.compute(source, lambda done: bar(chosen[done - 1].name, done, len(chosen)))
         paths = write_xrays(xrays, target, drr_engine, dicom=dicom)
         if as_json:
-            print_json({"xrays": [str(path) for path in paths], "isocentre_lps_mm": xrays.isocentre})
+            print_json(
+                {"xrays": [str(path) for path in paths], "isocentre_lps_mm": xrays.isocentre, "notes": xrays.notes}
+            )
         else:
+            for note in xrays.notes:
+                say(note)
             say(f"{len(paths)} X-rays in {output}")
         return
     with progress_bar("projecting") as bar:

@@ -37,6 +37,7 @@ CUBE_MM = 320.0
 CONTEXT_SPACING = 2.5  # mm
 CONTEXT_MARGIN = 10.0  # mm of air that is kept around the body and the table
 COARSEST_SLICES = 10.0  # mm
+MOST_HU = 32767.0  # the extended scales of scanners, which show metal, end below
 HELD_OUT = 0.2  # default share of the patients in the validation split
 
 
@@ -137,6 +138,7 @@ class PreparedCase:
         context: the whole scan at 2.5 mm without the air around it, (z, y, x) in HU.
         xrays: line integrals (V, rows, columns), dimensionless; row 0 is superior.
         patient: a digest of the DICOM files' PatientID, which scans of one patient share; "" without a PatientID.
+        notes: of the scan, see `Volume`.
     """
 
     scan_grid: VolumeGrid
@@ -145,6 +147,7 @@ class PreparedCase:
     context: Volume
     xrays: np.ndarray
     patient: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,7 +185,7 @@ class Preparation:
                 np.minimum(volume.array, np.asarray(self.settings.most_hu, volume.array.dtype), out=volume.array)
             project = load_projector(self.settings.engine)
             xrays = project(volume, self.settings.geometry, self.settings.views, thorax.centre)
-        return PreparedCase(volume.grid, thorax, target, context, xrays, patient)
+        return PreparedCase(volume.grid, thorax, target, context, xrays, patient, volume.notes)
 
     def write(self, prepared: PreparedCase, folder: Path) -> tuple[dict[str, Any], list[str]]:
         """Write the case's files.
@@ -197,7 +200,7 @@ class Preparation:
         stack.SetSpacing((pitch, pitch, 1.0))
         sitk.WriteImage(stack, str(folder / "xrays.mha"), useCompression=True)
         entries: dict[str, Any] = {
-            "warnings": prepared.thorax.warnings,
+            "warnings": [*prepared.notes, *prepared.thorax.warnings],
             "isocentre_lps_mm": list(prepared.thorax.centre),
             "lung_ml": round(prepared.thorax.lung_ml),
             "scan_grid": prepared.scan_grid.to_dict(),
@@ -241,6 +244,9 @@ def check_scan(volume: Volume) -> None:
     low, high = float(volume.array.min()), float(volume.array.max())
     if low > -500 or high < 100:
         raise BadInput("scan", f"values from {low:g} to {high:g} are not Hounsfield units", "rescale it to HU")
+    if high > MOST_HU:
+        problem = f"values up to {high:g} HU, more than any scanner writes"
+        raise BadInput("scan", problem, "set what is no measurement, as padding around a round field, to -1000")
     if max(volume.grid.spacing) > COARSEST_SLICES:
         raise BadInput(
             "scan",

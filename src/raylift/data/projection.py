@@ -57,7 +57,7 @@ class Projection:
                 check_scan(volume)
                 centre = self.isocentre or find_thorax(volume).centre
         images = load_projector(self.engine)(volume, self.geometry, self.views, centre, progress or (lambda done: None))
-        return XraySet(images, self.views, self.geometry, centre)
+        return XraySet(images, self.views, self.geometry, centre, volume.notes)
 
     def write(self, xrays: XraySet, folder: Path) -> tuple[dict[str, Any], list[str]]:
         """Write one file per view, and `xrays.json`.
@@ -66,4 +66,6 @@ class Projection:
             The further entries of the record, and the names of the files.
         """
         paths = write_xrays(xrays, folder, self.engine, dicom=self.dicom)
-        return {"isocentre_lps_mm": xrays.isocentre}, [path.name for path in paths] + [SIDECAR]
+        return {"isocentre_lps_mm": xrays.isocentre, "warnings": list(xrays.notes)}, [path.name for path in paths] + [
+            SIDECAR
+        ]

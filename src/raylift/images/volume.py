@@ -17,10 +17,17 @@ KERNEL = 5  # greatest reach of the Gaussian, in standard deviations
 
 @dataclass(frozen=True)
 class Volume:
-    """An array (z, y, x) with its grid; increasing z is superior, y posterior, x left for an identity direction."""
+    """An array (z, y, x) with its grid; increasing z is superior, y posterior, x left for an identity direction.
+
+    Args:
+        array: the values.
+        grid: the positions of the voxels.
+        notes: what was left out, assumed or changed when it was read, one phrase each.
+    """
 
     array: np.ndarray
     grid: VolumeGrid
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.shape != self.grid.shape:

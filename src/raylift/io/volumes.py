@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from raylift.errors import BadInput
 from raylift.images.volume import Volume
+from raylift.io.dicom.files import read_dicom_file
 from raylift.io.dicom.series import read_series
 from raylift.io.formats import FORMATS, readable, writable
 from raylift.storage.atomic import atomic_write_folder
@@ -24,11 +26,13 @@ def read_volume(path: str | Path) -> Volume:
         ((67, 66, 89), (5.0, 5.0, 5.0))
 
     Args:
-        path: a folder with the DICOM files of one series, or a file of one of the formats of `FORMATS`.
+        path: a folder with the DICOM files of one series, an Enhanced CT file, or a file of one of the formats of
+            `FORMATS`.
 
     Returns:
         The volume in Hounsfield units, without NaN; integer types are kept. Its array axes are permuted and flipped so
-        that they run as nearly as possible along +z, +y and +x of the world.
+        that they run as nearly as possible along +z, +y and +x of the world. Its notes say what was left out or
+        changed.
 
     Raises:
         BadInput: the file is missing, unreadable, not three-dimensional, or holds NaN or infinite values; or the folder
@@ -42,6 +46,8 @@ def read_volume(path: str | Path) -> Volume:
         volume = read_series(path)
     elif ending in FORMATS and FORMATS[ending].reads:
         volume = FORMATS[ending].read(path)
+    elif read_dicom_file(path, []) is not None:
+        volume = read_series(path)
     else:
         raise BadInput(path, "not a CT format Raylift reads", f"give a DICOM folder or one of {', '.join(readable())}")
     if not np.isfinite(volume.array).all():
@@ -49,7 +55,7 @@ def read_volume(path: str | Path) -> Volume:
         raise BadInput(path, f"{count} voxels are NaN or infinite", "repair the file or export it again")
     if min(volume.array.shape) < 2:
         raise BadInput(path, f"only {volume.array.shape} voxels (z, y, x)", "a CT needs at least 2 per axis")
-    return volume.axis_aligned()
+    return replace(volume.axis_aligned(), notes=volume.notes)
 
 
 def check_writable(path: str | StoragePath) -> StoragePath:
