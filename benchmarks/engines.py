@@ -24,7 +24,8 @@ from ray.cluster_utils import Cluster
 
 from raylift.cli.console import print_table, progress_bar
 from raylift.data.phantom import thorax_phantom
-from raylift.data.preparation import PreparationSettings, find_scans, prepare, prepare_case
+from raylift.data.preparation import PreparationSettings, prepare, prepare_case
+from raylift.data.scans import find_scans
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import Volume
 from raylift.io.volumes import write_volume

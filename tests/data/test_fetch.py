@@ -15,7 +15,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from object_store import BUCKET, Store, contents, dicom_series, index_of
 from raylift.data import fetch as module
 from raylift.data.fetch import Scan, check_space, fetch, provenance, read_sources, scans_of
-from raylift.data.preparation import PreparationSettings, find_scans, prepare
+from raylift.data.preparation import PreparationSettings, prepare
+from raylift.data.scans import find_scans
 from raylift.errors import BadInput
 from raylift.geometry import Geometry
 from raylift.images.volume import Volume

@@ -19,7 +19,8 @@ from scipy.ndimage import map_coordinates
 
 from object_store import dicom_series
 from raylift.data import preparation as module
-from raylift.data.preparation import Preparation, PreparationSettings, check_scan, find_scans, prepare, prepare_case
+from raylift.data.preparation import Preparation, PreparationSettings, check_scan, prepare, prepare_case
+from raylift.data.scans import find_scans
 from raylift.drr import plastimatch
 from raylift.drr.registry import load_projector
 from raylift.errors import BadInput, DiskFull, WrongUsage

@@ -45,8 +45,8 @@ def raylift(*arguments: object, code: int = 0) -> tuple[str, str]:
     return out.getvalue(), err.getvalue()
 
 
-def raylift_json(*arguments: object) -> Any:
-    return json.loads(raylift(*arguments, "--json")[0])
+def raylift_json(*arguments: object, code: int = 0) -> Any:
+    return json.loads(raylift(*arguments, "--json", code=code)[0])
 
 
 def picture(path: Path) -> np.ndarray:
@@ -195,7 +195,7 @@ def test_prepare(phantom_scans: Path, tmp_path: Path) -> None:
     write_volume(Volume(air, VolumeGrid.box((0, 0, 0), air.shape, 8.0)), scans / "box.nii.gz")
     prepared = tmp_path / "prepared"
     settings = ["--pixels", 64, "--validation", "phantom-1", "--validation", "phantom-[1]", "--processes", 1]
-    printed = raylift_json("data", "prepare", scans, "-o", prepared, *settings)
+    printed = raylift_json("data", "prepare", scans, "-o", prepared, *settings, code=3)  # one is rejected
     assert printed["prepared"] == 2
     assert {name: case["status"] for name, case in printed["cases"].items()} == {
         "box": "rejected",

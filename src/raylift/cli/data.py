@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @data_app.command()
 def prepare(
     scans: Annotated[str, typer.Argument(metavar="SCANS", help="Folder of CT scans, searched to any depth: DICOM "
-                                         "folders, .nii.gz, .mha, .mhd, .nrrd, .npy with a grid; or its URL.")],
+                                         "folders or .zip, .nii.gz, .mha, .mhd, .nrrd, .npy with a grid; or its URL.")],
     output: Annotated[str, typer.Option("-o", "--output", metavar="PATH", help="Dataset folder, or its URL; finished "
                                         "cases are kept.")],
     voxels: Annotated[int, typer.Option(help="Edge of the 320 mm cube: 64 or 128 voxels; 32 for trials.")] = 64,
@@ -45,7 +45,8 @@ def prepare(
 ) -> None:  # fmt: skip
     """Find the thorax in every scan and write cube, context and X-rays, with a contact sheet to look at.
 
-    Scans that a quality check rejects are named; exit code 1 where a case was given up since its workers died.
+    Scans that a quality check rejects and other files are named; exit code 3 where a scan was left out, 1 where a case
+    was given up since its workers died.
 
     Example: raylift data prepare scans -o prepared --validation 'site-b-*'
     """
@@ -53,6 +54,7 @@ def prepare(
     from raylift.data.overview import write_contact_sheet
     from raylift.data.preparation import PreparationSettings
     from raylift.data.preparation import prepare as run
+    from raylift.data.scans import search_scans
     from raylift.drr.registry import PROJECTORS
     from raylift.storage.paths import storage_path
 
@@ -63,11 +65,13 @@ def prepare(
     source, target = storage_path(scans), storage_path(output)
     check_output(target, folder=True)
     patterns = [pattern.strip() for given in validation or () for pattern in given.split(",") if pattern.strip()]
+    search = search_scans(source, target)
     with progress_bar("preparing") as bar:
         records = run(
             source,
             target,
             settings,
+            search=search,
             validation=patterns,
             patients=patients,
             licence=licence,
@@ -81,10 +85,11 @@ def prepare(
             {
                 "prepared": usable,
                 "cases": {name: record.to_dict() for name, record in records.items()},
+                "left_out": search.left_out | search.no_scans,
                 "contact_sheets": [str(sheet) for sheet in sheets],
             }
         )
-    report_failures(records, "cases prepared", f"{output}; look at {sheets[0]}")
+    report_failures(records, "cases prepared", f"{output}; look at {sheets[0]}", search.left_out, search.no_scans)
 
 
 @data_app.command("list")

@@ -28,7 +28,7 @@ def drr(
         str,
         typer.Argument(
             metavar="CT",
-            help="DICOM folder, .nii.gz, .mha, .mhd, .nrrd, or .npy with a grid; or a folder of such scans; or a URL.",
+            help="DICOM folder or .zip, .nii.gz, .mha, .mhd, .nrrd, .npy with a grid; or a folder of such; or a URL.",
         ),
     ],
     output: Annotated[
@@ -49,13 +49,14 @@ def drr(
 ) -> None:  # fmt: skip
     """Project a CT scan to X-rays: line integrals through the whole scan. Or each of a folder of scans.
 
-    Of many, those that do not serve are named; exit code 1 where some failed that may succeed another time.
+    Of many, those that do not serve are named; exit code 3 where a scan was left out, 1 where some
+    failed that may succeed another time.
 
     Example: raylift drr chest.nii.gz --views 0,90 -o xrays
     """
     from raylift.cli.parsing import check_choice, check_output, parse_geometry, parse_views
-    from raylift.data.preparation import find_scans, is_scan
     from raylift.data.projection import Projection
+    from raylift.data.scans import is_scan, search_scans
     from raylift.drr.plastimatch import program_for
     from raylift.drr.registry import PROJECTORS
     from raylift.parallel.cases import run_tasks
@@ -85,10 +86,12 @@ def drr(
             say(f"{len(paths)} X-rays in {output}")
         return
     with progress_bar("projecting") as bar:
-        records = run_tasks(work, find_scans(source, target), target, where, bar)
+        search = search_scans(source, target)
+        records = run_tasks(work, search.scans, target, where, bar)
     if as_json:
-        print_json({"cases": {name: record.to_dict() for name, record in records.items()}})
-    report_failures(records, "scans projected", output)
+        cases = {name: record.to_dict() for name, record in records.items()}
+        print_json({"cases": cases, "left_out": search.left_out | search.no_scans})
+    report_failures(records, "scans projected", output, search.left_out, search.no_scans)
 
 
 def _parse_point(text: str) -> tuple[float, float, float]:

@@ -13,25 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 import SimpleITK as sitk
-from pydicom.errors import InvalidDicomError
 
 from raylift.about import __version__
 from raylift.data.fetch import provenance
+from raylift.data.scans import ScanSearch, patient_of, search_scans
 from raylift.data.thorax import Thorax, find_thorax
 from raylift.drr import plastimatch
 from raylift.drr.registry import load_projector
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.volume import AIR, Volume
-from raylift.io.formats import readable
 from raylift.io.volumes import read_volume, write_volume
 from raylift.parallel.cases import TaskRecord, run_case, run_tasks
 from raylift.parallel.executors import LOCAL, Executor
 from raylift.storage.atomic import write_json
 from raylift.storage.copies import local_copy
-from raylift.storage.paths import StoragePath, add_case, case_name, is_file, stamps, stem_of, suffix_of, walk
+from raylift.storage.paths import StoragePath, stamps
 
 CUBE_MM = 320.0
 CONTEXT_SPACING = 2.5  # mm
@@ -69,62 +67,6 @@ class PreparationSettings:
             "engine": self.engine,
             **({} if self.most_hu is None else {"most_hu": self.most_hu}),
         }
-
-
-def find_scans(folder: StoragePath, skip: StoragePath | None = None) -> dict[str, StoragePath]:
-    """Return all CT scans below a folder by case name: files that Raylift reads, and folders with DICOM files.
-
-    Hidden folders are not searched.
-
-    Args:
-        folder: a folder, which is searched to any depth, or one scan.
-        skip: a folder that is not searched, as the prepared dataset itself may be below `folder`.
-
-    Raises:
-        BadInput: the folder is missing or holds no scan, or two scans have the same case name.
-    """
-    if isinstance(folder, Path) and not folder.exists():
-        raise BadInput(folder, "no such folder", "check the path")
-    if is_file(folder):
-        return {stem_of(folder): folder}
-    scans: dict[str, StoragePath] = {}
-    endings = readable()
-    for current, folders, names in walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        folders[:] = [name for name in folders if skip is None or (current / name).resolve() != skip.resolve()]
-        for name in names:
-            if suffix_of(Path(name)) in endings:
-                add_case(scans, case_name(current / stem_of(Path(name)), folder), current / name)
-        if _holds_dicom(current, names):
-            add_case(scans, case_name(current, folder), current)
-    if not scans:
-        raise BadInput(folder, "no CT scans in it", f"put DICOM folders or {', '.join(endings)} files there")
-    return dict(sorted(scans.items()))
-
-
-def is_scan(path: StoragePath) -> bool:
-    """Return whether a path is one scan: a file, or a folder that itself holds DICOM files."""
-    if is_file(path):
-        return True
-    _, _, names = next(walk(path), (path, [], []))
-    return _holds_dicom(path, names)
-
-
-def _holds_dicom(folder: StoragePath, names: Iterable[str]) -> bool:
-    """Return whether a folder with files of these names holds DICOM files."""
-    candidates = [name for name in names if suffix_of(Path(name)) in (".dcm", ".ima", "")]
-    if not isinstance(folder, Path) and any(suffix_of(Path(name)) for name in candidates):
-        return True  # by the ending: to open a file in each folder of a large store takes hours
-    return any(_is_dicom(folder / name) for name in candidates)
-
-
-def _is_dicom(path: StoragePath) -> bool:
-    """Return whether a file has the mark of a DICOM file."""
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:  # a broken link, or a file that may not be read
-        return False
 
 
 @dataclass(frozen=True)
@@ -220,21 +162,6 @@ def prepare_case(source: StoragePath, folder: StoragePath, settings: Preparation
     return run_case(Preparation(settings), (source, folder))
 
 
-def patient_of(scan: Path) -> str:
-    """Return a digest of the PatientID of the DICOM files in a folder, 16 hexadecimal digits; "" without a PatientID.
-
-    The digest distinguishes patients but does not anonymise them: anyone who knows a PatientID can compute it.
-    """
-    for file in sorted(scan.iterdir()) if scan.is_dir() else ():
-        try:
-            patient = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["PatientID"]).get("PatientID")
-        except (InvalidDicomError, OSError):
-            continue
-        if patient:
-            return hashlib.sha256(str(patient).encode()).hexdigest()[:16]
-    return ""
-
-
 def check_scan(volume: Volume) -> None:
     """Check that a scan may be a chest CT in Hounsfield units with usable slices.
 
@@ -275,6 +202,7 @@ def prepare(
     output: StoragePath,
     settings: PreparationSettings,
     *,
+    search: ScanSearch | None = None,
     validation: Sequence[str] = (),
     patients: str = "",
     licence: str = "",
@@ -290,6 +218,7 @@ def prepare(
         source: a folder of CT scans, which is searched to any depth, or one scan.
         output: the dataset folder, with `cases/NAME/`, `dataset.json` and `splits.json`.
         settings: the settings that all cases share.
+        search: what `search_scans` found in `source`, where that is known.
         validation: names or shell patterns of the validation cases; by default about a fifth of the patients, see
             `held_out`. All scans of a patient are in the same split.
         patients: a rule for the patients of the scans, see `patients_by_rule`; by default the DICOM files' PatientID,
@@ -307,7 +236,8 @@ def prepare(
     """
     if settings.engine == "plastimatch":
         plastimatch.program_for(settings.geometry)  # raises once here, rather than for every case
-    scans = find_scans(source, output)
+    search = search or search_scans(source, output)
+    scans = search.scans
     origins = provenance(scans)
     if unmatched := [p for p in validation if not any(fnmatch.fnmatch(name, p) for name in scans)]:
         raise BadInput(", ".join(unmatched), "matches no case", f"cases are named like {next(iter(scans))}")
@@ -337,6 +267,7 @@ def prepare(
                 | ({"origin": origins[name]} if name in origins else {})
                 for name, record in records.items()
             },
+            "left_out": search.left_out | search.no_scans,
         },
         output / "dataset.json",
     )

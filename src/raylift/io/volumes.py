@@ -9,6 +9,7 @@ import numpy as np
 
 from raylift.errors import BadInput
 from raylift.images.volume import Volume
+from raylift.io.dicom.archive import unpacked
 from raylift.io.dicom.files import read_dicom_file
 from raylift.io.dicom.series import read_series
 from raylift.io.formats import FORMATS, readable, writable
@@ -26,8 +27,8 @@ def read_volume(path: str | Path) -> Volume:
         ((67, 66, 89), (5.0, 5.0, 5.0))
 
     Args:
-        path: a folder with the DICOM files of one series, an Enhanced CT file, or a file of one of the formats of
-            `FORMATS`.
+        path: a folder or a zip archive with the DICOM files of one series, an Enhanced CT file, or a file of one of the
+            formats of `FORMATS`.
 
     Returns:
         The volume in Hounsfield units, without NaN; integer types are kept. Its array axes are permuted and flipped so
@@ -46,6 +47,9 @@ def read_volume(path: str | Path) -> Volume:
         volume = read_series(path)
     elif ending in FORMATS and FORMATS[ending].reads:
         volume = FORMATS[ending].read(path)
+    elif ending == "zip":
+        with unpacked(path) as folder:
+            volume = read_series(folder)
     elif read_dicom_file(path, []) is not None:
         volume = read_series(path)
     else:

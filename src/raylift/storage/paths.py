@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -89,19 +89,26 @@ def stem_of(path: StoragePath) -> str:
     return path.name[: len(path.name) - len(suffix_of(path))] if suffix_of(path) else path.name
 
 
-def walk(folder: StoragePath) -> Iterator[tuple[StoragePath, list[str], list[str]]]:
+def walk(
+    folder: StoragePath, left_out: Callable[[Path, str], None] = lambda folder, reason: None
+) -> Iterator[tuple[StoragePath, list[str], list[str]]]:
     """Walk through a folder and all folders below it, as `os.walk` does.
+
+    Links to folders elsewhere are followed, each folder once.
 
     `PARALLEL_REQUESTS` folders of a store are listed at a time, as a store takes a while to answer. Raises Unreachable,
     through `_list_folder`, where a folder of a store cannot be listed.
+
+    Args:
+        folder: the folder.
+        left_out: called with each folder of this machine that is left out, and the reason.
 
     Yields:
         A folder, the names of its folders and the names of its files. A folder whose name the caller removes from the
         list is left out.
     """
     if isinstance(folder, Path):
-        for name, folders, files in os.walk(folder):
-            yield Path(name), folders, files
+        yield from _walk_here(folder, left_out)
         return
     level = [folder]
     with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
@@ -111,6 +118,31 @@ def walk(folder: StoragePath) -> Iterator[tuple[StoragePath, list[str], list[str
                 yield current, folders, files
                 below += [current / name for name in folders]
             level = below
+
+
+def _walk_here(
+    folder: Path, left_out: Callable[[Path, str], None]
+) -> Iterator[tuple[StoragePath, list[str], list[str]]]:
+    """Walk through a folder of this machine.
+
+    Yields:
+        The same as `walk`.
+    """
+    root = os.path.realpath(folder)
+    linked = {root}
+
+    def unreadable(error: OSError) -> None:
+        left_out(Path(error.filename), f"cannot be read ({error.strerror})")
+
+    for name, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
+        for below in [Path(name, below) for below in folders if os.path.islink(os.path.join(name, below))]:
+            real = os.path.realpath(below)
+            # A link out of the folder may lead to one above it.
+            if real in linked or f"{real}/".startswith(f"{root}/") or f"{root}/".startswith(f"{real}/"):
+                folders.remove(below.name)
+                left_out(below, "a link to a folder that is searched anyway")
+            linked.add(real)
+        yield Path(name), folders, files
 
 
 def _list_folder(folder: UPath) -> tuple[list[str], list[str]]:
