@@ -13,7 +13,6 @@ from scipy import ndimage
 
 from dicom_files import ct_slice
 from raylift.errors import BadInput
-from raylift.geometry import VolumeGrid
 from raylift.images.volume import Volume
 from raylift.io.volumes import read_volume
 
@@ -21,18 +20,10 @@ STEP = 4.0  # mm from slice to slice
 Change = Callable[[int, Dataset], None]
 
 
-def smooth_scan() -> Volume:
-    """A scan of 24 × 40 × 44 voxels of 4 mm × 3 mm × 3 mm without symmetry, smooth enough to be interpolated well."""
-    grid = VolumeGrid((24, 40, 44), (3.0, 3.0, STEP), (-60.0, -50.0, 100.0))
-    x, y, z = np.moveaxis(grid.points(), -1, 0)
-    hu = 500 * np.sin(x / 25 + 1) * np.cos(y / 30) + 300 * np.sin(z / 20 + x / 40)
-    return Volume(np.rint(hu).astype(np.int16), grid)
-
-
 def values_at(points: np.ndarray) -> np.ndarray:
-    """The scan's function at world points (..., 3)."""
+    """The scan at world points (..., 3): smooth, without symmetry, lighter than soft tissue, in HU."""
     x, y, z = np.moveaxis(points, -1, 0)
-    hu: np.ndarray = 500 * np.sin(x / 25 + 1) * np.cos(y / 30) + 300 * np.sin(z / 20 + x / 40)
+    hu: np.ndarray = 200 * np.sin(x / 25 + 1) * np.cos(y / 30) + 120 * np.sin(z / 20 + x / 40) - 450
     return hu
 
 
@@ -83,7 +74,7 @@ def tilted(angle: float) -> tuple[list[float], list[list[float]]]:
 def test_sheared_slices_are_resampled(tmp_path: Path, step: tuple[float, ...]) -> None:
     write(tmp_path, step)
     volume = read_volume(tmp_path)
-    check_values(volume, 6.0)
+    check_values(volume, 3.0)
     assert np.reshape(volume.grid.direction, (3, 3)) == pytest.approx(np.eye(3))
     assert volume.grid.spacing == pytest.approx((3, 3, STEP))
     assert any("sheared by" in note for note in volume.notes)
@@ -93,9 +84,24 @@ def test_sheared_slices_are_resampled(tmp_path: Path, step: tuple[float, ...]) -
 def test_a_tilted_gantry(tmp_path: Path, angle: float) -> None:
     write(tmp_path, *tilted(angle))
     volume = read_volume(tmp_path)
-    check_values(volume, 6.0)
+    check_values(volume, 3.0)
     assert volume.grid.spacing[2] == pytest.approx(STEP * np.cos(np.radians(angle)))
     assert f"slices sheared by {abs(angle):.1f}°, as by a tilted gantry: resampled to a box" in volume.notes
+
+
+@pytest.mark.parametrize("step", [(3.0, 0, STEP), (0, -3.0, STEP)], ids=["sideways", "to the front"])
+def test_a_body_that_sheared_slices_cut_off_is_not_passed_on(tmp_path: Path, step: tuple[float, ...]) -> None:
+    """A cylinder along z of which the field of view, moved from slice to slice, loses half."""
+    rows, columns = np.mgrid[:60, :60]
+
+    def change(k: int, dataset: Dataset) -> None:
+        x, y = columns * 3 - 90 + k * step[0], rows * 3 - 90 + k * step[1]
+        stored = np.where(x**2 + y**2 < 80**2, 1064, 24).astype("<u2")
+        dataset.Rows, dataset.Columns, dataset.PixelData = 60, 60, stored.tobytes()
+
+    write(tmp_path, step, change=change)
+    with pytest.raises(BadInput, match="slices sheared by 37° cut the body off"):
+        read_volume(tmp_path)
 
 
 def test_an_oblique_volume_is_not_resampled(tmp_path: Path) -> None:
@@ -374,7 +380,7 @@ def test_frames_of_one_file(tmp_path: Path, order: Sequence[int], as_folder: boo
 
 def test_frames_of_a_tilted_gantry(tmp_path: Path) -> None:
     enhanced(tmp_path / "IM1.dcm", *tilted(12.0))
-    check_values(read_volume(tmp_path / "IM1.dcm"), 7.0)
+    check_values(read_volume(tmp_path / "IM1.dcm"), 3.0)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

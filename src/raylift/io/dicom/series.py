@@ -29,6 +29,11 @@ ROUNDED_MM = 0.2  # distance from the fitted line that rounded positions have; a
 ROUNDED_SHARE = 0.3
 SHEARED_MM = 0.2  # displacement of the last slice against the first, across their normal, that is no rounding
 STEEPEST = 45.0  # degrees; the gantry of a CT scanner tilts by 30 at most
+# Slices are cut where tissue covers `TISSUE_SHARE` of an edge that moves by `CUTTING_MM`, in `CUT_SHARE` of them.
+CUTTING_MM = 20.0
+SOFT_TISSUE_HU = -100.0
+TISSUE_SHARE = 0.15
+CUT_SHARE = 0.1
 
 
 def read_series(path: Path) -> Volume:
@@ -59,6 +64,7 @@ def read_series(path: Path) -> Volume:
             raise BadInput(
                 path, f"slices sheared by {angle:.0f}°", "no CT scanner tilts so far; export the series again"
             )
+        _check_cut(path, volume, shift, angle)
         volume = _straightened(volume, shift)
         notes = [*notes, f"slices sheared by {angle:.1f}°, as by a tilted gantry: resampled to a box"]
     return Volume(volume.array, volume.grid, tuple(notes))
@@ -198,6 +204,26 @@ def _fits(values: np.ndarray) -> bool:
     """Return whether values are integers that int16 can hold."""
     inside = bool(values.min() >= -32768 and values.max() <= 32767)
     return inside and (values.dtype.kind in "iu" or bool(np.array_equal(values, np.rint(values))))
+
+
+def _check_cut(path: Path, volume: Volume, shift: np.ndarray, angle: float) -> None:
+    """Check that sheared slices do not leave the body on its way out of the field of view.
+
+    Args:
+        path: of the series.
+        volume: see `_straightened`.
+        shift: likewise.
+        angle: of the shear, for the message.
+
+    Raises:
+        BadInput: soft tissue reaches an edge that the shear moves, in more than a tenth of the slices.
+    """
+    for axis in np.flatnonzero(np.abs(shift) * (len(volume.array) - 1) > CUTTING_MM):
+        for edge in (0, -1):
+            tissue = np.take(volume.array, edge, axis=2 - axis) > SOFT_TISSUE_HU
+            if np.mean(tissue.mean(1) > TISSUE_SHARE) > CUT_SHARE:
+                problem = f"slices sheared by {angle:.0f}° cut the body off"
+                raise BadInput(path, problem, "export the series again, from the scanner's own images")
 
 
 def _straightened(volume: Volume, shift: np.ndarray) -> Volume:
