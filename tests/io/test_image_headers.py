@@ -126,3 +126,54 @@ def test_a_pipe_is_not_waited_for(upload: Path) -> None:
     os.mkfifo(upload / "a.nii")
     with pytest.raises(BadInput, match="not a regular file"):
         read_volume(upload / "a.nii")
+
+
+# --- Units of length ------------------------------------------------------------------------------------------------
+
+
+def nrrd(path: Path, unit: str, length: float, *, spacing: bool = True) -> Path:
+    """A volume of 2 mm × 3 mm × 4 mm voxels whose header gives lengths in a unit of `length` mm."""
+    directions = " ".join(f"({','.join('0' if k != j else f'{s / length:g}' for k in range(3))})"
+                          for j, s in enumerate((2, 3, 4)))  # fmt: skip
+    lines = ["NRRD0004", "type: short", "dimension: 3", "space: left-posterior-superior", "sizes: 5 6 7"]
+    lines += [f"space directions: {directions}", f"space origin: ({10 / length:g},0,0)"] if spacing else []
+    lines += [f'space units: "{unit}" "{unit}" "{unit}"'] if unit else []
+    lines += ["kinds: domain domain domain", "endian: little", "encoding: raw", "", ""]
+    path.write_bytes("\n".join(lines).encode() + np.arange(210, dtype="<i2").tobytes())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("unit", "length"), [("", 1), ("mm", 1), ("cm", 10), ("m", 1000), ("um", 0.001), ("µm", 0.001)]
+)
+def test_lengths_of_an_nrrd_are_scaled(tmp_path: Path, unit: str, length: float) -> None:
+    volume = read_volume(nrrd(tmp_path / "ct.nrrd", unit, length))
+    assert volume.grid.spacing == pytest.approx((2, 3, 4))
+    assert volume.grid.origin[0] == pytest.approx(10)
+    assert bool(volume.notes) == (length != 1)
+
+
+def test_units_and_spacings_that_are_unknown_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"ct\.nrrd: lengths in furlong"):
+        read_volume(nrrd(tmp_path / "ct.nrrd", "furlong", 1))
+    with pytest.raises(BadInput, match=r"ct\.nrrd: its header gives no distance of voxels"):
+        read_volume(nrrd(tmp_path / "ct.nrrd", "", 1, spacing=False))
+
+
+@pytest.mark.parametrize(("lines", "problem"), [
+    ("DistanceUnits = cm\nElementSpacing = .2 .3 .4\n", None),
+    ("ElementSize = 2 3 4\n", None),
+    ("DistanceUnits = inch\nElementSpacing = .2 .3 .4\n", "lengths in inch"),
+    ("", "its header gives no distance of voxels"),
+])  # fmt: skip
+def test_lengths_of_a_metaimage(tmp_path: Path, lines: str, problem: str | None) -> None:
+    (tmp_path / "ct.raw").write_bytes(np.arange(210, dtype="<i2").tobytes())
+    (tmp_path / "ct.mhd").write_text(
+        "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\n"
+        f"{lines}DimSize = 5 6 7\nElementType = MET_SHORT\nElementDataFile = ct.raw\n"
+    )
+    if problem:
+        with pytest.raises(BadInput, match=problem):
+            read_volume(tmp_path / "ct.mhd")
+    else:
+        assert read_volume(tmp_path / "ct.mhd").grid.spacing == pytest.approx((2, 3, 4))

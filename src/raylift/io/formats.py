@@ -39,16 +39,16 @@ class Format:
         load(self.path).write(volume, path)
 
 
-ITK = "raylift.io.itk_files"
+ITK, NIFTI = "raylift.io.itk_files", "raylift.io.nifti_files"
 # Keys are endings without the dot, which are also the names of other packages' entry points.
 FORMATS: Registry[Format] = Registry(
     "raylift.formats",
     {
         "mha": Format(ITK),
-        "nii.gz": Format(ITK, media_type="application/gzip"),
+        "nii.gz": Format(NIFTI, media_type="application/gzip"),
         "nrrd": Format(ITK),
         "npy": Format("raylift.io.npy_files"),
-        "nii": Format(ITK, writes=False),
+        "nii": Format(NIFTI, writes=False),
         "mhd": Format(ITK, writes=False),
     },
     Format,

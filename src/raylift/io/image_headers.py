@@ -28,6 +28,10 @@ READERS = {
     ".nii.gz": "NiftiImageIO",
 }
 LONGEST_HEADER = 2**16  # bytes
+UNITS_MM = {
+    "mm": 1.0, "millimeter": 1.0, "millimeters": 1.0, "cm": 10.0, "m": 1000.0,
+    "um": 0.001, "µm": 0.001, "micron": 0.001, "?": 1.0,
+}  # fmt: skip
 SAVE_AS_ONE = "save it as one file"
 # The keys of a MetaImage, each with the number of its numbers by the number of axes; None for a text. ITK continues in
 # the next line where numbers are missing, so that a key could hide there.
@@ -82,8 +86,7 @@ def image_reader(path: Path, *, self_contained: bool = False) -> sitk.ImageFileR
     Raises:
         BadInput: it is not a regular file, or its header is damaged or names a file outside its folder.
     """
-    if not path.is_file():  # reading a pipe or a device might never end
-        raise BadInput(path, "not a regular file", "give an image file")
+    check_regular(path)
     suffix = suffix_of(path)
     if suffix in (".mha", ".mhd"):
         data_file = _metaimage_data_file(path, self_contained)
@@ -91,13 +94,23 @@ def image_reader(path: Path, *, self_contained: bool = False) -> sitk.ImageFileR
         data_file = _nrrd_data_file(path)
     else:
         data_file = None
-        _check_nifti(path)
+        check_nifti(path)
     if data_file is not None:
         _check_data_file(path, data_file, self_contained)
     reader = sitk.ImageFileReader()
     reader.SetImageIO(READERS[suffix])  # else ITK chooses by content, and HDF5, for one, may name files too
     reader.SetFileName(str(path))
     return reader
+
+
+def check_regular(path: Path) -> None:
+    """Check that a path names a regular file: reading a pipe or a device might never end.
+
+    Raises:
+        BadInput: it does not.
+    """
+    if not path.is_file():
+        raise BadInput(path, "not a regular file", "give an image file")
 
 
 def _check_data_file(path: Path, data_file: str, self_contained: bool) -> None:
@@ -163,6 +176,32 @@ def _nrrd_data_file(path: Path) -> str | None:
     return data_files[0] if data_files else None
 
 
+def length_unit(path: Path) -> float:
+    """Return the length in mm of the unit in which a MetaImage or NRRD header gives lengths.
+
+    Raises:
+        BadInput: the header names another unit, several, or no distance of voxels.
+    """
+    suffix, units, keys = suffix_of(path), set[str](), set[str]()
+    for line in _header_lines(path):
+        if not line:  # the end of an NRRD's header
+            break
+        key, _, value = (part.strip() for part in line.partition(":" if suffix == ".nrrd" else "="))
+        key = key.lower().replace(" ", "")
+        keys.add(key)
+        if key in ("spaceunits", "units"):
+            units |= {unit for unit in re.findall(r'"([^"]*)"', value) if unit}
+        elif key == "distanceunits":
+            units.add(value)
+        elif key == "elementdatafile":
+            break
+    if keys & {"sizes", "dimsize"} and not keys & {"spacings", "spacedirections", "elementspacing", "elementsize"}:
+        raise BadInput(path, "its header gives no distance of voxels", "save it again with its spacing")
+    if unknown := [unit for unit in units if unit.lower() not in UNITS_MM] or (sorted(units) if len(units) > 1 else []):
+        raise BadInput(path, f"lengths in {', '.join(unknown)[:40]}", "save it again, with lengths in mm")
+    return UNITS_MM[units.pop().lower()] if units else 1.0
+
+
 def _header_lines(path: Path) -> Iterator[str]:
     """Yield the lines of a text header.
 
@@ -184,12 +223,13 @@ def _header_lines(path: Path) -> Iterator[str]:
             yield text
 
 
-def _check_nifti(path: Path) -> None:
+def check_nifti(path: Path) -> None:
     """Check that a file is a binary NIfTI that holds its own voxels: other kinds of header name other files.
 
     Raises:
         BadInput: it is not, or it is damaged.
     """
+    check_regular(path)
     try:
         with path.open("rb") as file:
             compressed = file.read(2) == b"\x1f\x8b"

@@ -32,6 +32,8 @@ def read_dicom_file(path: Path, tags: Sequence[str] | None = None) -> Dataset | 
     Raises:
         OSError: the file cannot be read.
     """
+    if not path.is_file():  # reading a pipe or a device might never end
+        return None
     with path.open("rb") as file:
         if not looks_like_dicom(file.read(PREAMBLE + 4)):
             return None

@@ -13,7 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_modality_lut
 
@@ -23,17 +22,11 @@ from raylift.images.volume import AIR, Volume
 from raylift.io.dicom.files import first_line, read_dicom_file
 from raylift.io.dicom.pixels import check_decodable, stored_values
 from raylift.io.dicom.slices import PHASES, Slice, find_slices, functional_group
+from raylift.io.shear import straightened
 
 SAME_PLANE = 0.5  # degrees; slices of one volume may differ by so much, from rounded cosines
 ROUNDED_MM = 0.2  # distance from the fitted line that rounded positions have; at most `ROUNDED_SHARE` of the spacing
 ROUNDED_SHARE = 0.3
-SHEARED_MM = 0.2  # displacement of the last slice against the first, across their normal, that is no rounding
-STEEPEST = 45.0  # degrees; the gantry of a CT scanner tilts by 30 at most
-# Slices are cut where tissue covers `TISSUE_SHARE` of an edge that moves by `CUTTING_MM`, in `CUT_SHARE` of them.
-CUTTING_MM = 20.0
-SOFT_TISSUE_HU = -100.0
-TISSUE_SHARE = 0.15
-CUT_SHARE = 0.1
 
 
 def read_series(path: Path) -> Volume:
@@ -55,19 +48,9 @@ def read_series(path: Path) -> Volume:
     slices = _sorted(path, slices)
     _check_alike(path, slices)
     step = _fitted_step(path, slices)
-    volume = _stack(path, slices, step)
+    volume = _stack(path, slices, step, notes)
     # What a step moves each slice by, within its plane.
-    shift = slices[0].axes @ step
-    if np.abs(shift).max() * (len(slices) - 1) > SHEARED_MM:
-        angle = float(np.degrees(np.arctan2(np.linalg.norm(shift), volume.grid.spacing[2])))
-        if angle > STEEPEST:
-            raise BadInput(
-                path, f"slices sheared by {angle:.0f}°", "no CT scanner tilts so far; export the series again"
-            )
-        _check_cut(path, volume, shift, angle)
-        volume = _straightened(volume, shift)
-        notes = [*notes, f"slices sheared by {angle:.1f}°, as by a tilted gantry: resampled to a box"]
-    return Volume(volume.array, volume.grid, tuple(notes))
+    return straightened(path, volume, slices[0].axes @ step)
 
 
 # --- Whether they form a volume -------------------------------------------------------------------------------------
@@ -154,7 +137,7 @@ def _fitted_step(path: Path, slices: Sequence[Slice]) -> np.ndarray:
 # --- Their values ---------------------------------------------------------------------------------------------------
 
 
-def _stack(path: Path, slices: Sequence[Slice], step: np.ndarray) -> Volume:
+def _stack(path: Path, slices: Sequence[Slice], step: np.ndarray, notes: Sequence[str]) -> Volume:
     """Return the slices' values as a volume, as if each lay above the one before.
 
     Raises:
@@ -172,7 +155,8 @@ def _stack(path: Path, slices: Sequence[Slice], step: np.ndarray) -> Volume:
     x, y, z = first.corner
     spacing = (*first.spacing, float(first.normal @ step))
     a, b, c, d, e, f, g, h, i = (float(cosine) for cosine in axes.ravel())
-    return Volume(array, VolumeGrid(array.shape, spacing, (float(x), float(y), float(z)), (a, b, c, d, e, f, g, h, i)))
+    grid = VolumeGrid(array.shape, spacing, (float(x), float(y), float(z)), (a, b, c, d, e, f, g, h, i))
+    return Volume(array, grid, tuple(notes))
 
 
 def _hounsfield(one: Slice, whole: Callable[[Path], Dataset | None]) -> np.ndarray:
@@ -204,50 +188,3 @@ def _fits(values: np.ndarray) -> bool:
     """Return whether values are integers that int16 can hold."""
     inside = bool(values.min() >= -32768 and values.max() <= 32767)
     return inside and (values.dtype.kind in "iu" or bool(np.array_equal(values, np.rint(values))))
-
-
-def _check_cut(path: Path, volume: Volume, shift: np.ndarray, angle: float) -> None:
-    """Check that sheared slices do not leave the body on its way out of the field of view.
-
-    Args:
-        path: of the series.
-        volume: see `_straightened`.
-        shift: likewise.
-        angle: of the shear, for the message.
-
-    Raises:
-        BadInput: soft tissue reaches an edge that the shear moves, in more than a tenth of the slices.
-    """
-    for axis in np.flatnonzero(np.abs(shift) * (len(volume.array) - 1) > CUTTING_MM):
-        for edge in (0, -1):
-            tissue = np.take(volume.array, edge, axis=2 - axis) > SOFT_TISSUE_HU
-            if np.mean(tissue.mean(1) > TISSUE_SHARE) > CUT_SHARE:
-                problem = f"slices sheared by {angle:.0f}° cut the body off"
-                raise BadInput(path, problem, "export the series again, from the scanner's own images")
-
-
-def _straightened(volume: Volume, shift: np.ndarray) -> Volume:
-    """Return a sheared volume resampled to a box that holds all of it.
-
-    Args:
-        volume: the slices as if each lay straight above the one before.
-        shift: what each slice is displaced by against the one before, in mm along (x, y) of the volume's axes.
-    """
-    depth, rows, columns = volume.array.shape
-    ends = np.stack([np.zeros(2), shift * (depth - 1)]) / volume.grid.spacing[:2]
-    low, high = np.floor(ends.min(0)).astype(int), np.ceil(ends.max(0)).astype(int)
-    grid = volume.grid.part((int(low[0]), int(low[1]), 0), (columns + int(high[0]), rows + int(high[1]), depth))
-    direction = np.reshape(volume.grid.direction, (3, 3))
-    # A point of the box shows the value of the slice at its height, displaced back by that slice's shift.
-    shear = np.eye(3)
-    shear[:2, 2] = -shift / volume.grid.spacing[2]
-    transform = sitk.AffineTransform(3)
-    transform.SetMatrix((direction @ shear @ direction.T).ravel().tolist())
-    transform.SetCenter(volume.grid.origin)
-    reference = sitk.Image([int(n) for n in grid.shape[::-1]], sitk.sitkUInt8)
-    reference.SetSpacing(grid.spacing)
-    reference.SetOrigin(grid.origin)
-    reference.SetDirection(grid.direction)
-    image = sitk.Cast(volume.to_sitk(), sitk.sitkFloat32)
-    resampled = sitk.Resample(image, reference, transform, sitk.sitkLinear, AIR, sitk.sitkFloat32)
-    return Volume(sitk.GetArrayFromImage(resampled), grid)
