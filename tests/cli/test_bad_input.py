@@ -427,3 +427,10 @@ def test_help_shows_an_example(raylift, command: list[str]) -> None:
     assert outcome.code == 0
     expected = " ".join(["Example: raylift", *command]) if command else "not a medical device"
     assert expected in " ".join(outcome.out.split())
+
+
+@pytest.mark.parametrize("words", ["drr M\udcfcnchen -o x", "reconstruct xrays -o M\udcfcller.mha"])
+def test_a_name_that_is_not_utf8_is_refused_before_the_work(raylift: Callable[..., Outcome], words: str) -> None:
+    outcome = raylift(*words.split())
+    assert outcome.code == 3
+    assert re.fullmatch(r"raylift: M\S+: its name is not text in UTF-8; rename it\n", outcome.err), outcome.err

@@ -8,8 +8,10 @@ import pytest
 import SimpleITK as sitk
 
 from raylift.errors import BadInput
+from raylift.geometry import VolumeGrid
+from raylift.images.volume import Volume
 from raylift.io.image_headers import image_reader
-from raylift.io.volumes import read_volume
+from raylift.io.volumes import read_volume, write_volume
 
 START = "NDims = 2\nDimSize = 64 64\nElementType = MET_FLOAT\n"
 # Each names another patient's pixels. ITK opens those of the kinds marked True.
@@ -126,6 +128,15 @@ def test_a_pipe_is_not_waited_for(upload: Path) -> None:
     os.mkfifo(upload / "a.nii")
     with pytest.raises(BadInput, match="not a regular file"):
         read_volume(upload / "a.nii")
+
+
+def test_a_name_that_is_not_utf8_is_refused_where_itk_would_abort(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller.mha"))
+    path.write_bytes(b"x")
+    with pytest.raises(BadInput, match=r"M.ller\.mha: its name is not text in UTF-8; rename it"):
+        read_volume(path)
+    with pytest.raises(BadInput, match="not text in UTF-8"):
+        write_volume(Volume(np.zeros((2, 2, 2), np.int16), VolumeGrid.cube((0, 0, 0), 2, 2)), path)
 
 
 # --- Units of length ------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ def main() -> None:
     from raylift.cli.registered import app
 
     try:
+        _check_names()
         app()
     except BadInput as error:
         _fail(str(error), 3)
@@ -30,6 +31,18 @@ def main() -> None:
         if os.environ.get("RAYLIFT_DEBUG"):
             raise
         _fail(f"{type(error).__name__}: {error} (RAYLIFT_DEBUG=1 shows where)", 1)
+
+
+def _check_names() -> None:
+    """Check that all arguments are text: reports could not name a file whose name is not, and ITK cannot open it.
+
+    Raises:
+        BadInput: one is not.
+    """
+    for word in sys.argv[1:]:
+        shown = word.encode(errors="surrogateescape").decode(errors="replace")
+        if shown != word:
+            raise BadInput(shown, "its name is not text in UTF-8", "rename it")
 
 
 def _fail(line: str, code: int) -> None:

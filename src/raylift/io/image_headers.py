@@ -87,6 +87,7 @@ def image_reader(path: Path, *, self_contained: bool = False) -> sitk.ImageFileR
         BadInput: it is not a regular file, or its header is damaged or names a file outside its folder.
     """
     check_regular(path)
+    check_name(path)
     suffix = suffix_of(path)
     if suffix in (".mha", ".mhd"):
         data_file = _metaimage_data_file(path, self_contained)
@@ -111,6 +112,19 @@ def check_regular(path: Path) -> None:
     """
     if not path.is_file():
         raise BadInput(path, "not a regular file", "give an image file")
+
+
+def check_name(path: Path) -> None:
+    """Check that a path is text in UTF-8: ITK ends the process at any other.
+
+    Raises:
+        BadInput: it is not.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = str(path).encode(errors="surrogateescape").decode(errors="replace")
+        raise BadInput(shown, "its name is not text in UTF-8", "rename it") from None
 
 
 def _check_data_file(path: Path, data_file: str, self_contained: bool) -> None:

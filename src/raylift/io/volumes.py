@@ -13,6 +13,7 @@ from raylift.io.dicom.archive import unpacked
 from raylift.io.dicom.files import read_dicom_file
 from raylift.io.dicom.series import read_series
 from raylift.io.formats import FORMATS, readable, writable
+from raylift.io.image_headers import check_name
 from raylift.storage.atomic import atomic_write_folder
 from raylift.storage.paths import StoragePath, storage_path, suffix_of
 
@@ -66,9 +67,11 @@ def check_writable(path: str | StoragePath) -> StoragePath:
     """Return a path after checking that Raylift writes its ending.
 
     Raises:
-        BadInput: Raylift does not write it; the message lists the endings that it writes.
+        BadInput: Raylift does not write it; the message lists the endings that it writes. Or the name is not text.
     """
     path = storage_path(path)
+    if isinstance(path, Path):
+        check_name(path)
     if suffix_of(path) not in writable():
         raise BadInput(path, "not a volume format Raylift writes", f"end the name in one of {', '.join(writable())}")
     return path
