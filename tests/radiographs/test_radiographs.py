@@ -200,8 +200,8 @@ def test_dicom_spacing(tmp_path: Path) -> None:
     assert pixel_mm(ImagerPixelSpacing=None) is None
     in_patient = {"ImagerPixelSpacing": None, "PixelSpacing": [0.15, 0.15], "PixelSpacingCalibrationType": "GEOMETRY"}
     assert pixel_mm(**in_patient, EstimatedRadiographicMagnificationFactor=1.2) == pytest.approx(0.18)
-    distances = {"DistanceSourceToPatient": 1600, "DistanceSourceToDetector": 1800}
-    assert pixel_mm(**in_patient, **distances) == pytest.approx(0.15 * 1800 / 1600)
+    assert pixel_mm(**in_patient) == pytest.approx(0.15)  # in the patient
+    assert read_radiograph(tmp_path / "spacing.dcm").at_axis
     with pytest.raises(BadInput, match=r"0\.2 × 0\.3 mm"):
         pixel_mm(ImagerPixelSpacing=[0.2, 0.3])
 
@@ -220,9 +220,21 @@ def test_dicom_view(tmp_path: Path, view: str | None, kind: str) -> None:
     ("source", "detector", "found"),
     [(1600, 1800, (1600, 1800)), (1800, 1600, None), (None, 1800, None), (1600, None, None), (10, 1800, None)],
 )
-def test_dicom_distances(tmp_path: Path, source: float | None, detector: float | None, found: tuple | None) -> None:
-    told = {"DistanceSourceToPatient": source, "DistanceSourceToDetector": detector}
-    assert read_radiograph(write_dicom(tmp_path / "unit.dcm", grey(16) // 16, **told)).distances == found
+def test_distances_of_a_c_arm(
+    tmp_path: Path, source: float | None, detector: float | None, found: tuple | None
+) -> None:
+    declared = {"DistanceSourceToPatient": source, "DistanceSourceToDetector": detector, "Modality": "XA"}
+    assert read_radiograph(write_dicom(tmp_path / "unit.dcm", grey(16) // 16, **declared)).distances == found
+
+
+@pytest.mark.parametrize("modality", ["CR", "DX"])
+@pytest.mark.parametrize("source", [None, 1600, 1746, 1480])
+def test_no_axis_is_declared_by_a_plain_radiograph(tmp_path: Path, modality: str, source: float | None) -> None:
+    """DistanceSourceToPatient is to the front of the bucky, or to the patient's skin: PS3.3 C.8.11.5."""
+    declared = {"DistanceSourceToPatient": source, "DistanceSourceToDetector": 1800, "Modality": modality}
+    radiograph = read_radiograph(write_dicom(tmp_path / "unit.dcm", grey(16) // 16, **declared))
+    assert radiograph.distances == (None, 1800)
+    assert ("DistanceSourceToPatient" in radiograph.note) == (source is not None)
 
 
 def test_raw_dicom_is_the_logarithm(tmp_path: Path) -> None:
@@ -309,10 +321,6 @@ def pages(path: Path) -> None:
     page.save(path, save_all=True, append_images=[page])
 
 
-def on_the_side(path: Path) -> None:
-    write_dicom(path, grey(16) // 16, PatientOrientation=["F", "L"])
-
-
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing.png": (lambda path: None, "no such file"),
     "folder.png": (Path.mkdir, "no such file"),
@@ -358,7 +366,6 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         "2 frames",
     ),
     "report.dcm": (lambda path: write_dicom(path, grey(16), PixelData=None), "without an image"),
-    "side.dcm": (on_the_side, "on the side"),
 }
 
 

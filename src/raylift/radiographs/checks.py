@@ -31,8 +31,8 @@ def check_size(path: Path, rows: int, columns: int) -> None:
         raise BadInput(path, f"{rows} × {columns} pixels is no radiograph's shape", "crop it to the chest")
 
 
-def square_pixel(path: Path, spacing: Sequence[float] | np.ndarray) -> float | None:
-    """Return the edge in mm of a square pixel, given its height and width; None where these are no lengths.
+def square_pixel(path: Path, spacing: Sequence[float] | np.ndarray, unit: str = " mm") -> float | None:
+    """Return the edge of a square pixel, given its height and width in a unit; None where these are no lengths.
 
     Raises:
         BadInput: the pixels are not square.
@@ -40,7 +40,7 @@ def square_pixel(path: Path, spacing: Sequence[float] | np.ndarray) -> float | N
     if len(spacing) != 2 or not min(spacing) > 0:
         return None
     if abs(spacing[0] - spacing[1]) > 0.01 * spacing[0]:
-        raise BadInput(path, f"pixels of {spacing[0]:g} × {spacing[1]:g} mm", "resample it to square pixels")
+        raise BadInput(path, f"pixels of {spacing[0]:g} × {spacing[1]:g}{unit}", "resample it to square pixels")
     return float(spacing[0])
 
 

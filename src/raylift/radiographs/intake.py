@@ -52,42 +52,65 @@ def read_radiographs(
         assumed.
 
     Raises:
-        BadInput: there are no files, or not as many views as files; a file is unusable, shows another view than the
-            given one, or has an unknown view.
+        BadInput: there are no files, or not as many views as files; a file is unusable, or has an unknown view.
     """
     if not files:
         raise BadInput("X-rays", "none", "give at least one")
     if views is not None and len(files) != len(views):
         raise BadInput(f"{len(files)} X-rays", f"{len(views)} views given", "give one view per X-ray with --views")
-    images, set_views, notes, distances = [], [], [], []
     unknown = [None] * len(files)
     inputs = zip(files, views or unknown, orientations or unknown, decoded or unknown, strict=True)
-    for file, stated_view, orientation, content in inputs:
-        radiograph, view, facts = _interpret(
-            Path(file), stated_view, ood_detector, orientation, content or decode(file)
-        )
-        image = radiograph.image
-        if radiograph.pixel_mm is not None:
-            edge = round(geometry.detector_mm / radiograph.pixel_mm)
-            if not MIN_EDGE <= edge <= math.isqrt(MAX_PIXELS):
-                problem = f"pixels of {radiograph.pixel_mm:g} mm on a detector of {geometry.detector_mm:g} mm"
-                raise BadInput(file, problem, "correct the file's pixel spacing")
-            image = _crop_or_pad(image, edge)
-        else:
-            facts = [*facts, f"assumed to be {geometry.detector_mm:g} mm wide"]
+    read = [
+        _interpret(Path(file), stated_view, ood_detector, orientation, content or decode(file))
+        for file, stated_view, orientation, content in inputs
+    ]
+    geometry, geometry_note = _common_geometry([radiograph for radiograph, _, _ in read], geometry, geometry_from_files)
+    images, notes = [], []
+    for file, (radiograph, _, facts) in zip(files, read, strict=True):
+        image, assumed = _on_detector(file, radiograph, geometry)
         images.append(image)
-        set_views.append(view.oriented if radiograph.oriented else view)
-        distances.append(radiograph.distances)
-        notes.append(", ".join([f"{Path(file).name}: {radiograph.note}", *facts]))
-    declared = set(distances) if geometry_from_files and not geometry.parallel else {None}
-    if len(declared) == 1 and (agreed := declared.pop()) is not None:
-        geometry = replace(geometry, sad=agreed[0], sdd=agreed[1])
-        notes.append(f"X-ray geometry declared by the files: {describe_geometry(geometry)}")
-    else:
-        notes.append(f"X-ray geometry assumed to be that of the weights: {describe_geometry(geometry)}")
+        notes.append(", ".join([f"{Path(file).name}: {radiograph.note}", *facts, *assumed]))
+    set_views = tuple(view.oriented if radiograph.oriented else view for radiograph, view, _ in read)
+    if len(set(set_views)) < len(set_views):
+        notes.append("several X-rays of one view: give --views where one of them is another")
     pixels = max(image.shape[0] for image in images)
     resized = [_resize(image, pixels) for image in images]
-    return XraySet(np.stack(resized), tuple(set_views), geometry.with_pixels(pixels), None, tuple(notes))
+    return XraySet(np.stack(resized), set_views, geometry.with_pixels(pixels), None, (*notes, geometry_note))
+
+
+def _common_geometry(radiographs: Sequence[Radiograph], assumed: Geometry, from_files: bool) -> tuple[Geometry, str]:
+    """Return the geometry of a set of radiographs, and a note on where it comes from.
+
+    Where the files agree on the distance to the detector and declare none to an axis, the axis is as far from the
+    detector as in the assumed geometry.
+    """
+    declared = {radiograph.distances for radiograph in radiographs} if from_files and not assumed.parallel else {None}
+    agreed = declared.pop() if len(declared) == 1 else None
+    if agreed is None:
+        return assumed, f"X-ray geometry assumed to be that of the weights: {describe_geometry(assumed)}"
+    sad, sdd = agreed
+    geometry = replace(assumed, sad=sdd - (assumed.sdd - assumed.sad) if sad is None else sad, sdd=sdd)
+    origin = "declared by the files" if sad is not None else "with the files' distance to the detector"
+    return geometry, f"X-ray geometry {origin}: {describe_geometry(geometry)}"
+
+
+def _on_detector(file: str | Path, radiograph: Radiograph, geometry: Geometry) -> tuple[np.ndarray, list[str]]:
+    """Return a radiograph's image cropped or padded to the detector, and notes on what was assumed.
+
+    Raises:
+        BadInput: its pixels are implausibly small or large.
+    """
+    if radiograph.pixel_mm is None:
+        return radiograph.image, [f"assumed to be {geometry.detector_mm:g} mm wide"]
+    pixel_mm, notes = radiograph.pixel_mm, list[str]()
+    if radiograph.at_axis and not geometry.parallel:
+        pixel_mm *= geometry.sdd / geometry.sad
+        notes.append(f"pixel spacing in the patient, magnified by {geometry.sdd / geometry.sad:.3f}")
+    edge = round(geometry.detector_mm / pixel_mm)
+    if not MIN_EDGE <= edge <= math.isqrt(MAX_PIXELS):
+        problem = f"pixels of {pixel_mm:g} mm on a detector of {geometry.detector_mm:g} mm"
+        raise BadInput(file, problem, "correct the file's pixel spacing")
+    return _crop_or_pad(radiograph.image, edge), notes
 
 
 def _interpret(
@@ -124,6 +147,8 @@ def _interpret(
         decoded, facts = decoded.oriented(guessed.orientation), [f"view {view.name}, recognised from the image"]
     else:
         view, facts = _known_view(file, stated_view, declared)
+        if guessed is not None and guessed.sure and guessed.view.lateral != view.lateral:
+            facts.append(f"but it looks {'lateral' if guessed.view.lateral else 'frontal'}")
         looks = Orientation() if guessed is None else guessed.orientation
         if looks.quarter_turns and guessed is not None and guessed.sure:
             facts.append(f"but it looks right only when {looks}")
@@ -136,13 +161,12 @@ def _known_view(file: Path, stated: View | None, declared: View | None) -> tuple
     """Return the view that the user stated, or else the one that the file declares, with notes on it.
 
     Raises:
-        BadInput: there is neither, or they differ.
+        BadInput: there is neither.
     """
     if stated is None and declared is None:
         raise BadInput(file, "declares no view", STATE_VIEW)
     if stated is not None and declared is not None and stated.lateral != declared.lateral:
-        problem = f"DICOM declares view {declared.name}, not {stated.name}"
-        raise BadInput(file, problem, "give --views in the order of the files")
+        return stated, [f"view {stated.name} as given, though the file declares {declared.name}"]
     if stated is not None:
         return stated, []
     assert declared is not None

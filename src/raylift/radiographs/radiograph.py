@@ -21,7 +21,9 @@ class Radiograph:
             a frontal image, to the back in a lateral one. Columns of other images run as their view declares.
         view: how it was taken; None where the file does not declare it. The view of an oriented image is the one with
             the radiographer's name.
-        distances: from the source to the axis and to the detector (SAD, SDD) in mm; None where the file has none.
+        distances: from the source to the axis and to the detector (SAD, SDD) in mm; None where the file has none, and
+            None in place of the SAD where it has only the SDD.
+        at_axis: `pixel_mm` is the distance in the patient, at the axis, which the detector shows magnified.
     """
 
     image: np.ndarray
@@ -29,7 +31,8 @@ class Radiograph:
     note: str
     oriented: bool = False
     view: View | None = None
-    distances: tuple[float, float] | None = None
+    distances: tuple[float | None, float] | None = None
+    at_axis: bool = False
 
 
 def square(image: np.ndarray) -> np.ndarray:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from PIL import Image, ImageOps
-from pydicom.misc import is_dicom
 
 from raylift.errors import BadInput
+from raylift.io.dicom.files import read_dicom_file
 from raylift.io.image_headers import READERS, image_reader
 from raylift.radiographs.checks import MAX_PIXELS, check_line_integrals, check_size, describe_damage, square_pixel
 from raylift.radiographs.dicom import read_dicom
@@ -20,6 +20,8 @@ from raylift.storage.paths import suffix_of
 
 LINE_INTEGRAL_SUFFIXES = (*READERS, ".npy")
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+MOST_PAGES = 16  # of a TIFF
+THUMBNAIL = 4  # a page is a thumbnail where the largest has so many times its pixels
 
 
 def read_radiograph(path: str | Path, *, lateral: bool | None = None) -> Radiograph:
@@ -78,7 +80,7 @@ def decode(path: str | Path) -> Radiograph | Grey:
         return _read_line_integrals(path)
     if suffix_of(path) in PICTURES:
         return Grey(path, _read_picture(path), facts=("bone assumed to be bright",))
-    if is_dicom(path):
+    if read_dicom_file(path, []) is not None:
         return read_dicom(path)
     if suffix_of(path) == ".dcm":
         raise BadInput(path, "not a DICOM file", "copy or export it again")
@@ -121,6 +123,23 @@ def _check_array(path: Path, shape: tuple[int, ...], is_float: bool) -> None:
         raise BadInput(path, "no floating point values, so not line integrals", remedy)
 
 
+def _seek_largest(path: Path, opened: Image.Image) -> None:
+    """Turn to the largest page of a TIFF, of which the others are thumbnails.
+
+    Raises:
+        BadInput: there are several pictures.
+    """
+    sizes = []
+    for page in range(min(getattr(opened, "n_frames", 1), MOST_PAGES)):
+        opened.seek(page)
+        sizes.append(opened.width * opened.height)
+    largest = int(np.argmax(sizes))
+    if sum(size * THUMBNAIL > sizes[largest] for size in sizes) > 1 or len(sizes) == MOST_PAGES:
+        raise BadInput(path, "several pictures in one file", "save each X-ray in its own file")
+    opened.seek(largest)
+    check_size(path, opened.height, opened.width)
+
+
 def _read_picture(path: Path) -> np.ndarray:
     """Read a PNG, JPEG or TIFF.
 
@@ -138,7 +157,7 @@ def _read_picture(path: Path) -> np.ndarray:
         with opened:
             check_size(path, opened.height, opened.width)
             if opened.format == "TIFF" and getattr(opened, "n_frames", 1) > 1:
-                raise BadInput(path, "several pictures in one file", "save each X-ray in its own file")
+                _seek_largest(path, opened)
             picture = ImageOps.exif_transpose(opened)
     except BadInput:
         raise

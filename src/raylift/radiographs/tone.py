@@ -52,6 +52,7 @@ class Grey:
         facts: what was assumed of the image and done to it so far.
         view: see `Radiograph`.
         distances: see `Radiograph`.
+        at_axis: see `Radiograph`.
         polarity_known: the file declares which end of the scale is bone.
     """
 
@@ -60,7 +61,8 @@ class Grey:
     pixel_mm: float | None = None
     facts: tuple[str, ...] = ()
     view: View | None = None
-    distances: tuple[float, float] | None = None
+    distances: tuple[float | None, float] | None = None
+    at_axis: bool = False
     polarity_known: bool = False
 
     def oriented(self, orientation: Orientation) -> Grey:
@@ -106,7 +108,7 @@ class Grey:
         )
         cropped = ("collimated borders left out",) if shaded.any() else ()
         note = ", ".join([note, *cropped, *self.facts]) + "; absolute values are approximate"
-        return Radiograph(square(image), self.pixel_mm, note, True, self.view, self.distances)
+        return Radiograph(square(image), self.pixel_mm, note, True, self.view, self.distances, self.at_axis)
 
 
 def _shaded(grey: np.ndarray) -> np.ndarray:

@@ -8,16 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import highdicom
-import pydicom
 from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
-from pydicom.misc import is_dicom
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import DSfloat
 
 from raylift.about import __version__
 from raylift.errors import BadInput, WrongUsage
+from raylift.io.dicom.files import read_dicom_file
 
 MANUFACTURER = "Raylift"
 NOTICE = "Computed by Raylift. Research only; not for diagnosis or treatment."
@@ -52,9 +51,7 @@ class Study:
             WrongUsage: none of the files is a DICOM file.
             BadInput: the files belong to different patients.
         """
-        headers = {
-            file: pydicom.dcmread(file, stop_before_pixels=True) for file in files if file.is_file() and is_dicom(file)
-        }
+        headers = {file: header for file in files if (header := read_dicom_file(file)) is not None}
         if not headers:
             raise WrongUsage("--keep-identity: none of the X-rays is a DICOM file, which would hold an identity")
         patients = {
