@@ -119,6 +119,15 @@ def test_a_spacing_in_the_patient_is_magnified_to_the_detector(tmp_path: Path) -
     np.testing.assert_allclose(found.images, on_detector.images)
 
 
+def test_a_field_of_view_off_the_centre_is_noted(tmp_path: Path) -> None:
+    off, centred = (
+        read_radiograph(write_dicom(tmp_path / "x.dcm", LEVELS, FieldOfViewOrigin=origin)).note
+        for origin in ([30, 0], [0, 0])
+    )
+    assert "FieldOfViewOrigin not used: taken to be centred on the detector" in off
+    assert "FieldOfViewOrigin" not in centred
+
+
 def test_two_files_of_one_view_are_noted(tmp_path: Path) -> None:
     files = [write_dicom(tmp_path / f"{k}.dcm", LEVELS, ViewPosition="PA") for k in range(2)]
     assert (

@@ -190,7 +190,7 @@ def _nrrd_data_file(path: Path) -> str | None:
     return data_files[0] if data_files else None
 
 
-def length_unit(path: Path) -> float:
+def length_in_mm(path: Path) -> float:
     """Return the length in mm of the unit in which a MetaImage or NRRD header gives lengths.
 
     Raises:

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from raylift.errors import BadInput
 from raylift.geometry import MOST_VOXELS
 from raylift.images.volume import Volume
-from raylift.io.image_headers import image_reader, length_unit
+from raylift.io.image_headers import image_reader, length_in_mm
 from raylift.storage.paths import suffix_of
 
 PIECE = 2**20  # bytes
@@ -28,7 +28,7 @@ def read(path: Path) -> Volume:
     Raises:
         BadInput: the file is damaged, names a file outside its folder, or is not a scalar three-dimensional image.
     """
-    reader, unit = image_reader(path), length_unit(path)
+    reader, unit = image_reader(path), length_in_mm(path)
     try:
         reader.ReadImageInformation()
         if math.prod(reader.GetSize()) > MOST_VOXELS:

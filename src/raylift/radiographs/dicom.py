@@ -54,6 +54,8 @@ def read_dicom(path: Path) -> Radiograph | Grey:
         if not exposed.any():
             raise BadInput(path, "all pixels are padding", "export it again")
         facts = [] if padding is None else ["padding left out"]
+        if any(float(offset) for offset in dataset.get("FieldOfViewOrigin") or []):
+            facts.append("FieldOfViewOrigin not used: taken to be centred on the detector")
         distances, distance_note = _distances(dataset)
         pixel_mm, at_axis = _spacing(path, dataset)
         if (image := _line_integrals(dataset, stored)) is not None:
