@@ -105,8 +105,8 @@ def _folders(
     """Yield each folder below a folder, and the names of its files, without hidden ones."""
 
     def left_out(below: Path, reason: str) -> None:
-        found = search.no_scans if below.is_symlink() else search.left_out
-        found[_relative(folder, below)] = reason
+        entries = search.no_scans if below.is_symlink() else search.left_out
+        entries[_relative(folder, below)] = reason
 
     for current, folders, names in walk(folder, left_out):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

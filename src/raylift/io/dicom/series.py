@@ -99,8 +99,8 @@ def _check_alike(path: Path, slices: Sequence[Slice]) -> None:
     """
     shapes = Counter(one.shape for one in slices)
     if len(shapes) > 1:
-        found = " and ".join(f"{rows} × {columns} pixels ({count} slices)" for (rows, columns), count in shapes.items())
-        raise BadInput(path, f"slices of {found}", "put those of each size in their own folder")
+        sizes = " and ".join(f"{rows} × {columns} pixels ({count} slices)" for (rows, columns), count in shapes.items())
+        raise BadInput(path, f"slices of {sizes}", "put those of each size in their own folder")
     first = slices[0]
     for one in slices:
         if not np.allclose(one.spacing, first.spacing, rtol=1e-3):
