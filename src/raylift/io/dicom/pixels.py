@@ -42,14 +42,15 @@ def stored_values(dataset: Dataset, frame: int = 0) -> tuple[np.ndarray, np.ndar
     words = pixel_array(dataset, index=frame, raw=True, correct_unused_bits=False)
     allocated, stored = int(dataset.BitsAllocated), int(dataset.BitsStored)
     high, signed = int(dataset.get("HighBit", stored - 1)), bool(dataset.PixelRepresentation)
-    if not dataset.file_meta.TransferSyntaxUID.is_compressed:
+    compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
+    if compressed or stored == allocated == 8 * words.dtype.itemsize:
+        values = words.astype(np.int32)
+    else:
         unsigned = words.astype(f"u{words.dtype.itemsize}", copy=False)
-        values = (unsigned >> max(high + 1 - stored, 0)).astype(np.int64) & (2**stored - 1)
+        values = (unsigned >> max(high + 1 - stored, 0)).astype(np.int32) & (2**stored - 1)
         if signed:
             values -= (values >> (stored - 1)) << stored
-    else:
-        values = words.astype(np.int64)
-    return values.astype(np.int32), _padding(dataset, words, values, allocated)
+    return values, _padding(dataset, words, values, allocated)
 
 
 def _padding(dataset: Dataset, words: np.ndarray, values: np.ndarray, allocated: int) -> np.ndarray | None:

@@ -172,7 +172,7 @@ def _hounsfield(one: Slice, whole: Callable[[Path], Dataset | None]) -> np.ndarr
         check_decodable(dataset)
         stored, padding = stored_values(dataset, one.frame)
         rescale = functional_group(dataset, one.frame, "PixelValueTransformationSequence")
-        hu: np.ndarray = apply_modality_lut(stored, rescale)
+        hu = _rescaled(stored, rescale)
         if padding is not None:
             hu = np.where(padding, AIR, hu)
     except BadInput:
@@ -181,6 +181,16 @@ def _hounsfield(one: Slice, whole: Callable[[Path], Dataset | None]) -> np.ndarr
         raise BadInput(one.file, f"its pixels cannot be read ({first_line(error)})", "copy the series again") from None
     if hu.shape != one.shape:
         raise BadInput(one.file, f"{hu.shape} pixels, but its header says {one.shape}", "copy the series again")
+    return hu
+
+
+def _rescaled(stored: np.ndarray, rescale: Dataset) -> np.ndarray:
+    """Return the Hounsfield units of stored values (rows, columns), as integers where slope and intercept are."""
+    slope, intercept = rescale.get("RescaleSlope"), rescale.get("RescaleIntercept")
+    integer = slope in (None, 1) and (intercept is None or float(intercept).is_integer())
+    if integer and not rescale.get("ModalityLUTSequence"):
+        return stored + np.int32(intercept or 0)
+    hu: np.ndarray = apply_modality_lut(stored, rescale)
     return hu
 
 
