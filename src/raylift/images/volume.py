@@ -90,14 +90,19 @@ class Volume:
         image = sitk.Cast(cropped.to_sitk(), sitk.sitkFloat32)
         if any(sigma):
             image = sitk.DiscreteGaussian(image, [max(s, 1e-3) ** 2 for s in sigma])
-        reference = sitk.Image([int(n) for n in grid.shape[::-1]], sitk.sitkUInt8)
-        reference.SetSpacing(grid.spacing)
-        reference.SetOrigin(grid.origin)
-        reference.SetDirection(grid.direction)
-        resampled = sitk.Resample(image, reference, sitk.Transform(), sitk.sitkLinear, fill)
+        resampled = sitk.Resample(image, reference_image(grid), sitk.Transform(), sitk.sitkLinear, fill)
         values: np.ndarray = sitk.GetArrayFromImage(resampled)
         return values
 
     def axis_aligned(self) -> Volume:
         """Return the same voxels with array axes permuted and flipped to run as nearly as possible along +z, +y, +x."""
         return Volume.from_sitk(sitk.DICOMOrient(self.to_sitk(), "LPS"))
+
+
+def reference_image(grid: VolumeGrid) -> sitk.Image:
+    """Return an image of zeros on a grid, as SimpleITK's resampling takes one: 8-bit, lengths in mm."""
+    reference = sitk.Image([int(n) for n in grid.shape[::-1]], sitk.sitkUInt8)
+    reference.SetSpacing(grid.spacing)
+    reference.SetOrigin(grid.origin)
+    reference.SetDirection(grid.direction)
+    return reference

@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from raylift.errors import BadInput
-from raylift.images.volume import AIR, Volume
+from raylift.images.volume import AIR, Volume, reference_image
 
 SHEARED_MM = 0.2  # displacement of the last slice against the first that is no rounding
 STEEPEST = 45.0  # degrees; the gantry of a CT scanner tilts by 30 at most
@@ -51,12 +51,8 @@ def straightened(path: Path, volume: Volume, shift: np.ndarray) -> Volume:
     transform = sitk.AffineTransform(3)
     transform.SetMatrix((direction @ shear @ direction.T).ravel().tolist())
     transform.SetCenter(volume.grid.origin)
-    reference = sitk.Image([int(n) for n in grid.shape[::-1]], sitk.sitkUInt8)
-    reference.SetSpacing(grid.spacing)
-    reference.SetOrigin(grid.origin)
-    reference.SetDirection(grid.direction)
     image = sitk.Cast(volume.to_sitk(), sitk.sitkFloat32)
-    resampled = sitk.Resample(image, reference, transform, sitk.sitkLinear, AIR, sitk.sitkFloat32)
+    resampled = sitk.Resample(image, reference_image(grid), transform, sitk.sitkLinear, AIR, sitk.sitkFloat32)
     note = f"slices sheared by {angle:.1f}°, as by a tilted gantry: resampled to a box"
     return replace(volume, array=sitk.GetArrayFromImage(resampled), grid=grid, notes=(*volume.notes, note))
 

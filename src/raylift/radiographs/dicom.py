@@ -125,7 +125,7 @@ def _distances(dataset: Dataset) -> tuple[tuple[float | None, float] | None, str
     )
     if not DISTANCES[0] <= to_detector <= DISTANCES[1]:
         return None, ""
-    if str(dataset.get("Modality")) in ("XA", "RF") or _is_mapped(dataset):
+    if str(dataset.get("Modality")) in ("XA", "RF") or _mapping(dataset) is not None:
         return ((to_patient, to_detector) if DISTANCES[0] <= to_patient < to_detector else None), ""
     if math.isnan(to_patient):
         return (None, to_detector), ""
@@ -152,18 +152,17 @@ def _spacing(path: Path, dataset: Dataset) -> tuple[float | None, bool]:
     return square_pixel(path, spacing * magnification), magnification == 1
 
 
-def _is_mapped(dataset: Dataset) -> bool:
-    """Return whether the file maps its pixels to line integrals."""
-    return any(item.get("LUTLabel") == LINE_INTEGRALS for item in dataset.get("RealWorldValueMappingSequence") or [])
+def _mapping(dataset: Dataset) -> Dataset | None:
+    """Return the item that maps stored values to line integrals; None where the file has none."""
+    items = dataset.get("RealWorldValueMappingSequence") or []
+    return next((item for item in items if item.get("LUTLabel") == LINE_INTEGRALS), None)
 
 
 def _line_integrals(dataset: Dataset, stored: np.ndarray) -> np.ndarray | None:
     """Return the line integrals (rows, columns) that the file maps stored values to; None where there is no mapping."""
-    for item in dataset.get("RealWorldValueMappingSequence") or []:
-        if item.get("LUTLabel") == LINE_INTEGRALS:
-            slope, intercept = float(item.RealWorldValueSlope), float(item.RealWorldValueIntercept)
-            return (stored * slope + intercept).astype(np.float32)
-    return None
+    if (item := _mapping(dataset)) is None:
+        return None
+    return (stored * float(item.RealWorldValueSlope) + float(item.RealWorldValueIntercept)).astype(np.float32)
 
 
 def _view(dataset: Dataset) -> View | None:
