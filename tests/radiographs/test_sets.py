@@ -170,17 +170,17 @@ def radiograph(path: Path, pixels: int, spacing: float | None, marker: tuple[int
     return path.with_suffix(".mha")
 
 
-def test_small_radiographs_are_padded_with_air(tmp_path: Path) -> None:
-    # 215 mm of the detector's 430: 50 of 200 pixels of air on each side.
+def test_small_radiographs_are_centred_and_go_on_beside_them(tmp_path: Path) -> None:
+    # 215 mm of the detector's 430: 50 of 200 pixels are missing on each side.
     file = radiograph(tmp_path / "small", 100, 2.15, (10, 70))
     found = read_radiographs([file], [View(0.0)], UNIT)
-    expected = np.zeros((200, 200))
-    expected[50:150, 50:150] = 1
+    expected = np.ones((200, 200))
     expected[60, 120] = 9
     np.testing.assert_array_equal(found.images[0], expected)
     assert found.geometry == Geometry(1600, 1800, 430, 200)
     assert found.isocentre is None
     assert found.notes[0].startswith("small.mha: ")
+    assert "taken to be centred on the detector" in found.notes[0]
 
 
 def test_large_radiographs_are_cropped(tmp_path: Path) -> None:

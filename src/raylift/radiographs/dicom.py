@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +10,15 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from raylift.errors import BadInput
 from raylift.geometry import View
-from raylift.io.dicom import LINE_INTEGRALS, view_at
+from raylift.io.dicom import LINE_INTEGRALS
 from raylift.io.dicom.files import read_dicom_file
 from raylift.io.dicom.pixels import check_decodable, stored_values
-from raylift.radiographs.checks import check_line_integrals, check_size, describe_damage, square_pixel
+from raylift.radiographs.checks import check_line_integrals, check_size, describe_damage
+from raylift.radiographs.dicom_geometry import detector_plane, reading_orientation, view_of_line_integrals
+from raylift.radiographs.field import continued
 from raylift.radiographs.radiograph import Radiograph, square
-from raylift.radiographs.tone import Grey
+from raylift.radiographs.shutters import open_part
+from raylift.radiographs.tone import Grey, Orientation
 
 # View names by DICOM's ViewPosition; other values are ignored. A lateral without a side is taken for a left lateral.
 POSITIONS = {
@@ -30,7 +31,7 @@ POSITIONS = {
 }
 # DICOM's modalities of projection images, and those of images whose modality was lost.
 MODALITIES = ("CR", "DX", "RG", "RF", "XA", "OT", "")
-DISTANCES = (300.0, 5000.0)  # mm; plausible range of the distance from source to detector
+TO_AXIS = ("XA", "RF")  # modalities whose DistanceSourceToPatient is that to the axis
 OPEN = 99.5  # percentile of the raw values that is taken for the open field
 LEAST_TRANSMISSION = 1e-4  # share of the open field to which smaller raw values are raised
 
@@ -49,44 +50,58 @@ def read_dicom(path: Path) -> Radiograph | Grey:
         if dataset is None:
             raise BadInput(path, "not a DICOM file", "copy or export it again")
         _check(path, dataset)
-        stored, padding = stored_values(dataset)
-        exposed = np.ones(stored.shape, bool) if padding is None else ~padding
-        if not exposed.any():
-            raise BadInput(path, "all pixels are padding", "export it again")
-        facts = [] if padding is None else ["padding left out"]
-        if any(float(offset) for offset in dataset.get("FieldOfViewOrigin") or []):
-            facts.append("FieldOfViewOrigin not used: taken to be centred on the detector")
-        distances, distance_note = _distances(dataset)
-        pixel_mm, at_axis = _spacing(path, dataset)
-        if (image := _line_integrals(dataset, stored)) is not None:
-            image[~exposed] = 0
-            check_line_integrals(path, image)
-            note = ", ".join(["line integrals, as declared by the file", *facts])
-            return Radiograph(square(image), pixel_mm, note, False, _view(dataset), distances)
-        position = str(dataset.get("ViewPosition") or "").upper()
-        facts = [f"DICOM view {position}" if position else "", *facts, distance_note]
-        if raw := _is_raw(dataset):
-            grey = _logarithm(stored, exposed)
-        else:
-            grey = apply_voi_lut(apply_modality_lut(stored, dataset), dataset).astype(np.float32)
-            # INVERSE goes with MONOCHROME1 and says the same; where the two disagree, the newer attribute wins.
-            shape = dataset.get("PresentationLUTShape")
-            if shape == "INVERSE" if shape else dataset.PhotometricInterpretation == "MONOCHROME1":
-                grey = grey[exposed].max() - grey
-                facts.append("inverted, as declared in DICOM")
-            grey[~exposed] = grey[exposed].min()
-        grey, changes = _orient(grey, dataset.get("PatientOrientation") or [])
+        return _interpret(path, dataset)
     except BadInput:
         raise
     except Exception as error:  # decoders fail on damaged files in more ways than they document
         raise BadInput(path, *describe_damage(error)) from None
+
+
+def _interpret(path: Path, dataset: Dataset) -> Radiograph | Grey:
+    """Return the content of a file that holds one grey radiograph.
+
+    Raises:
+        BadInput: no pixel is exposed, or the file contradicts itself.
+    """
+    stored, padding = stored_values(dataset)
+    opened = open_part(dataset)
+    exposed = opened if padding is None else opened & ~padding
+    if not exposed.any():
+        raise BadInput(path, "all pixels are padding, or behind a shutter", "export it again")
+    facts = [] if padding is None else ["padding left out"]
+    facts += [] if opened.all() else ["left out what lies behind the collimator or the shutter"]
+    mapping = _mapping(dataset)
+    plane, notes = detector_plane(path, dataset, mapping is not None or str(dataset.get("Modality")) in TO_AXIS)
+    if mapping is not None:
+        image = stored * float(mapping.RealWorldValueSlope) + float(mapping.RealWorldValueIntercept)
+        image = continued(image.astype(np.float32), exposed)
+        check_line_integrals(path, image)
+        note = ", ".join(["line integrals, as declared by the file", *facts, *notes])
+        return Radiograph(square(image), note=note, view=view_of_line_integrals(dataset), **plane._asdict())
+    position = str(dataset.get("ViewPosition") or "").upper()
     view = View.parse(POSITIONS[position]) if position in POSITIONS else None
+    facts = [f"DICOM view {position}" if position else "", *facts, *notes]
+    if raw := _is_raw(dataset):
+        grey = _logarithm(stored, exposed)
+    else:
+        grey = apply_voi_lut(apply_modality_lut(stored, dataset), dataset).astype(np.float32)
+        # INVERSE goes with MONOCHROME1 and says the same; where the two disagree, the newer attribute wins.
+        shape = dataset.get("PresentationLUTShape")
+        if shape == "INVERSE" if shape else dataset.PhotometricInterpretation == "MONOCHROME1":
+            grey = grey[exposed].max() - grey
+            facts.append("inverted, as declared in DICOM")
+        grey[~exposed] = grey[exposed].min()
+    turns, mirrored, changes = reading_orientation(dataset.get("PatientOrientation") or [])
+    orientation = Orientation(turns, mirrored)
+    grey, exposed = orientation.turn(grey), orientation.turn(exposed)
+    if plane.placement is not None:
+        plane = plane._replace(placement=plane.placement.turned(turns, mirrored))
     facts = [fact for fact in (*facts, changes) if fact]
     if not raw:
-        return Grey(path, grey, pixel_mm, tuple(facts), view, distances, at_axis, polarity_known=True)
+        return Grey(path, grey, facts=tuple(facts), view=view, polarity_known=True, exposed=exposed, **plane._asdict())
     check_line_integrals(path, grey)
     note = "line integrals, computed as the logarithm of the open field over the raw detector values"
-    return Radiograph(square(grey), pixel_mm, ", ".join([note, *facts]), True, view, distances, at_axis)
+    return Radiograph(square(grey), note=", ".join([note, *facts]), oriented=True, view=view, **plane._asdict())
 
 
 def _check(path: Path, dataset: Dataset) -> None:
@@ -114,65 +129,10 @@ def _check(path: Path, dataset: Dataset) -> None:
         raise BadInput(path, str(error), "run `pip install python-gdcm`, or export it uncompressed") from None
 
 
-def _distances(dataset: Dataset) -> tuple[tuple[float | None, float] | None, str]:
-    """Return the source's distances from axis and detector in mm, and a note on a distance that is not used.
-
-    DistanceSourceToPatient of XA images and of Raylift's own line integrals is that to the isocentre. Of CR and DX
-    images it is that to the support nearest to the patient, such as the front of a bucky (PS3.3 C.8.11.5): to no axis.
-    """
-    to_patient, to_detector = (
-        float(dataset.get(keyword) or math.nan) for keyword in ("DistanceSourceToPatient", "DistanceSourceToDetector")
-    )
-    if not DISTANCES[0] <= to_detector <= DISTANCES[1]:
-        return None, ""
-    if str(dataset.get("Modality")) in ("XA", "RF") or _mapping(dataset) is not None:
-        return ((to_patient, to_detector) if DISTANCES[0] <= to_patient < to_detector else None), ""
-    if math.isnan(to_patient):
-        return (None, to_detector), ""
-    note = f"DistanceSourceToPatient {to_patient:g} mm not used, since it is to a support and not to an axis"
-    return (None, to_detector), note
-
-
-def _spacing(path: Path, dataset: Dataset) -> tuple[float | None, bool]:
-    """Return the edge of a pixel in mm, and whether that is in a plane of the patient rather than on the detector.
-
-    Raises:
-        BadInput: the pixels are not square.
-    """
-    if on_detector := dataset.get("ImagerPixelSpacing"):
-        return square_pixel(path, np.asarray(on_detector, float)), False
-    spacing = np.ravel(np.asarray(dataset.get("PixelSpacing") or [], float))
-    if not len(spacing):
-        square_pixel(path, np.ravel(np.asarray(dataset.get("PixelAspectRatio") or [], float)), unit="")
-        return None, False
-    if dataset.get("PixelSpacingCalibrationType") not in ("GEOMETRY", "FIDUCIAL"):
-        return square_pixel(path, spacing), False
-    # The spacing holds in a plane of the patient, which the detector shows magnified; 1 stands for "not known".
-    magnification = float(dataset.get("EstimatedRadiographicMagnificationFactor") or 1)
-    return square_pixel(path, spacing * magnification), magnification == 1
-
-
 def _mapping(dataset: Dataset) -> Dataset | None:
     """Return the item that maps stored values to line integrals; None where the file has none."""
     items = dataset.get("RealWorldValueMappingSequence") or []
     return next((item for item in items if item.get("LUTLabel") == LINE_INTEGRALS), None)
-
-
-def _line_integrals(dataset: Dataset, stored: np.ndarray) -> np.ndarray | None:
-    """Return the line integrals (rows, columns) that the file maps stored values to; None where there is no mapping."""
-    if (item := _mapping(dataset)) is None:
-        return None
-    return (stored * float(item.RealWorldValueSlope) + float(item.RealWorldValueIntercept)).astype(np.float32)
-
-
-def _view(dataset: Dataset) -> View | None:
-    """Return the view of an image of line integrals, from the positioner's angle and the direction of its rows."""
-    angle, orientation = dataset.get("PositionerPrimaryAngle"), dataset.get("PatientOrientation") or [""]
-    if angle is None:
-        return None
-    plain = View(view_at(float(angle)))
-    towards = {"L": plain.u[0], "R": -plain.u[0], "P": plain.u[1], "A": -plain.u[1]}.get(str(orientation[0])[:1], 1.0)
-    return View(plain.angle, mirrored=bool(towards < 0))
 
 
 def _is_raw(dataset: Dataset) -> bool:
@@ -184,36 +144,8 @@ def _is_raw(dataset: Dataset) -> bool:
 def _logarithm(raw: np.ndarray, exposed: np.ndarray) -> np.ndarray:
     """Return ln(I₀ / I) of raw values I (rows, columns), where I₀ is the open field, the brightest part exposed.
 
-    Pixels that are not exposed are air.
+    Beyond the exposed pixels the nearest exposed value holds.
     """
     open_field = max(float(np.percentile(raw[exposed], OPEN)), 1.0)
-    transmission = np.where(exposed, np.clip(raw / open_field, LEAST_TRANSMISSION, 1), 1)
-    logarithm: np.ndarray = -np.log(transmission).astype(np.float32)
-    return logarithm
-
-
-def _orient(grey: np.ndarray, orientation: Sequence[str]) -> tuple[np.ndarray, str]:
-    """Return an image oriented for reading, and a description of how it was turned.
-
-    Args:
-        grey: the image (rows, columns).
-        orientation: DICOM's PatientOrientation: the directions along a row and down a column.
-
-    Returns:
-        The image, with columns running to the patient's left or back and rows to the feet; and what was done to it,
-        empty where nothing was.
-    """
-    if len(orientation) != 2:
-        return grey, ""
-    along_row, along_column = (str(direction)[:1] for direction in orientation)
-    changes = []
-    if along_row in ("H", "F"):
-        grey, along_row, along_column = grey.T, along_column, along_row
-        changes.append("rows and columns swapped")
-    if along_row in ("R", "A"):
-        grey = grey[:, ::-1]
-        changes.append("flipped left to right")
-    if along_column == "H":
-        grey = grey[::-1]
-        changes.append("turned head up")
-    return grey, " and ".join(changes)
+    transmission = np.clip(raw / open_field, LEAST_TRANSMISSION, 1)
+    return continued(-np.log(transmission).astype(np.float32), exposed)

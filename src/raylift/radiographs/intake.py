@@ -19,6 +19,7 @@ from raylift.radiographs.orientation import guess
 from raylift.radiographs.out_of_distribution import OODDetector
 from raylift.radiographs.read import decode
 
+CENTRED = 0.02  # share of the detector's edge by which sizes or middles may differ without a note
 STATE_VIEW = "give it with --views, as in --views pa,lateral-left"
 
 
@@ -110,7 +111,28 @@ def _on_detector(file: str | Path, radiograph: Radiograph, geometry: Geometry) -
     if not MIN_EDGE <= edge <= math.isqrt(MAX_PIXELS):
         problem = f"pixels of {pixel_mm:g} mm on a detector of {geometry.detector_mm:g} mm"
         raise BadInput(file, problem, "correct the file's pixel spacing")
-    return _crop_or_pad(radiograph.image, edge), notes
+    if radiograph.placement is None:
+        down, right = 0.0, 0.0
+        if abs(radiograph.image.shape[0] - edge) > CENTRED * edge:
+            notes.append("taken to be centred on the detector")
+    else:
+        down, right = radiograph.placement.offset(geometry.detector_mm)
+        if max(abs(down), abs(right)) > geometry.detector_mm / 2:
+            problem = f"declares a place beyond a detector of {geometry.detector_mm:g} mm"
+            raise BadInput(file, problem, "correct its FieldOfViewOrigin, or give the unit's --geometry")
+        if max(abs(down), abs(right)) > CENTRED * geometry.detector_mm:
+            notes.append(f"placed on the detector as the file declares: {_direction(down, right)} of its middle")
+    return _place(radiograph.image, edge, round(down / pixel_mm), round(right / pixel_mm)), notes
+
+
+def _direction(down: float, right: float) -> str:
+    """Return an offset in mm in words, like "25 mm below and 10 mm to the left"."""
+    parts = [
+        f"{abs(offset):.0f} mm {words[offset < 0]}"
+        for offset, words in ((down, ("below", "above")), (right, ("to the right", "to the left")))
+        if abs(offset) >= 0.5
+    ]
+    return " and ".join(parts)
 
 
 def _interpret(
@@ -173,13 +195,19 @@ def _known_view(file: Path, stated: View | None, declared: View | None) -> tuple
     return declared, [f"view {declared.name}, as declared by the file"]
 
 
-def _crop_or_pad(image: np.ndarray, pixels: int) -> np.ndarray:
-    """Return an image cut to `pixels` × `pixels` about its centre, or padded to that size with air (0)."""
-    missing = pixels - image.shape[0]
-    before = abs(missing) // 2
-    if missing >= 0:
-        return np.pad(image, (before, missing - before))
-    return image[before : before + pixels, before : before + pixels]
+def _place(image: np.ndarray, edge: int, down: int, right: int) -> np.ndarray:
+    """Return a square image on a detector of `edge` × `edge` pixels; beside it its outermost values go on.
+
+    Args:
+        image: the image.
+        edge: the detector's edge in pixels.
+        down: pixels by which the image's middle lies below that of the detector.
+        right: pixels by which it lies to the right.
+    """
+    start = [(edge - image.shape[0]) // 2 + offset for offset in (down, right)]
+    rows, columns = (np.clip(np.arange(edge) - first, 0, image.shape[0] - 1) for first in start)
+    placed: np.ndarray = image[np.ix_(rows, columns)]
+    return placed
 
 
 def _resize(image: np.ndarray, pixels: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from raylift.geometry import View
+from raylift.radiographs.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Radiograph:
         distances: from the source to the axis and to the detector (SAD, SDD) in mm; None where the file has none, and
             None in place of the SAD where it has only the SDD.
         at_axis: `pixel_mm` is the distance in the patient, at the axis, which the detector shows magnified.
+        placement: where the image lies on the detector; None where the file does not declare it.
     """
 
     image: np.ndarray
@@ -33,11 +35,12 @@ class Radiograph:
     view: View | None = None
     distances: tuple[float | None, float] | None = None
     at_axis: bool = False
+    placement: Placement | None = None
 
 
 def square(image: np.ndarray) -> np.ndarray:
-    """Return an image (rows, columns) padded evenly to a square (edge, edge) with its lowest value."""
+    """Return an image (rows, columns) padded evenly to a square (edge, edge); its outermost values go on."""
     rows, columns = image.shape
     edge = max(rows, columns)
     margins = [((edge - n) // 2, edge - n - (edge - n) // 2) for n in (rows, columns)]
-    return np.ascontiguousarray(np.pad(image, margins, constant_values=image.min()))
+    return np.ascontiguousarray(np.pad(image, margins, mode="edge"))
