@@ -174,7 +174,8 @@ async function showResult(job) {
   const report = await ask(file("report.json"));
   if (job.id !== state.job) return;
   by("result").hidden = false;
-  by("flag").hidden = !(report.ood_score > 1);
+  by("flag").hidden = !report.warnings.length;
+  by("warnings").textContent = `${report.warnings.join("; ")}.`;
   by("trust").textContent = `${report.trust[0].toUpperCase()}${report.trust.slice(1)}.`;
   by("notes").replaceChildren(...report.notes.map((note) => element("li", {}, note)));
   by("agreement").src = file("agreement.png");

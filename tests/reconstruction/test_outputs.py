@@ -84,5 +84,9 @@ def test_the_page_needs_nothing_beside_it_and_trusts_no_name(tmp_path: Path) -> 
 
 def test_strange_xrays_are_flagged_at_the_top(tmp_path: Path) -> None:
     names = OutputPaths(tmp_path / "v.mha")
-    write_results(replace(made(), ood_score=1.5), names, WEIGHTS)
-    assert "Do not trust this volume" in names.page.read_text().split("<h2>")[0]
+    reconstruction = replace(made(), warnings=("the X-rays are unlike those of the training",))
+    report = write_results(reconstruction, names, WEIGHTS)
+    head = names.page.read_text().split("<h2>")[0]
+    assert "Do not trust this volume:</strong> the X-rays are unlike those of the training" in head
+    assert report["warnings"] == list(reconstruction.warnings)
+    assert report["trust"].startswith("do not trust the volume, the volume's own projections differ")

@@ -20,6 +20,7 @@ from raylift.geometry import Geometry, View, VolumeGrid
 from raylift.images.hounsfield import hu_to_normalised, normalised_to_hu
 from raylift.images.volume import Volume
 from raylift.images.xray_set import XraySet
+from raylift.model.weights_info import Calibration
 from raylift.radiographs.out_of_distribution import OODDetector
 from raylift.radiographs.sets import write_xrays
 from raylift.reconstruction import alignment
@@ -359,6 +360,31 @@ def test_strange_xrays_are_flagged(images: np.ndarray) -> None:
     assert not any("do not trust" in note for note in alike.notes)
     assert any("do not trust" in note for note in other.notes)
     assert f"{other.ood_score:.1f} times as far from the training" in other.trust
+    assert other.trust.startswith("do not trust the volume")
+
+
+def test_a_volume_that_does_not_explain_its_xrays_is_flagged(images: np.ndarray) -> None:
+    def reconstruct(usual_error: float | None) -> Reconstruction:
+        weights = known_weights(Known(0.1))
+        info = weights.info.model_copy(update={"uncertainty": Calibration(usual_error=usual_error)})
+        return Reconstructor(replace(weights, info=info), "cpu")(xray_set(images))
+
+    error = reconstruct(None).error_inside
+    assert error > 0
+    assert not reconstruct(None).warnings
+    assert not reconstruct(error / 1.4).warnings
+    (warning,) = reconstruct(error / 1.6).warnings
+    assert warning.startswith("it does not explain its X-rays")
+    assert reconstruct(error / 1.6).notes[0] == f"do not trust the volume: {warning}"
+
+
+def test_the_error_counts_where_rays_cross_the_whole_cube(images: np.ndarray) -> None:
+    chosen = Reconstructor(known_weights(Known(0.1)), "cpu")
+    inside, outside = images.copy(), images.copy()
+    inside[:, 30:34, 30:34] += 5
+    outside[:, :2] += 5  # rays that pass above the cube
+    assert chosen(xray_set(inside)).error_inside > chosen(xray_set(images)).error_inside
+    assert chosen(xray_set(outside)).error_inside == pytest.approx(chosen(xray_set(images)).error_inside)
 
 
 def test_refining_and_aligning_are_what_they_say(images: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -11,6 +12,7 @@ from raylift.errors import BadInput, DiskFull, WrongUsage
 
 if TYPE_CHECKING:
     from raylift.geometry import Geometry, View
+    from raylift.radiographs.radiograph import ImageSize
     from raylift.storage.paths import StoragePath
 
 
@@ -29,6 +31,29 @@ def parse_views(text: str) -> tuple[View, ...]:
     if not views or len(set(views)) != len(views):
         raise WrongUsage(f"--views {text}: give different views, like 0,90")
     return views
+
+
+def parse_sizes(pixel_size: str, width: str, images: int) -> list[ImageSize | None] | None:
+    """Return the sizes that --pixel-size or --width names, one for each of the images; None where neither is given.
+
+    Raises:
+        WrongUsage: both are given, a number is not positive, or there are neither one nor as many as images.
+    """
+    from raylift.radiographs.radiograph import ImageSize
+
+    if not pixel_size and not width:
+        return None
+    if pixel_size and width:
+        raise WrongUsage("give --pixel-size or --width, not both")
+    name, text = ("--pixel-size", pixel_size) if pixel_size else ("--width", width)
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise WrongUsage(f"{name} {text}: give numbers in mm, like 0.2 or 0.2,0.14") from None
+    if not all(0 < number < math.inf for number in numbers) or len(numbers) not in (1, images):
+        raise WrongUsage(f"{name} {text}: give one positive number in mm, or {images}, one for each image")
+    numbers *= images if len(numbers) == 1 else 1
+    return [ImageSize(pixel_mm=mm) if pixel_size else ImageSize(edge_mm=mm) for mm in numbers]
 
 
 def parse_geometry(name: str, pixels: int) -> Geometry:

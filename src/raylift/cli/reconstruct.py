@@ -25,6 +25,7 @@ from raylift.errors import WrongUsage
 
 if TYPE_CHECKING:
     from raylift.parallel.executors import Executor
+    from raylift.radiographs.radiograph import ImageSize
     from raylift.radiographs.sets import XrayInput
     from raylift.reconstruction.batch import Lifting
     from raylift.reconstruction.reconstructor import Reconstruction
@@ -72,6 +73,15 @@ def reconstruct(
     refine: Annotated[bool, typer.Option("--refine", help="Bring the volume into agreement with the X-rays.")] = False,
     refine_seconds: Annotated[float, typer.Option(min=0, help="Time limit of --refine.")] = 20.0,
     align: Annotated[bool, typer.Option("--align", help="Find small displacements of the views first.")] = False,
+    pixel_size: Annotated[
+        str, typer.Option(help="Edge of a pixel on the detector in mm: one for all images, or one each, as 0.2,0.14.")
+    ] = "",
+    width: Annotated[
+        str, typer.Option(help="Instead: the longer edge of the images on the detector in mm, as 430 or 430,350.")
+    ] = "",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit code 3 where a volume is not to be trusted; it is written.")
+    ] = False,
     keep_identity: Annotated[
         bool, typer.Option("--keep-identity", help="Carry patient and study of DICOM X-rays into a DICOM series.")
     ] = False,
@@ -90,7 +100,7 @@ def reconstruct(
 
     Example: raylift reconstruct pa.png lateral.dcm --views pa,lateral-left -o volume.mha
     """
-    from raylift.cli.parsing import check_choice
+    from raylift.cli.parsing import check_choice, parse_sizes
     from raylift.io.formats import writable
     from raylift.radiographs.sets import XrayInput, kind_of
     from raylift.reconstruction.batch import Lifting
@@ -101,19 +111,29 @@ def reconstruct(
     executor, kind = parse_executor(engine, processes, address, here=True), kind_of(paths)
     named = None if weights is None else str(weights.absolute() if weights.exists() else weights)
     task = Lifting(named, device, refine, refine_seconds, align, format_)
+    sizes = parse_sizes(pixel_size, width, len(paths))
     if kind is XrayInput.SETS:
-        if views or keep_identity:
-            raise WrongUsage(f"{paths[0]} is a folder: --views and --keep-identity are for the images of one patient")
-        _reconstruct_sets(task, paths[0], target, executor, as_json)
-    elif kind is XrayInput.SET and views:
-        raise WrongUsage(f"--views: {paths[0]} says its views itself in xrays.json")
+        if views or sizes or keep_identity:
+            raise WrongUsage(
+                f"{paths[0]} is a folder: --views, sizes and --keep-identity are for the images of one patient"
+            )
+        warnings = _reconstruct_sets(task, paths[0], target, executor, as_json)
+    elif kind is XrayInput.SET and (views or sizes):
+        raise WrongUsage(f"--views and sizes: {paths[0]} says them itself in xrays.json")
     else:
-        _reconstruct_patient(task, paths, kind, target, views, keep_identity, as_json)
+        warnings = _reconstruct_patient(task, paths, kind, target, views, sizes, keep_identity, as_json)
+    if strict and warnings:
+        raise typer.Exit(3)
 
 
 def _reconstruct_sets(
     task: Lifting, folder: StoragePath, target: StoragePath, executor: Executor, as_json: bool
-) -> None:
+) -> list[str]:
+    """Reconstruct the sets in a folder.
+
+    Returns:
+        The warnings about their volumes.
+    """
     from raylift.cli.parsing import check_output
     from raylift.parallel.cases import run_tasks
     from raylift.radiographs.sets import find_sets
@@ -126,6 +146,7 @@ def _reconstruct_sets(
     if as_json:
         print_json({"cases": {name: record.to_dict() for name, record in records.items()}})
     report_failures(records, "volumes", target)
+    return [warning for record in records.values() for warning in record.warnings]
 
 
 def _reconstruct_patient(
@@ -134,9 +155,15 @@ def _reconstruct_patient(
     kind: XrayInput,
     target: StoragePath,
     views: str,
+    sizes: list[ImageSize | None] | None,
     keep_identity: bool,
     as_json: bool,
-) -> None:
+) -> list[str]:
+    """Reconstruct one patient.
+
+    Returns:
+        The warnings about the volume.
+    """
     from raylift.cli.parsing import check_output, parse_views
     from raylift.io.dicom import Study
     from raylift.radiographs.sets import SIDECAR, XrayInput
@@ -163,6 +190,7 @@ def _reconstruct_patient(
             refine=task.refine,
             align=task.align,
             seconds=task.seconds,
+            sizes=sizes,
             **({"progress": bar} if bar else {}),
         )
     inputs = [] if kind is XrayInput.SET else [path.name for path in paths]
@@ -170,9 +198,10 @@ def _reconstruct_patient(
     report = write_results(reconstruction, names, info, aligned=task.align, study=study, inputs=inputs)
     if as_json:
         print_json(report | {key: str(target.parent / report[key]) for key in FILE_KEYS if key in report})
-        return
-    _print_account(reconstruction, task.align)
-    say(f"{target} and {names.page.name}: {reconstruction.trust}")
+    else:
+        _print_account(reconstruction, task.align)
+        say(f"{target} and {names.page.name}: {reconstruction.trust}")
+    return list(reconstruction.warnings)
 
 
 def _print_account(reconstruction: Reconstruction, aligned: bool) -> None:

@@ -75,7 +75,8 @@ def calibrate(
 
     Returns:
         The factor of the standard deviations which makes their mean square that of the errors; the widths of the
-        intervals that hold the `LEVELS` of the errors, in units of the standard deviations so scaled; and the cases.
+        intervals that hold the `LEVELS` of the errors, in units of the standard deviations so scaled; the cases; and
+        the largest re-projection error of a case where rays cross the whole cube.
 
     Raises:
         BadInput: the weights predict no uncertainty, or were trained on these patients.
@@ -86,17 +87,20 @@ def calibrate(
     if trained:
         raise BadInput(weights.path, f"was trained on {', '.join(sorted(trained))}", "calibrate on other patients")
     selected, errors, deviations = tuple(views or reconstructor.lifted_network.views), [], []
+    inside = 0.0
     for number, case in enumerate(cases, 1):
         reconstruction = reconstructor(stored_xrays(dataset, case, selected))
         if reconstruction.uncertainty is None:
             raise BadInput(weights.path, "predicts no uncertainty", "train a recipe with network.uncertainty")
         error, deviation = offsets(reconstruction.volume, reconstruction.uncertainty, case.truth)
         errors.append(error)
+        inside = max(inside, reconstruction.error_inside)
         deviations.append(deviation)
         progress(case.name, number, len(cases))
     factor, widths = fit(np.concatenate(errors), np.concatenate(deviations))
     before = weights.info.uncertainty_factor
-    return Calibration(factor=before * factor, widths=widths, cases=[case.name for case in cases])
+    names = [case.name for case in cases]
+    return Calibration(factor=before * factor, widths=widths, cases=names, usual_error=inside)
 
 
 def fit(errors: np.ndarray, deviations: np.ndarray) -> tuple[float, list[float]]:

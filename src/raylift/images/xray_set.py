@@ -19,6 +19,7 @@ class XraySet:
         geometry: of the X-ray unit; its `pixels` are those of the images.
         isocentre: world point (x, y, z) in mm; None if it is unknown, as for a photographed radiograph.
         notes: remarks for the user about the images, one sentence each.
+        warnings: reasons not to trust what is computed from them, one sentence each.
     """
 
     images: np.ndarray
@@ -26,6 +27,7 @@ class XraySet:
     geometry: Geometry
     isocentre: Point | None = None
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         pixels = self.geometry.pixels

@@ -84,11 +84,14 @@ class Calibration(Typed):
         factor: of the standard deviations.
         widths: of the intervals that hold `raylift.evaluation.calibration.LEVELS` of the voxels, in σ.
         cases: names of the patients that it was measured on.
+        usual_error: the largest `error_inside` (see `raylift.reconstruction.reconstructor`) of patients that were not
+            trained on.
     """
 
     factor: Annotated[float, Field(gt=0, le=1000)] = 1.0
     widths: list[float] | None = None
     cases: CaseNames = Field(default_factory=list)
+    usual_error: Annotated[float, Field(gt=0)] | None = None
 
 
 class WeightsDescription(Typed):
@@ -145,6 +148,11 @@ class WeightsDescription(Typed):
             training=training,
             members=members,
         )
+
+    @property
+    def usual_error(self) -> float | None:
+        """The largest error with which a patient's volume explained its X-rays; None where it was not measured."""
+        return None if self.uncertainty is None else self.uncertainty.usual_error
 
     @property
     def uncertainty_factor(self) -> float:

@@ -17,7 +17,10 @@ from raylift.radiographs import Grey, Orientation, Radiograph
 from raylift.radiographs.checks import MAX_PIXELS, MIN_EDGE
 from raylift.radiographs.orientation import guess
 from raylift.radiographs.out_of_distribution import OODDetector
+from raylift.radiographs.placement import place
+from raylift.radiographs.radiograph import ImageSize
 from raylift.radiographs.read import decode
+from raylift.radiographs.scale import estimate_scale
 
 CENTRED = 0.02  # share of the detector's edge by which sizes or middles may differ without a note
 STATE_VIEW = "give it with --views, as in --views pa,lateral-left"
@@ -32,12 +35,14 @@ def read_radiographs(
     ood_detector: OODDetector | None = None,
     orientations: Sequence[Orientation | None] | None = None,
     decoded: Sequence[Radiograph | Grey] | None = None,
+    sizes: Sequence[ImageSize | None] | None = None,
 ) -> XraySet:
     """Read radiographs onto the detector of a known or assumed geometry.
 
-    An image with a pixel spacing is cropped or padded to the detector's size about its centre; any other is assumed to
-    show the detector from edge to edge. Pictures and DICOM radiographs are oriented for reading, and their views in the
-    set are the oriented views of the given angles (180° mirrored for 180°, say); line integrals keep the given view.
+    An image with a pixel spacing lies where its file declares, or else at the detector's centre; any other is assumed
+    to show the detector from edge to edge, unless its chest would then be unusually small or large. Pictures and DICOM
+    radiographs are oriented for reading, and their views in the set are the oriented views of the given angles (180°
+    mirrored for 180°, say); line integrals keep the given view.
 
     Args:
         files: X-ray images, of any format that `read_radiograph` reads.
@@ -47,10 +52,11 @@ def read_radiographs(
         ood_detector: recognises dark bones in pictures, and the views of pictures that have none.
         orientations: one per file, which turns it for reading; None to recognise it.
         decoded: the results of `decode`, one per file, where the files were decoded already.
+        sizes: of the images on the detector, one per file; None for what the file declares.
 
     Returns:
         The X-rays, all of the size of the largest; its notes say how each image was read and which geometry was
-        assumed.
+        assumed, its warnings which of them have a size that no chest has.
 
     Raises:
         BadInput: there are no files, or not as many views as files; a file is unusable, or has an unknown view.
@@ -65,18 +71,35 @@ def read_radiographs(
         _interpret(Path(file), stated_view, ood_detector, orientation, content or decode(file))
         for file, stated_view, orientation, content in inputs
     ]
+    if sizes is not None:
+        read = [
+            (_with_size(radiograph, size), view, facts)
+            for (radiograph, view, facts), size in zip(read, sizes, strict=True)
+        ]
     geometry, geometry_note = _common_geometry([radiograph for radiograph, _, _ in read], geometry, geometry_from_files)
-    images, notes = [], []
-    for file, (radiograph, _, facts) in zip(files, read, strict=True):
-        image, assumed = _on_detector(file, radiograph, geometry)
+    images, notes, warnings = [], [], list[str]()
+    set_views = tuple(view.oriented if radiograph.oriented else view for radiograph, view, _ in read)
+    for file, (radiograph, _, facts), view in zip(files, read, set_views, strict=True):
+        image, assumed, warning = _on_detector(file, radiograph, view, geometry, ood_detector)
         images.append(image)
         notes.append(", ".join([f"{Path(file).name}: {radiograph.note}", *facts, *assumed]))
-    set_views = tuple(view.oriented if radiograph.oriented else view for radiograph, view, _ in read)
+        warnings += [f"{Path(file).name}: {warning}"] if warning else []
     if len(set(set_views)) < len(set_views):
         notes.append("several X-rays of one view: give --views where one of them is another")
     pixels = max(image.shape[0] for image in images)
     resized = [_resize(image, pixels) for image in images]
-    return XraySet(np.stack(resized), set_views, geometry.with_pixels(pixels), None, (*notes, geometry_note))
+    return XraySet(
+        np.stack(resized), set_views, geometry.with_pixels(pixels), None, (*notes, geometry_note), tuple(warnings)
+    )
+
+
+def _with_size(radiograph: Radiograph, size: ImageSize | None) -> Radiograph:
+    """Return a radiograph with the size on the detector that the user gave; unchanged for None."""
+    if size is None:
+        return radiograph
+    pixel_mm = size.pixel(radiograph.image.shape[0])
+    note = f"{radiograph.note}, pixels of {pixel_mm:.3g} mm as given"
+    return replace(radiograph, pixel_mm=pixel_mm, at_axis=False, note=note)
 
 
 def _common_geometry(radiographs: Sequence[Radiograph], assumed: Geometry, from_files: bool) -> tuple[Geometry, str]:
@@ -95,14 +118,17 @@ def _common_geometry(radiographs: Sequence[Radiograph], assumed: Geometry, from_
     return geometry, f"X-ray geometry {origin}: {describe_geometry(geometry)}"
 
 
-def _on_detector(file: str | Path, radiograph: Radiograph, geometry: Geometry) -> tuple[np.ndarray, list[str]]:
-    """Return a radiograph's image cropped or padded to the detector, and notes on what was assumed.
+def _on_detector(
+    file: str | Path, radiograph: Radiograph, view: View, geometry: Geometry, ood_detector: OODDetector | None
+) -> tuple[np.ndarray, list[str], str]:
+    """Return a radiograph's image on the whole detector, notes on what was assumed, and a warning or "".
 
     Raises:
-        BadInput: its pixels are implausibly small or large.
+        BadInput: its pixels are implausibly small or large, or it lies beyond the detector.
     """
     if radiograph.pixel_mm is None:
-        return radiograph.image, [f"assumed to be {geometry.detector_mm:g} mm wide"]
+        image, note = _of_usual_size(radiograph.image, view, geometry, ood_detector)
+        return image, [note], ""
     pixel_mm, notes = radiograph.pixel_mm, list[str]()
     if radiograph.at_axis and not geometry.parallel:
         pixel_mm *= geometry.sdd / geometry.sad
@@ -110,7 +136,7 @@ def _on_detector(file: str | Path, radiograph: Radiograph, geometry: Geometry) -
     edge = round(geometry.detector_mm / pixel_mm)
     if not MIN_EDGE <= edge <= math.isqrt(MAX_PIXELS):
         problem = f"pixels of {pixel_mm:g} mm on a detector of {geometry.detector_mm:g} mm"
-        raise BadInput(file, problem, "correct the file's pixel spacing")
+        raise BadInput(file, problem, "give the right ones with --pixel-size")
     if radiograph.placement is None:
         down, right = 0.0, 0.0
         if abs(radiograph.image.shape[0] - edge) > CENTRED * edge:
@@ -119,10 +145,37 @@ def _on_detector(file: str | Path, radiograph: Radiograph, geometry: Geometry) -
         down, right = radiograph.placement.offset(geometry.detector_mm)
         if max(abs(down), abs(right)) > geometry.detector_mm / 2:
             problem = f"declares a place beyond a detector of {geometry.detector_mm:g} mm"
-            raise BadInput(file, problem, "correct its FieldOfViewOrigin, or give the unit's --geometry")
+            raise BadInput(file, problem, "correct its FieldOfViewOrigin")
         if max(abs(down), abs(right)) > CENTRED * geometry.detector_mm:
             notes.append(f"placed on the detector as the file declares: {_direction(down, right)} of its middle")
-    return _place(radiograph.image, edge, round(down / pixel_mm), round(right / pixel_mm)), notes
+    image, warning = place(radiograph.image, edge, round(down / pixel_mm), round(right / pixel_mm)), ""
+    if ood_detector is None:
+        return image, notes, warning
+    scale = estimate_scale(radiograph.image, radiograph.image.shape[0] / edge, view, ood_detector)
+    if scale.implausible:
+        likely = pixel_mm * scale.factor
+        warning = (
+            f"with pixels of {pixel_mm:.3g} mm its chest has {1 / scale.factor:.1f} times the usual size; "
+            f"give the right ones with --pixel-size, likely {likely:.2g} mm ({pixel_mm * scale.low:.2g} to "
+            f"{pixel_mm * scale.high:.2g})"
+        )
+    return image, notes, warning
+
+
+def _of_usual_size(
+    image: np.ndarray, view: View, geometry: Geometry, ood_detector: OODDetector | None
+) -> tuple[np.ndarray, str]:
+    """Return an image without pixel spacing on the detector, and a note on the size that was assumed.
+
+    That is the detector's size, unless the chest would be unusually small or large.
+    """
+    if ood_detector is None:
+        return image, f"assumed to be {geometry.detector_mm:g} mm wide"
+    scale = estimate_scale(image, 1.0, view, ood_detector)
+    factor = scale.factor if scale.differs else 1.0
+    low, high = (round(geometry.detector_mm * end, -1) for end in (min(scale.low, factor), max(scale.high, factor)))
+    note = f"assumed to be {geometry.detector_mm * factor:.0f} mm wide ({low:.0f} to {high:.0f} fit a usual chest)"
+    return place(image, round(image.shape[0] / factor)), note
 
 
 def _direction(down: float, right: float) -> str:
@@ -193,21 +246,6 @@ def _known_view(file: Path, stated: View | None, declared: View | None) -> tuple
         return stated, []
     assert declared is not None
     return declared, [f"view {declared.name}, as declared by the file"]
-
-
-def _place(image: np.ndarray, edge: int, down: int, right: int) -> np.ndarray:
-    """Return a square image on a detector of `edge` × `edge` pixels; beside it its outermost values go on.
-
-    Args:
-        image: the image.
-        edge: the detector's edge in pixels.
-        down: pixels by which the image's middle lies below that of the detector.
-        right: pixels by which it lies to the right.
-    """
-    start = [(edge - image.shape[0]) // 2 + offset for offset in (down, right)]
-    rows, columns = (np.clip(np.arange(edge) - first, 0, image.shape[0] - 1) for first in start)
-    placed: np.ndarray = image[np.ix_(rows, columns)]
-    return placed
 
 
 def _resize(image: np.ndarray, pixels: int) -> np.ndarray:

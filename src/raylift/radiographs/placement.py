@@ -1,8 +1,10 @@
-"""Where an image lies on its detector."""
+"""The place of an image on its detector."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -51,3 +53,18 @@ def _offset(start: float | None, end: float | None, detector_mm: float) -> float
     if start is not None:
         return start - detector_mm / 2
     return 0.0 if end is None else detector_mm / 2 - end
+
+
+def place(image: np.ndarray, edge: int, down: int = 0, right: int = 0) -> np.ndarray:
+    """Return a square image on a detector of `edge` × `edge` pixels; beside it its outermost values go on.
+
+    Args:
+        image: the image.
+        edge: the detector's edge in pixels.
+        down: pixels by which the image's middle lies below that of the detector.
+        right: pixels by which it lies to the right.
+    """
+    start = [(edge - image.shape[0]) // 2 + offset for offset in (down, right)]
+    rows, columns = (np.clip(np.arange(edge) - first, 0, image.shape[0] - 1) for first in start)
+    placed: np.ndarray = image[np.ix_(rows, columns)]
+    return placed

@@ -38,6 +38,26 @@ class Radiograph:
     placement: Placement | None = None
 
 
+@dataclass(frozen=True)
+class ImageSize:
+    """The size of an X-ray image on its detector, as a user gives it: either of the two.
+
+    Args:
+        pixel_mm: edge of a pixel in mm.
+        edge_mm: longer edge of the image in mm.
+    """
+
+    pixel_mm: float | None = None
+    edge_mm: float | None = None
+
+    def pixel(self, pixels: int) -> float:
+        """Return the edge of a pixel in mm, given the number of pixels along the longer edge."""
+        if self.pixel_mm is not None:
+            return self.pixel_mm
+        assert self.edge_mm is not None
+        return self.edge_mm / pixels
+
+
 def square(image: np.ndarray) -> np.ndarray:
     """Return an image (rows, columns) padded evenly to a square (edge, edge); its outermost values go on."""
     rows, columns = image.shape

@@ -32,8 +32,8 @@ def read_radiograph(path: str | Path, *, lateral: bool | None = None) -> Radiogr
     processing, linear) are converted by ln(I₀ / I), where I₀ is the open field. The grey levels of pictures (PNG, JPEG,
     TIFF) and of DICOM radiographs result from an unknown exposure, detector curve and display processing: a monotone
     piecewise linear map takes open air to 0, and the body's percentiles to those of simulated chest radiographs
-    (`FRONTAL`, `LATERAL`), so that absolute values are approximate. Pictures must show bone bright and be oriented for reading; DICOM images are
-    inverted and flipped as their PhotometricInterpretation and PatientOrientation require.
+    (`FRONTAL`, `LATERAL`), so that absolute values are approximate. Pictures must show bone bright and be oriented for
+    reading; DICOM images are inverted and flipped as their PhotometricInterpretation and PatientOrientation require.
 
     Images that are not square are padded evenly on both sides; their outermost values go on there.
 

@@ -36,7 +36,7 @@ class Lifting:
     def depends_on(self, source: StoragePath) -> Any:
         """Return what the result depends on: the X-rays' files, the weights and the settings."""
         weights = self.reconstructor().weights.info.identity
-        return [1, stamps(source), weights, self.refine, self.seconds, self.align, self.format]
+        return [2, stamps(source), weights, self.refine, self.seconds, self.align, self.format]
 
     def compute(self, source: StoragePath) -> Reconstruction:
         """Return the reconstruction of the X-rays in a folder.
@@ -55,7 +55,11 @@ class Lifting:
         paths = OutputPaths(folder / ("volume" if self.format == "dicom" else f"volume.{self.format}"))
         write_results(reconstruction, paths, self.reconstructor().weights.info, aligned=self.align)
         files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-        return {"reprojection_error": reconstruction.reprojection_error, "notes": list(reconstruction.notes)}, files
+        return {
+            "reprojection_error": reconstruction.reprojection_error,
+            "warnings": list(reconstruction.warnings),
+            "notes": list(reconstruction.notes),
+        }, files
 
     def reconstructor(self) -> Reconstructor:
         """Return the reconstructor, loaded once for each process."""

@@ -51,7 +51,6 @@ def write_page(
         planes=_embed(
             lambda file: uncertainty_planes(reconstruction.volume, reconstruction.uncertainty, file), path.parent
         ),
-        flagged=reconstruction.ood_score is not None and reconstruction.ood_score > OOD_THRESHOLD,
         ood_threshold=OOD_THRESHOLD,
         not_medical=NOT_MEDICAL,
         version=__version__,

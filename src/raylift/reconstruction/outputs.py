@@ -56,7 +56,9 @@ def describe(reconstruction: Reconstruction, weights: WeightsInfo, aligned: bool
         "views": [view.name for view in reconstruction.xrays.views],
         "geometry": reconstruction.xrays.geometry.to_dict(),
         "reprojection_error": reconstruction.reprojection_error,
+        "reprojection_error_inside": reconstruction.error_inside,
         "trust": reconstruction.trust,
+        "warnings": list(reconstruction.warnings),
         "refinement": None
         if refinement is None
         else {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from raylift.config.recipe import DataConfig
 from raylift.drr.operator import ProjectionOperator
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.images.hounsfield import WINDOW, hu_to_mu, normalised_to_hu
+from raylift.images.hounsfield import WATER_MU, WINDOW, hu_to_mu, normalised_to_hu
 from raylift.images.volume import Volume
 from raylift.images.xray_set import XraySet, describe_geometry
 from raylift.model.device import device_of
@@ -23,6 +23,7 @@ from raylift.model.weights import Weights, load_weights
 from raylift.radiographs import Grey, Orientation, Radiograph
 from raylift.radiographs.intake import read_radiographs
 from raylift.radiographs.out_of_distribution import OOD_THRESHOLD
+from raylift.radiographs.radiograph import ImageSize
 from raylift.radiographs.sets import XrayInput, kind_of, read_xrays
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 AIR_BELOW = -950.0  # HU; voxels up to here are air
 EXACT_LIFTS = ("backproject", "repeat")
+WHOLE = 0.9  # share of the cube's edge that a ray crosses at least where it counts as crossing the whole cube
+ERROR_TOLERANCE = 1.5  # times the largest error of a patient's volume from which a volume is not to be trusted
 ANGLE_TOLERANCE = 2.0  # degrees between an X-ray's view and the view of the training that it matches
 
 
@@ -45,12 +48,15 @@ class Reconstruction:
         reprojected: line integrals (N, rows, columns) through the volume.
         reprojection_error: mean absolute difference between `reprojected` and the X-rays, as a share of the X-rays'
             mean. What the rays cross outside of the cube counts as error, so even a perfect volume does not reach 0.
-        notes: what a user should know, one sentence each.
+        notes: what a user should know, one sentence each; those that say not to trust the volume are the first.
         uncertainty: standard deviation of each voxel's error in HU before refinement, on the volume's grid; None where
             the weights predict none.
         ood_score: largest distance of an X-ray from those of the training, relative to patients who were left out of
             the training (see `raylift.radiographs.out_of_distribution`); None where the weights have no OOD detector.
         refinement: the refinement of which `volume` is the result; None without refinement.
+        warnings: reasons not to trust the volume, one sentence each.
+        error_inside: the re-projection error where rays cross the whole cube, so that little of it is due to what lies
+            beside the cube.
     """
 
     volume: Volume
@@ -61,11 +67,14 @@ class Reconstruction:
     uncertainty: Volume | None = None
     ood_score: float | None = None
     refinement: Refinement | None = None
+    warnings: tuple[str, ...] = ()
+    error_inside: float = 0.0
 
     @property
     def trust(self) -> str:
         """A sentence on how far to trust the volume: re-projection error, distance from the training, uncertainty."""
-        parts = [f"the volume's own projections differ from the X-rays by {self.reprojection_error:.1%}"]
+        parts = ["do not trust the volume"] if self.warnings else []
+        parts.append(f"the volume's own projections differ from the X-rays by {self.reprojection_error:.1%}")
         if self.refinement is not None:
             parts.append(f"by {self.refinement.error_after:.1%} with the refined surroundings")
         if self.ood_score is not None:
@@ -127,6 +136,7 @@ class Reconstructor:
         align: bool = False,
         seconds: float = 20.0,
         progress: Callable[[str, int, int], None] = lambda note, done, total: None,
+        sizes: Sequence[ImageSize | None] | None = None,
     ) -> Reconstruction:
         """Reconstruct one patient.
 
@@ -143,6 +153,7 @@ class Reconstructor:
                 volume again with the displaced views.
             seconds: time limit of the refinement.
             progress: called during refinement with a note, the number of iterations done and their total.
+            sizes: of the images on the detector, one per file; None for what the file declares.
 
         Returns:
             The volume with its X-rays, their re-projections, and measures of how far to trust it.
@@ -155,7 +166,7 @@ class Reconstructor:
             raise WrongUsage(
                 f"align: the lift '{self.lifted_network.lift_name}' of the weights does not support displaced views"
             )
-        matched = self.match(self._read(xrays, views))
+        matched = self.match(self._read(xrays, views, sizes))
         volume, uncertainty = self._translate(matched)
         refined = None
         if align:
@@ -174,8 +185,12 @@ class Reconstructor:
         ood_detector, ood_score = self.weights.ood_detector, None
         if ood_detector is not None:
             ood_score = float(ood_detector.distances(matched.images, matched.views).max())
-        notes = _notes(matched, ood_score)
-        return Reconstruction(volume, matched, reprojected, error, notes, uncertainty, ood_score, refined)
+        inside = _error_inside(volume, matched, reprojected)
+        warnings = (*matched.warnings, *_warnings(inside, self.weights.info.usual_error, ood_score))
+        notes = (*(f"do not trust the volume: {warning}" for warning in warnings), *_notes(matched))
+        return Reconstruction(
+            volume, matched, reprojected, error, notes, uncertainty, ood_score, refined, warnings, inside
+        )
 
     def _translate(self, xrays: XraySet) -> tuple[Volume, Volume | None]:
         """Return the network's volume and its uncertainty in HU, (z, y, x) on the cube around the X-rays' isocentre.
@@ -199,6 +214,7 @@ class Reconstructor:
         self,
         xrays: XraySet | str | Path | Sequence[str | Path] | np.ndarray,
         views: Sequence[str | float | View] | None,
+        sizes: Sequence[ImageSize | None] | None,
     ) -> XraySet:
         """Return X-rays of any form that `__call__` takes as a set.
 
@@ -231,7 +247,7 @@ class Reconstructor:
             if len(images) != len(parsed):
                 raise BadInput(f"{len(images)} X-rays", f"{len(parsed)} views given", "give one view per X-ray")
             return XraySet(images, parsed, self.geometry.with_pixels(images.shape[1]))
-        return self.read(xrays, parsed)
+        return self.read(xrays, parsed, sizes=sizes)
 
     def read(
         self,
@@ -239,6 +255,7 @@ class Reconstructor:
         views: Sequence[View | None] | None = None,
         orientations: Sequence[Orientation | None] | None = None,
         decoded: Sequence[Radiograph | Grey] | None = None,
+        sizes: Sequence[ImageSize | None] | None = None,
     ) -> XraySet:
         """Read radiographs onto the weights' detector; see `raylift.radiographs.intake.read_radiographs`.
 
@@ -247,6 +264,7 @@ class Reconstructor:
             views: one per file, see `read_radiographs`.
             orientations: one per file, see `read_radiographs`.
             decoded: decoded files, see `read_radiographs`.
+            sizes: one per file, see `read_radiographs`.
 
         Returns:
             The X-rays.
@@ -260,6 +278,7 @@ class Reconstructor:
             ood_detector=self.weights.ood_detector,
             orientations=orientations,
             decoded=decoded,
+            sizes=sizes,
         )
 
     def match(self, xrays: XraySet) -> XraySet:
@@ -333,20 +352,41 @@ def reproject(volume: Volume, xrays: XraySet) -> np.ndarray:
         return ProjectionOperator(volume.grid, xrays.geometry, xrays.views, centre)(mu[None])[0].numpy()
 
 
-def _notes(xrays: XraySet, ood_score: float | None) -> tuple[str, ...]:
-    """Return the X-rays' notes with those on their reconstruction."""
-    notes = [*xrays.notes]
-    if xrays.isocentre is None:
-        notes.append("the X-rays have no isocentre: the volume is centred on the world's origin")
-    if len(xrays.views) == 1:
-        notes.append("one X-ray alone: depths along its rays are those usual in the training")
+def _error_inside(volume: Volume, xrays: XraySet, reprojected: np.ndarray) -> float:
+    """Return the mean absolute difference between X-rays and re-projections, as a share of the X-rays' mean.
+
+    Only the rays count that cross (nearly) the whole cube.
+    """
+    grid = volume.grid
+    water = Volume(np.zeros(grid.shape, np.float32), grid)
+    edge = grid.shape[0] * grid.spacing[0]
+    inside = reproject(water, xrays) > WHOLE * WATER_MU * edge
+    difference, total = np.abs(reprojected - xrays.images)[inside].sum(), xrays.images[inside].sum()
+    return float(difference / max(float(total), 1e-6))
+
+
+def _warnings(error: float, usual_error: float | None, ood_score: float | None) -> Iterator[str]:
+    """Yield the reasons not to trust a volume, given its error where rays cross the whole cube."""
+    if usual_error is not None and error > ERROR_TOLERANCE * usual_error:
+        yield (
+            f"it does not explain its X-rays ({error:.0%} is unexplained, {usual_error:.0%} at most in patients); "
+            "check their views, their orientation and their pixel size"
+        )
     if ood_score is not None and ood_score > OOD_THRESHOLD:
-        notes.append(
-            "do not trust the volume: the X-rays are unlike those of the training "
+        yield (
+            "the X-rays are unlike those of the training "
             f"({ood_score:.1f} times as far from them as any patient's left out of it); "
             "check that they show an upright chest, with bone bright, in the views as named"
         )
-    return tuple(notes)
+
+
+def _notes(xrays: XraySet) -> Iterator[str]:
+    """Yield the X-rays' notes, and those on their reconstruction."""
+    yield from xrays.notes
+    if xrays.isocentre is None:
+        yield "the X-rays have no isocentre: the volume is centred on the world's origin"
+    if len(xrays.views) == 1:
+        yield "one X-ray alone: depths along its rays are those usual in the training"
 
 
 def _parse_views(views: Sequence[str | float | View]) -> tuple[View, ...]:

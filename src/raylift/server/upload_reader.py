@@ -143,8 +143,8 @@ def _save_xrays(request: ReadRequest, decoded: list[Radiograph | Grey], reconstr
         None if options.orientation is None else options.orientation.to_orientation() for options in request.xrays
     ]
     xrays = reconstructor.match(reconstructor.read(request.paths, views, orientations, decoded))
-    notes = tuple(request.with_client_names(note) for note in xrays.notes)
-    save_xrays(replace(xrays, notes=notes), request.folder / XRAYS_FILE)
+    notes, warnings = (tuple(map(request.with_client_names, lines)) for lines in (xrays.notes, xrays.warnings))
+    save_xrays(replace(xrays, notes=notes, warnings=warnings), request.folder / XRAYS_FILE)
 
 
 def _inspect(

@@ -15,12 +15,13 @@ XRAYS_FILE = "xrays.safetensors"
 
 
 def save_xrays(xrays: XraySet, path: Path) -> None:
-    """Write a set of X-rays: line integrals (N, rows, columns) with views, geometry, isocentre and notes."""
+    """Write a set of X-rays: line integrals (N, rows, columns) with views, geometry, isocentre, notes and warnings."""
     header = {
         "views": [view.to_dict() for view in xrays.views],
         "geometry": xrays.geometry.to_dict(),
         "isocentre": xrays.isocentre,
         "notes": xrays.notes,
+        "warnings": xrays.warnings,
     }
     save_file({"images": xrays.images}, path, {"set": json.dumps(header)})
 
@@ -31,11 +32,12 @@ def load_xrays(path: Path) -> XraySet:
     A file that is gone raises OSError; a damaged one raises SafetensorError, KeyError or ValueError.
 
     Returns:
-        Line integrals (N, rows, columns) with views, geometry, isocentre in mm and notes.
+        Line integrals (N, rows, columns) with views, geometry, isocentre in mm, notes and warnings.
     """
     with safe_open(path, "numpy") as file:
         header = json.loads(file.metadata()["set"])
         views = tuple(View.from_dict(view) for view in header["views"])
         geometry, point = Geometry.from_dict(header["geometry"]), header["isocentre"]
         isocentre = (float(point[0]), float(point[1]), float(point[2])) if point else None
-        return XraySet(file.get_tensor("images"), views, geometry, isocentre, tuple(header["notes"]))
+        notes, warnings = tuple(header["notes"]), tuple(header["warnings"])
+        return XraySet(file.get_tensor("images"), views, geometry, isocentre, notes, warnings)
