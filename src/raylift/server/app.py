@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -24,6 +24,10 @@ from raylift.server.timeouts import BodyTimeout
 from raylift.storage.atomic import is_full
 
 PAGE = Path(__file__).parent / "static"
+NOT_BUILT = (
+    "The web page is not built: run make web in a clone of Raylift (it needs Node.js), and start the server again. "
+    "Wheels contain the page; the HTTP interface works without it."
+)
 LOG = logging.getLogger("raylift.server")
 
 
@@ -68,9 +72,20 @@ def create_app(settings: ServerSettings) -> FastAPI:
     app.add_exception_handler(Refusal, _answer_refusal)
     app.add_exception_handler(sqlite3.Error, _answer_database_error)
     app.add_exception_handler(OSError, _answer_os_error)
-    if PAGE.is_dir():
+    if page_is_built():
         app.mount("/", StaticFiles(directory=PAGE, html=True))
+    else:
+        app.add_api_route("/", _answer_without_page, include_in_schema=False)
     return app
+
+
+def page_is_built() -> bool:
+    """Return whether there is a web page to serve; a clone has none before `make web`."""
+    return (PAGE / "index.html").is_file()
+
+
+async def _answer_without_page() -> HTMLResponse:
+    return HTMLResponse(f'<!DOCTYPE html><html lang="en"><title>Raylift</title><p>{NOT_BUILT}</p></html>', 404)
 
 
 async def _answer_validation_error(request: Request, problem: Exception) -> JSONResponse:

@@ -11,7 +11,7 @@ import uvicorn
 from filelock import FileLock, Timeout
 
 from raylift.errors import WrongUsage
-from raylift.server.app import create_app
+from raylift.server.app import NOT_BUILT, create_app, page_is_built
 from raylift.server.settings import ServerSettings
 from raylift.server.timeouts import MAX_CONNECTIONS, HeaderTimeoutProtocol
 
@@ -45,6 +45,8 @@ def run(settings: ServerSettings, say: Callable[[str], None]) -> None:
         address, root_url = f"http://{host}:{settings.port}/", settings.root_url
         seen = address if root_url is None else f"{root_url} through a proxy for {address}"
         say(f"{seen} (jobs in {settings.folder}); stop with Ctrl+C")
+        if not page_is_built():
+            say(NOT_BUILT)
         uvicorn.run(
             app,
             host=settings.host,
