@@ -40,7 +40,9 @@ def demo(
 
     Example: raylift demo -o demo-output
     """
-    from raylift.cli.parsing import check_output
+    from raylift.cli.parsing import check_output, prepare_tmpdir
+
+    prepare_tmpdir(output)
     from raylift.evaluation.demo import demo as run
 
     check_output(output, folder=True)
@@ -90,7 +92,9 @@ def reconstruct(
 
     Example: raylift reconstruct pa.png lateral.dcm --views pa,lateral-left -o volume.mha
     """
-    from raylift.cli.parsing import check_choice
+    from raylift.cli.parsing import check_choice, prepare_tmpdir
+
+    prepare_tmpdir(output)
     from raylift.io.formats import writable
     from raylift.radiographs.sets import XrayInput, kind_of
     from raylift.reconstruction.batch import Lifting

@@ -45,7 +45,9 @@ def serve(
 
     Example: raylift serve --port 8000
     """
-    from raylift.cli.parsing import check_output, read_token
+    from raylift.cli.parsing import check_output, prepare_tmpdir, read_token
+
+    prepare_tmpdir(folder)
     from raylift.model.weights import load_weights
     from raylift.server.root_url import RootUrl
     from raylift.server.settings import ServerSettings

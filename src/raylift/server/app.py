@@ -21,7 +21,7 @@ from raylift.server.routes import Services, router
 from raylift.server.settings import ServerSettings
 from raylift.server.supervisor import Supervisor
 from raylift.server.timeouts import BodyTimeout
-from raylift.storage.atomic import is_full
+from raylift.storage.full_disk import is_full
 
 PAGE = Path(__file__).parent / "static"
 NOT_BUILT = (
