@@ -7,6 +7,7 @@ import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+OTHER_FOLDER = "make room or choose another folder"  # what to do where a disk is full
 FEW = 20  # names that an error lists at most
 
 
@@ -42,17 +43,19 @@ class DiskFull(OSError):
 
     Args:
         path: file or folder that was to be written.
+        remedy: what the user can do about it.
     """
 
-    def __init__(self, path: object) -> None:
+    def __init__(self, path: object, remedy: str = OTHER_FOLDER) -> None:
         super().__init__(errno.ENOSPC, "the disk is full", str(path))
+        self.remedy = remedy
 
-    def __reduce__(self) -> tuple[type[DiskFull], tuple[object]]:
+    def __reduce__(self) -> tuple[type[DiskFull], tuple[object, str]]:
         """Return how to pickle the error: with its path, not with an OSError's three arguments."""
-        return DiskFull, (self.filename,)
+        return DiskFull, (self.filename, self.remedy)
 
     def __str__(self) -> str:
-        return f"{self.filename}: the disk is full; make room or choose another folder, then try again"
+        return f"{self.filename}: the disk is full; {self.remedy}, then try again"
 
 
 @contextmanager

@@ -391,7 +391,7 @@ def test_a_full_disk_is_no_fault_of_the_scan(
     source, folder = case
     (folder / "xrays.mha").unlink()
     monkeypatch.setattr(module, "write_volume", failing(error))
-    monkeypatch.setattr("raylift.storage.atomic.try_writing", failing(OSError(28, "No space left on device")))
+    monkeypatch.setattr("raylift.storage.full_disk.try_writing", failing(OSError(28, "No space left on device")))
     with pytest.raises(DiskFull, match="the disk is full; make room"):
         prepare_case(source, folder, SETTINGS)
     assert not (folder / "case.json").exists()

@@ -1,6 +1,7 @@
 """Parts of a loop cover it once, on as many threads as PyTorch may use; a first run computes as later ones do."""
 
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -61,3 +62,13 @@ def test_a_first_run_computes_what_later_ones_do(tmp_path: Path) -> None:
     )
     assert any(tmp_path.rglob("*.nbi"))
     assert first == again != ""
+
+
+def test_a_cache_without_room_is_done_without(tmp_path: Path) -> None:
+    """Where its disk is full; a limit on the size of files stands for that."""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # noqa: E731
+    command = [sys.executable, "-c", PROJECTION]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, preexec_fn=limit)
+    assert len(done.stdout) == 65
+    assert not any(path.stat().st_size for path in tmp_path.rglob("*.nb*"))

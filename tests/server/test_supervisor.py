@@ -5,6 +5,7 @@ import json
 import random
 import shutil
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -232,6 +233,26 @@ def test_a_full_disk_is_called_so(
         assert answer.status_code == 507
         assert answer.json()["detail"] == "the server's disk is full; try again when there is room"
     assert folders(settings) == []
+
+
+def test_no_room_to_receive_an_upload_is_called_so(
+    client: TestClient, settings: ServerSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A large one is received through a temporary file."""
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", full)
+    large = uploads("a.png", content=bytes(2**21))
+    for path in ("/api/jobs", "/api/inspect"):
+        answer = client.post(path, files=large, data={"options": json.dumps(TWO_VIEWS)})
+        assert answer.status_code == 507
+        assert answer.json()["detail"] == "the server's disk is full; try again when there is room"
+        assert f"{tempfile.gettempdir()}: no room to receive an upload; set TMPDIR" in caplog.text
+    assert folders(settings) == []
+    assert client.get("/api/jobs/none").status_code == 422
+    assert client.get("/api/nothing").status_code == 404  # as ever
 
 
 def test_the_clock_may_be_set(client: TestClient, jobs: JobList, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import tempfile
 
 from raylift.errors import BadInput, DiskFull, Failed, WrongUsage
 
@@ -27,7 +26,14 @@ def main() -> None:
         _fail(str(error), 1)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):  # wherever it was
-            _fail(str(error if isinstance(error, DiskFull) else DiskFull(error.filename or tempfile.gettempdir())), 1)
+            _fail(
+                str(
+                    error
+                    if isinstance(error, DiskFull)
+                    else DiskFull(error.filename or "an output, a temporary file (TMPDIR) or shared memory")
+                ),
+                1,
+            )
         if os.environ.get("RAYLIFT_DEBUG"):
             raise
         _fail(f"{type(error).__name__}: {error} (RAYLIFT_DEBUG=1 shows where)", 1)

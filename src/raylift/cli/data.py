@@ -50,7 +50,9 @@ def prepare(
 
     Example: raylift data prepare scans -o prepared --validation 'site-b-*'
     """
-    from raylift.cli.parsing import check_choice, check_output, parse_geometry, parse_views
+    from raylift.cli.parsing import check_choice, check_output, parse_geometry, parse_views, prepare_tmpdir
+
+    prepare_tmpdir(output)
     from raylift.data.overview import write_contact_sheet
     from raylift.data.preparation import PreparationSettings
     from raylift.data.preparation import prepare as run
@@ -152,7 +154,9 @@ def fetch(
 
     Example: raylift data fetch lidc_idri -o lidc --patients 20
     """
-    from raylift.cli.parsing import check_output
+    from raylift.cli.parsing import check_output, prepare_tmpdir
+
+    prepare_tmpdir(output)
     from raylift.data.collections import data_version, judge, read_index, series_of
     from raylift.data.fetch import ENDPOINT, check_space, complete_scans, scans_of
     from raylift.data.fetch import fetch as run

@@ -44,7 +44,9 @@ def evaluate(
 
     Example: raylift evaluate runs/cpu --data prepared --split validation --protocol hu -o report
     """
-    from raylift.cli.parsing import check_output, parse_views
+    from raylift.cli.parsing import check_output, parse_views, prepare_tmpdir
+
+    prepare_tmpdir(output)
     from raylift.data.dataset import PreparedDataset
     from raylift.evaluation.evaluation import evaluate as run
     from raylift.evaluation.protocols import find_protocol
@@ -85,7 +87,9 @@ def compare(
 
     Example: raylift compare ours=runs/cpu theirs=their-volumes mean=mean --data prepared -o comparison
     """
-    from raylift.cli.parsing import check_output, parse_views
+    from raylift.cli.parsing import check_output, parse_views, prepare_tmpdir
+
+    prepare_tmpdir(output)
     from raylift.data.dataset import PreparedDataset
     from raylift.evaluation.comparison import TRUTH
     from raylift.evaluation.comparison import compare as run
@@ -122,7 +126,9 @@ def explain(
 
     Example: raylift explain runs/cpu --data prepared -o gradients
     """
-    from raylift.cli.parsing import check_output
+    from raylift.cli.parsing import check_output, prepare_tmpdir
+
+    prepare_tmpdir(output)
     from raylift.data.dataset import PreparedDataset
     from raylift.evaluation.saliency_figure import draw_dependence
     from raylift.reconstruction.reconstructor import Reconstructor

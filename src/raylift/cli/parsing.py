@@ -73,14 +73,36 @@ def parse_geometry(name: str, pixels: int) -> Geometry:
         raise WrongUsage(f"--geometry {name}: {error}") from None
 
 
+def prepare_tmpdir(output: str | Path) -> None:
+    """Check before the work, and before a command's imports, that libraries can write temporary files.
+
+    Where they cannot, they write them beside the output, if that is on this machine. Raises BadInput or DiskFull,
+    through `raylift.storage.scratch.prepare_tmpdir`, where nothing can be written.
+
+    Args:
+        output: the file or folder that the command writes.
+    """
+    from raylift.storage.paths import storage_path
+    from raylift.storage.scratch import prepare_tmpdir as prepare
+
+    path = storage_path(output)
+    if not isinstance(path, Path):
+        prepare()
+        return
+    nearest = path.absolute()
+    while not os.path.isdir(nearest):
+        nearest = nearest.parent
+    prepare(nearest)
+
+
 def check_output(path: StoragePath, *, folder: bool = False) -> None:
-    """Check before the work that its result can be written: a file, or files into a folder.
+    """Check before the work that its result can be written, a file or files into a folder.
 
     Raises:
         BadInput: nothing can be written there.
         DiskFull: there is no room.
     """
-    from raylift.storage.atomic import FULL, try_writing
+    from raylift.storage.full_disk import FULL, try_writing
 
     remedy = "choose another output with -o"
     if not isinstance(path, Path):

@@ -54,7 +54,9 @@ def drr(
 
     Example: raylift drr chest.nii.gz --views 0,90 -o xrays
     """
-    from raylift.cli.parsing import check_choice, check_output, parse_geometry, parse_views
+    from raylift.cli.parsing import check_choice, check_output, parse_geometry, parse_views, prepare_tmpdir
+
+    prepare_tmpdir(output)
     from raylift.data.projection import Projection
     from raylift.data.scans import is_scan, search_scans
     from raylift.drr.plastimatch import program_for

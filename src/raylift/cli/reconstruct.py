@@ -41,7 +41,9 @@ def demo(
 
     Example: raylift demo -o demo-output
     """
-    from raylift.cli.parsing import check_output
+    from raylift.cli.parsing import check_output, prepare_tmpdir
+
+    prepare_tmpdir(output)
     from raylift.evaluation.demo import demo as run
 
     check_output(output, folder=True)
@@ -100,7 +102,9 @@ def reconstruct(
 
     Example: raylift reconstruct pa.png lateral.dcm --views pa,lateral-left -o volume.mha
     """
-    from raylift.cli.parsing import check_choice, parse_sizes
+    from raylift.cli.parsing import check_choice, parse_sizes, prepare_tmpdir
+
+    prepare_tmpdir(output)
     from raylift.io.formats import writable
     from raylift.radiographs.sets import XrayInput, kind_of
     from raylift.reconstruction.batch import Lifting

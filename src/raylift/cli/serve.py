@@ -30,6 +30,14 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, help="Processes that reconstruct, which divide cores or GPUs.")] = 1,
     waiting: Annotated[int, typer.Option(min=1, help="How many jobs may wait.")] = 50,
     seconds: Annotated[float, typer.Option(min=1, help="That a job may take.")] = 600.0,
+    root_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="RAYLIFT_ROOT_URL",
+            help="Address that users see where a proxy is in front, like https://xray.example.org/raylift.",
+        ),
+    ] = None,
 ) -> None:
     r"""Serve reconstructions over HTTP, and a web page for them. Needs pip install 'raylift\[server]'.
 
@@ -37,13 +45,17 @@ def serve(
 
     Example: raylift serve --port 8000
     """
-    from raylift.cli.parsing import check_output, read_token
+    from raylift.cli.parsing import check_output, prepare_tmpdir, read_token
+
+    prepare_tmpdir(folder)
     from raylift.model.weights import load_weights
+    from raylift.server.root_url import RootUrl
     from raylift.server.settings import ServerSettings
 
+    seen = None if root_url is None else RootUrl.parse(root_url)
     check_output(folder, folder=True)
     token, named = read_token(token_file), None if weights is None else str(weights)
-    settings = ServerSettings(folder.resolve(), host, port, token, named, workers, waiting, seconds)
+    settings = ServerSettings(folder.resolve(), host, port, token, named, workers, waiting, seconds, root_url=seen)
     load_weights(weights)
     from raylift.server.run import run
 

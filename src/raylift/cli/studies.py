@@ -44,8 +44,9 @@ def study(
 
     Example: raylift study methods --data prepared -o studies --minutes 25 --seeds 1
     """
-    from raylift.cli.parsing import check_output
+    from raylift.cli.parsing import check_output, prepare_tmpdir
 
+    prepare_tmpdir(output)
     chosen = study_of(name, recipe)
     for label in only or ():
         known(label, [row.label for row in chosen.rows], f"row of the study {name}")

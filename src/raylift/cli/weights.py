@@ -35,7 +35,9 @@ def train(
 
     Example: raylift train recipes/cpu.yaml --data prepared -o runs/cpu
     """
-    from raylift.cli.parsing import check_output
+    from raylift.cli.parsing import check_output, prepare_tmpdir
+
+    prepare_tmpdir(output)
     from raylift.config.files import load_recipe
     from raylift.model.weights import load_weights
     from raylift.training.hardware import peak_memory
@@ -75,7 +77,9 @@ def calibrate(
 
     Example: raylift calibrate runs/any-views --data prepared --split validation
     """
-    from raylift.cli.parsing import check_output, parse_views
+    from raylift.cli.parsing import check_output, parse_views, prepare_tmpdir
+
+    prepare_tmpdir(weights)
     from raylift.data.dataset import PreparedDataset
     from raylift.evaluation.calibration import LEVELS
     from raylift.evaluation.calibration import calibrate as run
@@ -105,7 +109,9 @@ def ensemble(
 
     Example: raylift ensemble runs/a runs/b -o both
     """
-    from raylift.cli.parsing import check_output
+    from raylift.cli.parsing import check_output, prepare_tmpdir
+
+    prepare_tmpdir(output)
     from raylift.model.weights import combine_weights, load_weights
 
     check_output(output, folder=True)
@@ -125,7 +131,9 @@ def export(
 
     Example: raylift export -o model.onnx
     """
-    from raylift.cli.parsing import check_output
+    from raylift.cli.parsing import check_output, prepare_tmpdir
+
+    prepare_tmpdir(output)
     from raylift.model.export import check_ending
     from raylift.model.weights import export_weights, load_weights
 

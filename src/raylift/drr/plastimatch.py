@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from raylift.errors import WrongUsage
 from raylift.geometry import IDENTITY, Geometry, View
 from raylift.images.hounsfield import hu_to_mu
 from raylift.images.volume import Volume
+from raylift.storage.scratch import scratch_folder
 
 
 def program() -> Path | None:
@@ -72,8 +72,8 @@ def project_volume(
     x, y, z = (float(c) for c in turn @ volume.grid.origin)
     grid = replace(volume.grid, origin=(x, y, z), direction=IDENTITY)
     mu = Volume(hu_to_mu(volume.array.astype(np.float32, copy=False)), grid)
-    with tempfile.TemporaryDirectory(prefix="raylift-") as folder:
-        ct = Path(folder) / "mu.mha"
+    with scratch_folder() as folder:
+        ct = folder / "mu.mha"
         sitk.WriteImage(mu.to_sitk(), str(ct))
         images = []
         for view in views:

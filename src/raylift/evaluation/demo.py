@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from raylift.io.volumes import write_volume
 from raylift.plots.montages import montage
 from raylift.radiographs.sets import write_xrays
 from raylift.reconstruction.reconstructor import Reconstructor, reproject
+from raylift.storage.atomic import write_json
 
 WRITTEN_ENDINGS = ("nii.gz", "mha", "npy")
 
@@ -58,6 +58,6 @@ def demo(folder: Path, seed: int = 0, report: Callable[[str], None] = lambda lin
     errors = {"reprojection_error": reconstruction.reprojection_error, "reprojection_error_of_truth": floor}
     case = CaseResult("phantom", metrics, extra=errors)
     write_report([case], "hu", folder / "report", "Raylift demo", images=[preview])
-    (folder / "figures.json").write_text(json.dumps(metrics | errors, indent=2) + "\n")
+    write_json(metrics | errors, folder / "figures.json")
     report(f"picture and report: {preview}, {folder / 'report' / 'report.md'}")
     return metrics | errors

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from numba import njit
+from numba.core.caching import FunctionCache
 
 # Sums may be reordered, and multiplications and additions fused; infinities and NaN keep their meaning.
 OPTIONS: dict[str, Any] = {
@@ -18,6 +20,15 @@ OPTIONS: dict[str, Any] = {
 }  # fmt: skip
 
 PARTS = 4  # per thread, to balance the load, since some parts take longer than others
+
+
+class _Cache(FunctionCache):
+    """The cache of a loop, to which a full disk adds nothing; the work continues."""
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Store a compiled loop if there is room."""
+        with suppress(OSError):
+            super().save_overload(sig, data)
 
 
 def loop(function: Callable[..., Any]) -> Any:
@@ -29,10 +40,10 @@ def loop(function: Callable[..., Any]) -> Any:
     Returns:
         The compiled function.
     """
-    try:
-        return njit(cache=True, **OPTIONS)(function)
-    except RuntimeError:  # no writable folder for the cache
-        return njit(**OPTIONS)(function)
+    compiled = njit(**OPTIONS)(function)
+    with suppress(RuntimeError):  # no writable folder for the cache
+        compiled._cache = _Cache(function)  # as Numba's own option cache=True does
+    return compiled
 
 
 def part(function: Callable[..., Any]) -> Any:

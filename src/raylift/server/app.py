@@ -2,16 +2,19 @@
 
 import logging
 import sqlite3
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 
 from raylift.about import NOT_MEDICAL, __version__
 from raylift.server.guard import Guard, Refusal, Tokens
@@ -21,9 +24,13 @@ from raylift.server.routes import Services, router
 from raylift.server.settings import ServerSettings
 from raylift.server.supervisor import Supervisor
 from raylift.server.timeouts import BodyTimeout
-from raylift.storage.atomic import is_full
+from raylift.storage.full_disk import FULL, is_full
 
 PAGE = Path(__file__).parent / "static"
+NOT_BUILT = (
+    "The web page is not built: run make web in a clone of Raylift (it needs Node.js), and start the server again. "
+    "Wheels contain the page; the HTTP interface works without it."
+)
 LOG = logging.getLogger("raylift.server")
 
 
@@ -68,9 +75,21 @@ def create_app(settings: ServerSettings) -> FastAPI:
     app.add_exception_handler(Refusal, _answer_refusal)
     app.add_exception_handler(sqlite3.Error, _answer_database_error)
     app.add_exception_handler(OSError, _answer_os_error)
-    if PAGE.is_dir():
+    app.add_exception_handler(HTTPException, _answer_http_exception)
+    if page_is_built():
         app.mount("/", StaticFiles(directory=PAGE, html=True))
+    else:
+        app.add_api_route("/", _answer_without_page, include_in_schema=False)
     return app
+
+
+def page_is_built() -> bool:
+    """Return whether there is a web page to serve; a clone has none before `make web`."""
+    return (PAGE / "index.html").is_file()
+
+
+async def _answer_without_page() -> HTMLResponse:
+    return HTMLResponse(f'<!DOCTYPE html><html lang="en"><title>Raylift</title><p>{NOT_BUILT}</p></html>', 404)
 
 
 async def _answer_validation_error(request: Request, problem: Exception) -> JSONResponse:
@@ -101,6 +120,15 @@ async def _answer_os_error(request: Request, problem: Exception) -> JSONResponse
         return _disk_full_response()
     LOG.error("a request failed", exc_info=problem)
     return JSONResponse({"detail": f"the server failed ({type(problem).__name__})"}, 500)
+
+
+async def _answer_http_exception(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, HTTPException)
+    cause = problem.__cause__
+    if isinstance(cause, OSError) and cause.errno in FULL:  # FastAPI calls the request malformed
+        LOG.warning("%s: no room to receive an upload; set TMPDIR to a folder with room", tempfile.gettempdir())
+        return _disk_full_response()
+    return await http_exception_handler(request, problem)
 
 
 def _disk_full_response() -> JSONResponse:

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from raylift.server.settings import LOOPBACK, ServerSettings
+from raylift.server.settings import LOOPBACK, LOOPBACK_HOSTS, ServerSettings
 
 COOKIE = "raylift_session"
 API_PREFIX = "/api/"
@@ -19,6 +19,7 @@ PUBLIC_PATHS = ("/api/health", "/api/login")  # need no token
 MAX_WRONG_TOKENS = 10  # from one address, before it has to wait
 REFUSED_SECONDS = 60.0
 MAX_ADDRESSES = 10_000  # whose wrong tokens are counted at a time
+REMEDY = "if users reach it by that name through a proxy, start it with --root-url and the address that they see"
 MAX_DRAINED_BYTES = 2**20  # of a refused request's body, so that the client reads the answer
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
@@ -107,7 +108,10 @@ class Guard:
         self.app, self.tokens = app, tokens
         # At a loopback address, refuse host names that somebody else points to it (DNS rebinding). At other addresses,
         # the token protects the server.
-        self.hosts = {*LOOPBACK, "[::1]"} if settings.host in LOOPBACK else None
+        self.hosts = {*LOOPBACK, *LOOPBACK_HOSTS} if settings.host in LOOPBACK else None
+        self.root_url = settings.root_url
+        if self.hosts is not None and self.root_url is not None:
+            self.hosts.add(self.root_url.host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or answer why it is refused."""
@@ -118,13 +122,15 @@ class Guard:
             await send({"type": "websocket.close"})
             return
 
+        path = _route_path(scope)
+
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_security_headers(scope["path"])]
+                message["headers"] = [*message["headers"], *_security_headers(path)]
             await send(message)
 
         try:
-            self._check(scope)
+            self._check(scope, path)
         except Refusal as refusal:
             answer = JSONResponse(
                 {"detail": refusal.detail}, refusal.status, {**refusal.headers, "Connection": "close"}
@@ -134,27 +140,48 @@ class Guard:
         else:
             await self.app(scope, receive, with_headers)
 
-    def _check(self, scope: Scope) -> None:
-        """Check a request's host, origin and token.
+    def _check(self, scope: Scope, path: str) -> None:
+        """Check a request's host, origin, path without prefix, and token.
 
         Raises:
-            Refusal: the request is for another host name, from another page, or without the token.
+            Refusal: the request is for another host name, from another page, without a path, or without the token.
         """
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if self.hosts is not None and _without_port(host) not in self.hosts:
-            raise Refusal(400, "this server has another host name")
+            raise Refusal(400, f"this server has another host name; {REMEDY}")
         origin = headers.get("origin")
-        if origin and origin.split("://", 1)[-1] != host:
-            raise Refusal(403, "the request comes from another web page")
-        if scope["path"].startswith(API_PREFIX) and scope["path"] not in PUBLIC_PATHS:
+        if origin and not self._is_own_page(origin, host):
+            raise Refusal(403, f"the request comes from another web page; {REMEDY}")
+        if not path.startswith("/"):  # "GET pi/jobs" behind the prefix "/a" is no request for /api/jobs
+            raise Refusal(404, "no such page")
+        if path.startswith(API_PREFIX) and path not in PUBLIC_PATHS:
             self.tokens.check(address_of(scope), _bearer_token(headers), _session_cookie(headers))
+
+    def _is_own_page(self, origin: str, host: str) -> bool:
+        """Return whether a request comes from this server's page, by its headers Origin and Host.
+
+        A proxy may keep the Host that the browser sent, or put the server's own in its place. So the page that users
+        see is known by its origin, and it is the only one at its name; other names have to agree in both headers.
+        """
+        if self.root_url is not None:
+            if origin == self.root_url.origin:
+                return True
+            if _without_port(host) == self.root_url.host not in LOOPBACK_HOSTS:
+                return False
+        return origin.split("://", 1)[-1] == host
 
 
 def address_of(scope: Scope) -> str:
     """Return the address of a request's client."""
     client = scope.get("client")
     return str(client[0]) if client else ""
+
+
+def _route_path(scope: Scope) -> str:
+    """Return a request's path without the prefix under which users see the server."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 def _without_port(host: str) -> str:

@@ -131,8 +131,15 @@ def get_job_to_follow(job: JobDependency, services: ServicesDependency) -> Job:
 def login(request: Request, response: Response, credentials: Login, services: ServicesDependency) -> None:
     """Exchange the token for a cookie, which browsers send with their further requests."""
     services.tokens.check(address_of(request.scope), credentials.token)
-    secure = request.url.scheme == "https"
-    response.set_cookie(COOKIE, services.tokens.cookie, httponly=True, samesite="strict", secure=secure)
+    root_url = services.settings.root_url
+    response.set_cookie(
+        COOKIE,
+        services.tokens.cookie,
+        path=request.scope.get("root_path") or "/",
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https" or (root_url is not None and root_url.encrypted),
+    )
 
 
 @router.get("/api/health", responses={503: {"model": Health, "description": "The server cannot work."}})
@@ -171,7 +178,7 @@ async def inspect(xrays: Files, services: ServicesDependency, options: OptionsTe
     responses={**UPLOAD_ERRORS, 429: {"model": Problem, "description": "Too many jobs wait."}},
 )
 async def submit(
-    xrays: Files, response: Response, services: ServicesDependency, options: OptionsText = "{}"
+    xrays: Files, request: Request, response: Response, services: ServicesDependency, options: OptionsText = "{}"
 ) -> JobState:
     """Add a job that reconstructs the X-rays.
 
@@ -184,7 +191,7 @@ async def submit(
     with _upload_folder(services.settings) as folder:
         _, names = await _read_upload(services, xrays, parsed, folder, whole=True)
         job = await run_in_threadpool(_add_job, services, job_id, folder, parsed.model_dump() | {"names": names})
-    response.headers["Location"] = f"/api/jobs/{job_id}"
+    response.headers["Location"] = request.url_for("show_job", job_id=job_id).path
     return (await run_in_threadpool(services.states, [job]))[0]
 
 

@@ -11,7 +11,7 @@ import uvicorn
 from filelock import FileLock, Timeout
 
 from raylift.errors import WrongUsage
-from raylift.server.app import create_app
+from raylift.server.app import NOT_BUILT, create_app, page_is_built
 from raylift.server.settings import ServerSettings
 from raylift.server.timeouts import MAX_CONNECTIONS, HeaderTimeoutProtocol
 
@@ -42,11 +42,16 @@ def run(settings: ServerSettings, say: Callable[[str], None]) -> None:
     with lock:
         app = create_app(settings)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        say(f"http://{host}:{settings.port}/ (jobs in {settings.folder}); stop with Ctrl+C")
+        address, root_url = f"http://{host}:{settings.port}/", settings.root_url
+        seen = address if root_url is None else f"{root_url} through a proxy for {address}"
+        say(f"{seen} (jobs in {settings.folder}); stop with Ctrl+C")
+        if not page_is_built():
+            say(NOT_BUILT)
         uvicorn.run(
             app,
             host=settings.host,
             port=settings.port,
+            root_path="" if root_url is None else root_url.path,
             http=HeaderTimeoutProtocol,
             limit_concurrency=MAX_CONNECTIONS,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,

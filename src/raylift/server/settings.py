@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raylift.errors import WrongUsage
+from raylift.server.root_url import RootUrl
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")  # as URLs and the header Host have them
 
 
 @dataclass(frozen=True)
@@ -18,12 +20,14 @@ class ServerSettings:
         folder: folder of the job list and of the jobs' files.
         host: address to listen at.
         port: port to listen at.
-        token: token of at least 16 characters that requests have to send; required unless `host` is a loopback address.
+        token: token of at least 16 characters that requests have to send; required unless `host` and that of `root_url`
+            are loopback addresses.
         weights: weights to reconstruct with, see `raylift.model.weights.load_weights`.
         workers: number of processes that reconstruct.
         waiting: how many jobs may wait.
         seconds: the longest time that a job may take.
         upload_bytes: the largest size of a request.
+        root_url: the address that users see, where a proxy is in front of the server.
     """
 
     folder: Path
@@ -35,10 +39,13 @@ class ServerSettings:
     waiting: int = 50
     seconds: float = 600.0
     upload_bytes: int = 256 * 2**20
+    root_url: RootUrl | None = None
 
     def __post_init__(self) -> None:
         if self.host not in LOOPBACK and not self.token:
             raise WrongUsage(f"--host {self.host}: others can reach it, so it needs a token: give --token-file")
+        if self.root_url is not None and self.root_url.host not in LOOPBACK_HOSTS and not self.token:
+            raise WrongUsage(f"--root-url {self.root_url}: others can reach it, so it needs a token: give --token-file")
         if self.token is not None and (len(self.token) < 16 or not self.token.isprintable()):
             remedy = "give at least 16 printable characters, like those of `openssl rand -hex 16`"
             raise WrongUsage(f"the token (--token-file or RAYLIFT_TOKEN): {remedy}")

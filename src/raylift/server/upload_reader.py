@@ -24,7 +24,7 @@ from raylift.io.image_headers import READERS, image_reader
 from raylift.server.options import XrayOptions
 from raylift.server.sandbox import confine
 from raylift.server.xrays_file import XRAYS_FILE, save_xrays
-from raylift.storage.atomic import is_full
+from raylift.storage.full_disk import is_full
 from raylift.storage.paths import suffix_of
 
 if TYPE_CHECKING:

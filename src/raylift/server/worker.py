@@ -22,7 +22,7 @@ from raylift.server.options import Options
 from raylift.server.settings import ServerSettings
 from raylift.server.upload_reader import NICENESS, end_with_parent
 from raylift.server.xrays_file import XRAYS_FILE, load_xrays
-from raylift.storage.atomic import is_full
+from raylift.storage.full_disk import is_full
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event

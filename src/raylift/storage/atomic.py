@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import tempfile
@@ -10,38 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from raylift.errors import DiskFull
+from raylift.storage.full_disk import detect_full_disk
 from raylift.storage.paths import StoragePath, remove, stem_of, store_errors, suffix_of
-from raylift.storage.scratch import scratch_folder
-
-FULL = (errno.ENOSPC, errno.EDQUOT)  # the system's error codes of a full disk
-TRIAL = 2**16  # bytes that are written as a trial
-
-
-def is_full(folder: Path, error: BaseException) -> bool:
-    """Return whether a write failed because the disk is full.
-
-    The error tells, or, where it does not say why, another trial to write.
-
-    Args:
-        folder: the folder that was written to; the incomplete file must still be in it.
-        error: the error that a library raised.
-    """
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in FULL
-    if any(words in str(error) for words in ("No space left", "os error 28", "disk is full")):
-        return True
-    try:
-        try_writing(folder)
-    except OSError as failed:
-        return failed.errno in FULL
-    return False
-
-
-def try_writing(folder: Path) -> None:
-    """Write a small file to a folder and remove it. An OSError of the system passes through."""
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(bytes(TRIAL))
+from raylift.storage.scratch import detect_full_tmpdir, scratch_folder
 
 
 @contextmanager
@@ -54,46 +24,25 @@ def atomic_write(path: StoragePath) -> Iterator[Path]:
     Yields:
         A temporary path with the same ending, which the block writes to.
     """
-    ending, stem = suffix_of(path), stem_of(path)
-    folder = None
     if isinstance(path, Path):
-        folder = path.parent
-        folder.mkdir(parents=True, exist_ok=True)
-    with detect_full_disk(path, folder or Path(tempfile.gettempdir())):
-        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{stem}.", suffix=f".partial{ending}")
-    os.close(handle)
-    temporary = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder, detect = path.parent, detect_full_disk(path, path.parent)
+    else:
+        folder, detect = None, detect_full_tmpdir()
+    temporary = None
     try:
-        with detect_full_disk(path, temporary.parent):
+        with detect:
+            handle, name = tempfile.mkstemp(
+                dir=folder, prefix=f".{stem_of(path)}.", suffix=f".partial{suffix_of(path)}"
+            )
+            os.close(handle)
+            temporary = Path(name)
             yield temporary
             temporary.chmod(_mode())
             _move(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def detect_full_disk(path: StoragePath, folder: Path) -> Iterator[None]:
-    """Raise DiskFull in place of the error of a block that fails because the disk is full.
-
-    Args:
-        path: the path that the error names.
-        folder: the folder on this machine that the block writes to.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        DiskFull: the disk is full.
-    """
-    try:
-        yield
-    except DiskFull:
-        raise
-    except Exception as error:
-        if is_full(folder, error):
-            raise DiskFull(path) from error
-        raise
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def _mode() -> int:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from raylift.errors import BadInput
-from raylift.storage.atomic import detect_full_disk
+from raylift.storage.full_disk import detect_full_disk
 from raylift.storage.paths import size_of
 from raylift.storage.records import PlainName, Sha256, Typed, file_inside, parse_json, parse_record, read_json
 
