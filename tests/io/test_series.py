@@ -290,7 +290,7 @@ def test_other_objects_are_left_out_by_name(tmp_path: Path) -> None:
     (tmp_path / "report.pdf").write_bytes(b"%PDF-1.4 ...")
     volume = read_volume(tmp_path)
     check_values(volume, 1.0)
-    assert volume.notes == ("left out: dose.dcm (modality SR)",)
+    assert volume.notes == ("left out: dose.dcm (modality SR)", "left out: report.pdf (no DICOM image)")
 
 
 def test_slices_of_two_planes(tmp_path: Path) -> None:

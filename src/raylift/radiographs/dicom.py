@@ -126,7 +126,7 @@ def _check(path: Path, dataset: Dataset) -> None:
     try:
         check_decodable(dataset)
     except ValueError as error:
-        raise BadInput(path, str(error), "run `pip install python-gdcm`, or export it uncompressed") from None
+        raise BadInput(path, str(error), "export it uncompressed") from None
 
 
 def _mapping(dataset: Dataset) -> Dataset | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
+from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from raylift.errors import BadInput
 from raylift.io.dicom.files import first_line, read_dicom_file
@@ -120,15 +120,16 @@ def _by_series(path: Path) -> tuple[dict[str, list[Slice]], dict[str, list[str]]
         except OSError as error:
             raise BadInput(file, f"cannot be read ({error.strerror})", "make it readable") from None
         if header is None:
+            left_out["no DICOM image"].append(file.name)
             continue
-        uid = str(header.get("SOPInstanceUID") or file)
-        if reason := "copies of other files" if uid in seen else _reason_against(header):
-            left_out[reason].append(file.name)
-            continue
-        seen.add(uid)
         try:
+            uid = str(header.get("SOPInstanceUID") or file)
+            if reason := "copies of other files" if uid in seen else _reason_against(header):
+                left_out[reason].append(file.name)
+                continue
+            seen.add(uid)
             series[str(header.get("SeriesInstanceUID") or "")] += _slices_of(file, header)
-        except (AttributeError, IndexError, TypeError, ValueError) as error:
+        except Exception as error:  # elements are parsed as they are used, and fail in more ways than pydicom documents
             problem = f"a CT image without a usable position ({first_line(error)})"
             raise BadInput(file, problem, "export it again") from None
     return series, left_out
@@ -140,7 +141,7 @@ def _reason_against(header: Dataset) -> str:
     if modality not in ("CT", ""):
         return f"modality {modality}"
     if header.SOPClassUID not in CT_CLASSES and "ImagePositionPatient" not in header:
-        return str(header.SOPClassUID.name.removesuffix(" Storage"))
+        return UID(str(header.SOPClassUID)).name.removesuffix(" Storage")
     values = [str(value).upper() for value in header.get("ImageType") or []]
     if "LOCALIZER" in values or "SCOUT" in values:
         return "localizer"
