@@ -6,34 +6,11 @@ import gdcm
 import numpy as np
 import pytest
 
+from compression import LOSSLESS, compress
 from dicom_files import ct_slice
 from radiograph_files import grey, write_dicom
 from raylift.io.volumes import read_volume
 from raylift.radiographs import read_radiograph
-
-LOSSLESS = {
-    "JPEG Lossless": gdcm.TransferSyntax.JPEGLosslessProcess14,
-    "JPEG Lossless, selection value 1": gdcm.TransferSyntax.JPEGLosslessProcess14_1,
-    "JPEG-LS": gdcm.TransferSyntax.JPEGLSLossless,
-    "JPEG 2000": gdcm.TransferSyntax.JPEG2000Lossless,
-    "RLE": gdcm.TransferSyntax.RLELossless,
-}
-
-
-def compress(path: Path, syntax: int) -> None:
-    """Compress a DICOM file in its place."""
-    reader = gdcm.ImageReader()
-    reader.SetFileName(str(path))
-    assert reader.Read()
-    change = gdcm.ImageChangeTransferSyntax()
-    change.SetTransferSyntax(gdcm.TransferSyntax(syntax))
-    change.SetInput(reader.GetImage())
-    assert change.Change()
-    writer = gdcm.ImageWriter()
-    writer.SetFileName(str(path))
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    assert writer.Write()
 
 
 @pytest.mark.parametrize("name", LOSSLESS)
