@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from compression import LOSSLESS, compress
 from malformed import EXAMPLES, damaged, refusal
 from radiograph_files import grey, write_dicom
 from raylift.geometry import Geometry, View
@@ -15,8 +16,11 @@ STAND = Geometry.preset("chest-stand", 96)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_malformed_radiographs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compression", ["none", *LOSSLESS])
+def test_malformed_radiographs(tmp_path: Path, capfd: pytest.CaptureFixture[str], compression: str) -> None:
     plain = write_dicom(tmp_path / "plain.dcm", grey(16) // 16, PixelSpacing=[4.0, 4.0], ImagerPixelSpacing=[4.0, 4.0])
+    if compression in LOSSLESS:
+        compress(plain, LOSSLESS[compression])
     found: list[XraySet] = []
     messages = []
     for seed in range(EXAMPLES):
@@ -29,6 +33,7 @@ def test_malformed_radiographs(tmp_path: Path) -> None:
             messages.append(message)
     assert len(found) + len(messages) == EXAMPLES
     assert len(messages) > EXAMPLES / 3
+    assert capfd.readouterr().err == ""  # decoders print nothing of their own
     for xrays in found:
         assert np.isfinite(xrays.images).all()
         assert xrays.images.min() >= 0
