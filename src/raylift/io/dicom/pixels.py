@@ -8,6 +8,7 @@ import struct
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 import SimpleITK as sitk
@@ -81,12 +82,14 @@ def stored_values(dataset: Dataset, frame: int = 0) -> tuple[np.ndarray, np.ndar
     compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
     if compressed or stored == allocated == 8 * words.dtype.itemsize:
         values = words.astype(np.int32)
-    else:
-        unsigned = words.astype(f"u{words.dtype.itemsize}", copy=False)
-        values = (unsigned >> max(high + 1 - stored, 0)).astype(np.int32) & (2**stored - 1)
-        if signed:
-            values -= (values >> (stored - 1)) << stored
-    return values, _padding(dataset, words, values, allocated)
+        return values, _padding(dataset, [values], allocated)
+    below = max(high + 1 - stored, 0)  # bits below the stored ones
+    unsigned = words.astype(f"u{words.dtype.itemsize}", copy=False)
+    values = (unsigned >> below).astype(np.int32) & (2**stored - 1)
+    if signed:
+        values -= (values >> (stored - 1)) << stored
+    # Padding may have bits above the stored ones.
+    return values, _padding(dataset, [values] if below else [words.astype(np.int32), values], allocated)
 
 
 def _decode(dataset: Dataset, frame: int) -> np.ndarray:
@@ -167,16 +170,22 @@ def _jpeg_precision(stream: bytes, shape: tuple[int, int]) -> int:
     raise ValueError("the compressed image has no header")
 
 
-def _padding(dataset: Dataset, words: np.ndarray, values: np.ndarray, allocated: int) -> np.ndarray | None:
-    """Return the mask of the padding of an image, None where there is none."""
+def _padding(dataset: Dataset, readings: Sequence[np.ndarray], allocated: int) -> np.ndarray | None:
+    """Return the mask of the padding of an image, None where there is none.
+
+    Args:
+        dataset: the whole dataset.
+        readings: values (rows, columns), int32, in which the padding's value may be meant.
+        allocated: bits of a value.
+    """
     first = dataset.get("PixelPaddingValue")
     if first is None or isinstance(first, bytes):
         return None
     last = dataset.get("PixelPaddingRangeLimit")
     last = first if last is None or isinstance(last, bytes) else last
     size = 2**allocated
-    padded = np.zeros(words.shape, bool)
-    for array in (words.astype(np.int64), values):
+    padded = np.zeros(readings[0].shape, bool)
+    for array in readings:
         # Both ends in the range of values that this array can have.
         ends = [
             (int(end) + size // 2) % size - size // 2 if array.min() < 0 else int(end) % size for end in (first, last)
