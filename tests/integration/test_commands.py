@@ -1,13 +1,11 @@
 """The commands as a user runs them, on phantoms; the demo as a program, the others in this process."""
 
 import csv
-import io
 import json
 import os
 import shutil
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,8 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
+from commands import raylift, raylift_json
 from helpers import random_weights
-from raylift.cli import main
 from raylift.data.thorax import find_thorax
 from raylift.evaluation.scores import score
 from raylift.geometry import VolumeGrid
@@ -29,24 +27,6 @@ from raylift.reconstruction.outputs import FILE_KEYS
 from repository import ROOT
 
 SCORER = ROOT.parent / "shared" / "tools" / "score.py"
-
-
-def raylift(*arguments: object, code: int = 0) -> tuple[str, str]:
-    """Standard output and standard error of a command that ends with the code."""
-    out, err = io.StringIO(), io.StringIO()
-    found: Any = 0
-    with pytest.MonkeyPatch.context() as patched, redirect_stdout(out), redirect_stderr(err):
-        patched.setattr(sys, "argv", ["raylift", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as end:
-            found = end.code or 0
-    assert found == code, err.getvalue()
-    return out.getvalue(), err.getvalue()
-
-
-def raylift_json(*arguments: object, code: int = 0) -> Any:
-    return json.loads(raylift(*arguments, "--json", code=code)[0])
 
 
 def picture(path: Path) -> np.ndarray:

@@ -7,22 +7,18 @@ from pathlib import Path
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydicom.dataset import Dataset, FileDataset
-from pydicom.encaps import encapsulate, generate_frames
+from pydicom.dataset import FileDataset
 from pydicom.filewriter import dcmwrite
-from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
-    EnhancedCTImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    generate_uid,
 )
 from scipy.spatial.transform import Rotation
 
 from compression import LOSSLESS, compress_pixels
-from dicom_files import ct_slice
+from dicom_files import ct_slice, enhanced_ct
 from malformed import EXAMPLES
 from raylift.io.volumes import read_volume
 
@@ -102,7 +98,7 @@ def write(folder: Path, way: Way, hu: np.ndarray) -> np.ndarray:
         for plane in planes:
             compress_pixels(plane, LOSSLESS[way.syntax])
     chosen = [planes[z] for z in way.order]
-    for name, dataset in enumerate([enhanced(chosen)] if way.frames else chosen):
+    for name, dataset in enumerate([enhanced_ct(chosen)] if way.frames else chosen):
         save(dataset, folder / f"{name}", way)
     z, row, column = (np.arange(n)[:, None] for n in SHAPE)
     rows, columns = row * way.spacing[1] * along_column, column * way.spacing[0] * along_row
@@ -119,48 +115,6 @@ def save(dataset: FileDataset, path: Path, way: Way) -> None:
     dcmwrite(path, dataset, implicit_vr=implicit, little_endian=little, force_encoding=True)
     if not way.preamble:
         path.write_bytes(path.read_bytes()[132:])
-
-
-def item(**values: object) -> Dataset:
-    dataset = Dataset()
-    for name, value in values.items():
-        setattr(dataset, name, value)
-    return dataset
-
-
-def enhanced(planes: list[Dataset]) -> Dataset:
-    """The slices as the frames of one Enhanced CT image."""
-    whole = ct_slice(np.zeros(SHAPE[1:], np.int16), (0, 0, 0), (1, 1, 1), "1.2.3")
-    whole.SOPClassUID = whole.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
-    whole.SOPInstanceUID = whole.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    whole.PixelRepresentation = planes[0].PixelRepresentation
-    if "PixelPaddingValue" in planes[0]:
-        whole.add(planes[0]["PixelPaddingValue"])
-    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope",
-                    "RescaleIntercept", "SliceThickness"):  # fmt: skip
-        del whole[keyword]
-    whole.NumberOfFrames = len(planes)
-    whole.file_meta.TransferSyntaxUID = planes[0].file_meta.TransferSyntaxUID
-    pixels = [plane.PixelData for plane in planes]
-    if whole.file_meta.TransferSyntaxUID.is_compressed:
-        whole.PixelData = encapsulate([frame for each in pixels for frame in generate_frames(each, number_of_frames=1)])
-        whole["PixelData"].is_undefined_length = True
-    else:
-        whole.PixelData = b"".join(pixels)
-    whole.SharedFunctionalGroupsSequence = DicomSequence([
-        item(PixelMeasuresSequence=DicomSequence([item(PixelSpacing=planes[0].PixelSpacing)]))
-    ])  # fmt: skip
-    whole.PerFrameFunctionalGroupsSequence = DicomSequence([
-        item(
-            PlanePositionSequence=DicomSequence([item(ImagePositionPatient=plane.ImagePositionPatient)]),
-            PlaneOrientationSequence=DicomSequence([item(ImageOrientationPatient=plane.ImageOrientationPatient)]),
-            PixelValueTransformationSequence=DicomSequence([
-                item(RescaleSlope=plane.RescaleSlope, RescaleIntercept=plane.RescaleIntercept, RescaleType="HU")
-            ]),
-        )
-        for plane in planes
-    ])  # fmt: skip
-    return whole
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES < 100)
