@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from PIL import Image
 
 from commands import raylift, raylift_json
 from helpers import random_weights
+from radiograph_files import write_dicom
 from raylift.data.thorax import find_thorax
 from raylift.evaluation.scores import score
 from raylift.geometry import VolumeGrid
@@ -23,6 +25,7 @@ from raylift.images.hounsfield import hu_to_normalised
 from raylift.images.volume import Volume
 from raylift.io.volumes import read_volume, write_volume
 from raylift.model.weights import load_weights
+from raylift.radiographs.sets import read_xrays
 from raylift.reconstruction.outputs import FILE_KEYS
 from repository import ROOT
 
@@ -162,6 +165,40 @@ def test_reconstruct_pictures(weights: Path, tmp_path: Path) -> None:
     assert read_volume(output).grid.centre == pytest.approx((0, 0, 0))
     names = {"volume.npy", "volume.json", "volume-report.json", "volume-report.html", "volume-preview.png"}
     assert {path.name for path in output.parent.iterdir()} == names
+
+
+@pytest.fixture(scope="module")
+def displayed(phantom_scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with display images of the first phantom, `pa.dcm` and `lateral.dcm`, whose spacing is right."""
+    folder = tmp_path_factory.mktemp("displayed")
+    views = "pa,lateral-left"
+    raylift("drr", phantom_scans / "phantom-0.nii.gz", "--views", views, "--pixels", 128, "-o", folder / "drr")
+    for name in ("pa", "lateral"):
+        image = read_xrays(folder / "drr").images[int(name == "lateral")]
+        levels = np.rint((image / image.max()) ** 0.8 * 4000).astype(np.uint16)
+        write_dicom(folder / f"{name}.dcm", levels, ImagerPixelSpacing=[430 / 128] * 2)
+    return folder
+
+
+def test_a_spacing_that_was_kept_while_the_image_was_scaled(displayed: Path, tmp_path: Path) -> None:
+    files = []
+    for name in ("pa", "lateral"):
+        dataset = pydicom.dcmread(displayed / f"{name}.dcm")
+        dataset.ImagerPixelSpacing = [0.4 * 430 / 128] * 2
+        dataset.save_as(tmp_path / f"{name}.dcm")
+        files.append(tmp_path / f"{name}.dcm")
+    command = ("reconstruct", *files, "--views", "pa,lateral-left", "-o", tmp_path / "volume.mha")
+    report = raylift_json(*command)
+    assert report["trust"].startswith("do not trust the volume")
+    assert report["warnings"][0].startswith("pa.dcm: with pixels of 1.34 mm its chest has 0.4 times the usual size")
+    assert any("it does not explain its X-rays" in warning for warning in report["warnings"])
+    (tmp_path / "volume.mha").unlink()
+    raylift(*command, "--strict", code=3)
+    assert read_volume(tmp_path / "volume.mha").array.shape == (64, 64, 64)
+    for size in (("--pixel-size", 430 / 128), ("--width", 430)):
+        report = raylift_json(*command, "--strict", *size)
+        assert report["warnings"] == []
+        assert not report["trust"].startswith("do not trust")
 
 
 def test_prepare(phantom_scans: Path, tmp_path: Path) -> None:
