@@ -24,7 +24,8 @@ from raylift.model.weights_info import Calibration
 from raylift.radiographs.out_of_distribution import OODDetector
 from raylift.radiographs.sets import write_xrays
 from raylift.reconstruction import alignment
-from raylift.reconstruction.reconstructor import Reconstruction, Reconstructor, reproject
+from raylift.reconstruction.reconstructor import Reconstruction, Reconstructor
+from raylift.reconstruction.reprojection import reproject
 from repository import SHARED
 
 UNIT = Geometry.preset("chest-stand", 64)

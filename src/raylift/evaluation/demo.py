@@ -15,7 +15,8 @@ from raylift.images.xray_set import XraySet
 from raylift.io.volumes import write_volume
 from raylift.plots.montages import montage
 from raylift.radiographs.sets import write_xrays
-from raylift.reconstruction.reconstructor import Reconstructor, reproject
+from raylift.reconstruction.reconstructor import Reconstructor
+from raylift.reconstruction.reprojection import reproject
 from raylift.storage.atomic import write_json
 
 WRITTEN_ENDINGS = ("nii.gz", "mha", "npy")

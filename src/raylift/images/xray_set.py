@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from raylift.geometry import Geometry, Point, View
+from raylift.images.tone_curve import ToneCurve
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class XraySet:
         isocentre: world point (x, y, z) in mm; None if it is unknown, as for a photographed radiograph.
         notes: remarks for the user about the images, one sentence each.
         warnings: reasons not to trust what is computed from them, one sentence each.
+        tones: the tone curve by which each image was made from a picture, None where it is no picture; () where no
+            image is one.
     """
 
     images: np.ndarray
@@ -28,6 +31,7 @@ class XraySet:
     isocentre: Point | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    tones: tuple[ToneCurve | None, ...] = ()
 
     def __post_init__(self) -> None:
         pixels = self.geometry.pixels

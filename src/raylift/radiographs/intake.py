@@ -21,6 +21,7 @@ from raylift.radiographs.placement import place
 from raylift.radiographs.radiograph import ImageSize
 from raylift.radiographs.read import decode
 from raylift.radiographs.scale import estimate_scale
+from raylift.radiographs.tone_network import ToneModel
 
 CENTRED = 0.02  # share of the detector's edge by which sizes or middles may differ without a note
 STATE_VIEW = "give it with --views, as in --views pa,lateral-left"
@@ -36,6 +37,7 @@ def read_radiographs(
     orientations: Sequence[Orientation | None] | None = None,
     decoded: Sequence[Radiograph | Grey] | None = None,
     sizes: Sequence[ImageSize | None] | None = None,
+    tone_model: ToneModel | None = None,
 ) -> XraySet:
     """Read radiographs onto the detector of a known or assumed geometry.
 
@@ -53,6 +55,7 @@ def read_radiographs(
         orientations: one per file, which turns it for reading; None to recognise it.
         decoded: the results of `decode`, one per file, where the files were decoded already.
         sizes: of the images on the detector, one per file; None for what the file declares.
+        tone_model: recognises the tone curves of pictures; see `Grey.line_integrals`.
 
     Returns:
         The X-rays, all of the size of the largest; its notes say how each image was read and which geometry was
@@ -68,7 +71,7 @@ def read_radiographs(
     unknown = [None] * len(files)
     inputs = zip(files, views or unknown, orientations or unknown, decoded or unknown, strict=True)
     read = [
-        _interpret(Path(file), stated_view, ood_detector, orientation, content or decode(file))
+        _interpret(Path(file), stated_view, ood_detector, orientation, content or decode(file), tone_model)
         for file, stated_view, orientation, content in inputs
     ]
     if sizes is not None:
@@ -89,7 +92,13 @@ def read_radiographs(
     pixels = max(image.shape[0] for image in images)
     resized = [_resize(image, pixels) for image in images]
     return XraySet(
-        np.stack(resized), set_views, geometry.with_pixels(pixels), None, (*notes, geometry_note), tuple(warnings)
+        np.stack(resized),
+        set_views,
+        geometry.with_pixels(pixels),
+        None,
+        (*notes, geometry_note),
+        tuple(warnings),
+        tuple(radiograph.tone for radiograph, _, _ in read),
     )
 
 
@@ -194,6 +203,7 @@ def _interpret(
     ood_detector: OODDetector | None,
     orientation: Orientation | None,
     decoded: Radiograph | Grey,
+    tone_model: ToneModel | None,
 ) -> tuple[Radiograph, View, list[str]]:
     """Return a file's line integrals, its view, and notes on what was assumed.
 
@@ -203,6 +213,7 @@ def _interpret(
         ood_detector: as for `read_radiographs`.
         orientation: by the user.
         decoded: content of the file.
+        tone_model: as for `read_radiographs`.
 
     Raises:
         BadInput: the view is not known for certain.
@@ -213,7 +224,7 @@ def _interpret(
         return decoded, view, facts
     if orientation is not None:
         view, facts = _known_view(file, stated_view, declared)
-        return decoded.oriented(orientation).line_integrals(view.lateral), view, facts
+        return decoded.oriented(orientation).line_integrals(view, tone_model), view, facts
     guessed = guess(decoded, ood_detector) if ood_detector else None
     if stated_view is None and declared is None and guessed is not None:
         view = guessed.view
@@ -229,7 +240,7 @@ def _interpret(
             facts.append(f"but it looks right only when {looks}")
         elif looks.inverted:
             decoded = decoded.oriented(Orientation(inverted=True))
-    return decoded.line_integrals(view.lateral), view, facts
+    return decoded.line_integrals(view, tone_model), view, facts
 
 
 def _known_view(file: Path, stated: View | None, declared: View | None) -> tuple[View, list[str]]:

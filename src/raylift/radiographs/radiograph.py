@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from raylift.geometry import View
+from raylift.images.tone_curve import ToneCurve
 from raylift.radiographs.placement import Placement
 
 
@@ -26,6 +27,7 @@ class Radiograph:
             None in place of the SAD where it has only the SDD.
         at_axis: `pixel_mm` is the distance in the patient, at the axis, which the detector shows magnified.
         placement: where the image lies on the detector; None where the file does not declare it.
+        tone: the curve by which grey levels were converted; None where the file held no grey levels.
     """
 
     image: np.ndarray
@@ -36,6 +38,7 @@ class Radiograph:
     distances: tuple[float | None, float] | None = None
     at_axis: bool = False
     placement: Placement | None = None
+    tone: ToneCurve | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from PIL import Image, ImageOps
 
 from raylift.errors import BadInput
+from raylift.geometry import View
 from raylift.io.dicom.files import read_dicom_file
 from raylift.io.image_headers import READERS, image_reader
 from raylift.radiographs.checks import MAX_PIXELS, check_line_integrals, check_size, describe_damage, square_pixel
@@ -60,8 +61,9 @@ def read_radiograph(path: str | Path, *, lateral: bool | None = None) -> Radiogr
     decoded = decode(path)
     if isinstance(decoded, Radiograph):
         return decoded
-    declared = decoded.view is not None and decoded.view.lateral
-    return decoded.line_integrals(declared if lateral is None else lateral)
+    if lateral is None:
+        lateral = decoded.view is not None and decoded.view.lateral
+    return decoded.line_integrals(View.parse("lateral-left" if lateral else "pa"))
 
 
 def decode(path: str | Path) -> Radiograph | Grey:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 
 from raylift.errors import BadInput
 from raylift.geometry import View
+from raylift.images.tone_curve import ToneCurve
 from raylift.radiographs.field import collimated_border, continued, open_air
 from raylift.radiographs.placement import Placement
 from raylift.radiographs.radiograph import Radiograph, square
+
+if TYPE_CHECKING:
+    from raylift.radiographs.tone_network import ToneModel
 
 # The percentiles of grey levels that are mapped to line integrals, and the line integrals that they are mapped to: the
 # medians over sixteen chest CTs of these percentiles of ∫μ dl in the body, in the X-rays of a chest stand: with the
@@ -88,14 +93,15 @@ class Grey:
         exposed = None if self.exposed is None else orientation.turn(self.exposed)
         return replace(self, levels=levels, facts=facts, placement=placement, exposed=exposed)
 
-    def line_integrals(self, lateral: bool) -> Radiograph:
+    def line_integrals(self, view: View, tone_model: ToneModel | None = None) -> Radiograph:
         """Return the line integrals that these grey levels stand for.
 
-        Open air becomes 0. The percentiles of all other pixels, without collimated borders, are mapped to those of
-        simulated radiographs (`FRONTAL`, `LATERAL`). Beyond the exposed field the nearest exposed value holds.
+        Beyond the exposed field, and behind collimated borders, the nearest exposed value holds.
 
         Args:
-            lateral: the image shows a lateral view, in which the body is thicker.
+            view: of the picture, which is oriented for reading.
+            tone_model: recognises the tone curve; without it, open air becomes 0, and the percentiles of all other
+                pixels are mapped to those of simulated radiographs (`FRONTAL`, `LATERAL`).
 
         Raises:
             BadInput: the image has too few grey levels.
@@ -104,6 +110,23 @@ class Grey:
             raise BadInput(self.path, f"only {count} grey levels", "give a radiograph, not a mask")
         border = collimated_border(self.levels)
         exposed = ~border if self.exposed is None else self.exposed & ~border
+        curve, note = self._usual_curve(exposed, view.lateral)
+        if tone_model is not None:
+            curve = tone_model.curve(self.levels, exposed, view.oriented)
+            note = "grey levels converted to line integrals by a tone curve recognised from the picture"
+        image = continued(curve(self.levels), exposed)
+        cropped = ("collimated borders left out",) if border.any() else ()
+        note = ", ".join([note, *cropped, *self.facts]) + "; absolute values are approximate"
+        return Radiograph(
+            square(image), self.pixel_mm, note, True, self.view, self.distances, self.at_axis, self.placement, curve
+        )
+
+    def _usual_curve(self, exposed: np.ndarray, lateral: bool) -> tuple[ToneCurve, str]:
+        """Return the curve that maps percentiles to those of simulated radiographs, and a note on it.
+
+        Raises:
+            BadInput: the image has too few grey levels.
+        """
         step = max(1, min(self.levels.shape) // ENOUGH)
         levels, field = self.levels[::step, ::step], exposed[::step, ::step]
         air, air_level = open_air(levels, field)
@@ -119,15 +142,9 @@ class Grey:
         knots, first = np.unique([air_level, *np.percentile(body, PERCENTILES)], return_index=True)
         if len(knots) < 2:
             raise BadInput(self.path, "nearly all pixels have one grey level", "give a radiograph")
-        image = np.interp(self.levels, knots, np.array([0.0, *values])[first]).astype(np.float32)
-        image = continued(image, exposed)
         kind = "lateral" if lateral else "frontal"
         note = (
             f"grey levels converted to line integrals by mapping their 5th, 50th and 95th percentile in the body to "
             f"{values[0]}, {values[2]} and {values[4]}, as in simulated {kind} chest radiographs"
         )
-        cropped = ("collimated borders left out",) if border.any() else ()
-        note = ", ".join([note, *cropped, *self.facts]) + "; absolute values are approximate"
-        return Radiograph(
-            square(image), self.pixel_mm, note, True, self.view, self.distances, self.at_axis, self.placement
-        )
+        return ToneCurve(knots, np.array([0.0, *values])[first]), note

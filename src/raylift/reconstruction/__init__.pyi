@@ -3,9 +3,9 @@ from .iterative import sart_tv as sart_tv
 from .outputs import write_results as write_results
 from .reconstructor import Reconstruction as Reconstruction
 from .reconstructor import Reconstructor as Reconstructor
-from .reconstructor import reproject as reproject
 from .refinement import Refinement as Refinement
 from .refinement import refine as refine
+from .reprojection import reproject as reproject
 
 __all__ = [
     "Reconstruction",

@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from raylift.about import NOT_MEDICAL, __version__
+from raylift.images.tone_curve import ToneCurve
 from raylift.model.weights_info import WeightsInfo
 from raylift.plots.montages import agreement, uncertainty_planes
 from raylift.radiographs.out_of_distribution import OOD_THRESHOLD
@@ -45,6 +47,11 @@ def write_page(
         inputs=list(inputs) if len(inputs) == len(views) else [],
         views=reconstruction.xrays.views,
         geometry=reconstruction.xrays.geometry,
+        tones=[
+            (view, *_drawn(tone))
+            for view, tone in zip(views, reconstruction.xrays.tones or [None] * len(views), strict=True)
+            if tone is not None
+        ],
         agreement=_embed(
             lambda file: agreement(views, reconstruction.xrays.images, reconstruction.reprojected, file), path.parent
         ),
@@ -59,6 +66,18 @@ def write_page(
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
+
+
+def _drawn(tone: ToneCurve) -> tuple[str, str, float]:
+    """Return the points of a tone curve's band and line in a frame of 200 × 120, and its largest line integral."""
+    deviation = np.zeros_like(tone.integrals) if tone.deviation is None else tone.deviation
+    most = max(float((tone.integrals + deviation).max()), 1e-6)
+    x = 200 * (tone.levels - tone.levels[0]) / max(float(np.ptp(tone.levels)), 1e-6)
+    low, middle, high = (
+        [f"{a:.1f},{120 - 120 * max(b, 0) / most:.1f}" for a, b in zip(x, tone.integrals + k * deviation, strict=True)]
+        for k in (-1, 0, 1)
+    )
+    return " ".join([*low, *reversed(high)]), " ".join(middle), most
 
 
 def _embed(draw: Callable[[Path], object], beside: Path) -> str:

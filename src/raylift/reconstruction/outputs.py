@@ -66,6 +66,7 @@ def describe(reconstruction: Reconstruction, weights: WeightsInfo, aligned: bool
             "error_with_surroundings_before": refinement.error_before,
             "error_with_surroundings_after": refinement.error_after,
         },
+        "tone_curves": [tone and tone.to_dict() for tone in reconstruction.xrays.tones] or None,
         "aligned_views": [view.to_dict() for view in reconstruction.xrays.views] if aligned else None,
         "weights_sha256": weights.sha256,
         "weights_recipe": weights.recipe.name,

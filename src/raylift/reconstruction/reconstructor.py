@@ -12,10 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from raylift.config.recipe import DataConfig
-from raylift.drr.operator import ProjectionOperator
 from raylift.errors import BadInput, WrongUsage
 from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.images.hounsfield import WATER_MU, WINDOW, hu_to_mu, normalised_to_hu
+from raylift.images.hounsfield import WINDOW, normalised_to_hu
 from raylift.images.volume import Volume
 from raylift.images.xray_set import XraySet, describe_geometry
 from raylift.model.device import device_of
@@ -25,13 +24,15 @@ from raylift.radiographs.intake import read_radiographs
 from raylift.radiographs.out_of_distribution import OOD_THRESHOLD
 from raylift.radiographs.radiograph import ImageSize
 from raylift.radiographs.sets import XrayInput, kind_of, read_xrays
+from raylift.radiographs.tone_network import pretrained_tone_model
+from raylift.reconstruction.reprojection import crossing_rays, reproject
 
 if TYPE_CHECKING:
     from raylift.reconstruction.refinement import Refinement
+    from raylift.reconstruction.tone import ToneCalibration
 
 AIR_BELOW = -950.0  # HU; voxels up to here are air
 EXACT_LIFTS = ("backproject", "repeat")
-WHOLE = 0.9  # share of the cube's edge that a ray crosses at least where it counts as crossing the whole cube
 ERROR_TOLERANCE = 1.5  # times the largest error of a patient's volume from which a volume is not to be trusted
 ANGLE_TOLERANCE = 2.0  # degrees between an X-ray's view and the view of the training that it matches
 
@@ -167,7 +168,15 @@ class Reconstructor:
                 f"align: the lift '{self.lifted_network.lift_name}' of the weights does not support displaced views"
             )
         matched = self.match(self._read(xrays, views, sizes))
+        calibration = None
+        if any(matched.tones):
+            from raylift.reconstruction.tone import ToneCalibration
+
+            calibration = ToneCalibration(matched)
+            matched = calibration.solve()
         volume, uncertainty = self._translate(matched)
+        if calibration is not None:
+            matched, volume, uncertainty = self._calibrate_tones(calibration, matched, volume, uncertainty)
         refined = None
         if align:
             from raylift.reconstruction import alignment
@@ -191,6 +200,27 @@ class Reconstructor:
         return Reconstruction(
             volume, matched, reprojected, error, notes, uncertainty, ood_score, refined, warnings, inside
         )
+
+    def _calibrate_tones(
+        self, calibration: ToneCalibration, xrays: XraySet, volume: Volume, uncertainty: Volume | None
+    ) -> tuple[XraySet, Volume, Volume | None]:
+        """Return X-rays whose tone curves are calibrated by the volume, with their volume and its uncertainty.
+
+        A round whose volume does not explain the pictures better than the one before is not used.
+        """
+        from raylift.reconstruction import tone
+
+        projections, crossing = tone.project_with_surroundings(volume, xrays)
+        disagreement = tone.disagreement(xrays, projections, crossing)
+        for _ in range(tone.ROUNDS):
+            changed = calibration.solve(projections, crossing)
+            found = self._translate(changed)
+            projections, crossing = tone.project_with_surroundings(found[0], changed)
+            current = tone.disagreement(changed, projections, crossing)
+            if not current < disagreement:
+                break
+            xrays, (volume, uncertainty), disagreement = changed, found, current
+        return xrays, volume, uncertainty
 
     def _translate(self, xrays: XraySet) -> tuple[Volume, Volume | None]:
         """Return the network's volume and its uncertainty in HU, (z, y, x) on the cube around the X-rays' isocentre.
@@ -279,6 +309,7 @@ class Reconstructor:
             orientations=orientations,
             decoded=decoded,
             sizes=sizes,
+            tone_model=pretrained_tone_model(),
         )
 
     def match(self, xrays: XraySet) -> XraySet:
@@ -313,7 +344,8 @@ class Reconstructor:
             finer = torch.from_numpy(images).float()
             images = F.interpolate(finer[None], (pixels, pixels), mode="area")[0].numpy()
             geometry = geometry.with_pixels(pixels)
-        return replace(xrays, images=images, views=tuple(xrays.views[k] for k in order), geometry=geometry)
+        views, tones = tuple(xrays.views[k] for k in order), tuple(xrays.tones[k] for k in order if xrays.tones)
+        return replace(xrays, images=images, views=views, geometry=geometry, tones=tones)
 
     def _order(self, views: Sequence[View], data: DataConfig) -> list[int]:
         """Return the indices of the views that match the weights' views, in the weights' order.
@@ -344,23 +376,12 @@ class Reconstructor:
         return order
 
 
-def reproject(volume: Volume, xrays: XraySet) -> np.ndarray:
-    """Return the line integrals (N, rows, columns) through a volume, for the views and geometry of a set of X-rays."""
-    centre = xrays.isocentre or (0.0, 0.0, 0.0)
-    mu = torch.from_numpy(hu_to_mu(volume.array.astype(np.float32)))
-    with torch.inference_mode():
-        return ProjectionOperator(volume.grid, xrays.geometry, xrays.views, centre)(mu[None])[0].numpy()
-
-
 def _error_inside(volume: Volume, xrays: XraySet, reprojected: np.ndarray) -> float:
     """Return the mean absolute difference between X-rays and re-projections, as a share of the X-rays' mean.
 
     Only the rays count that cross (nearly) the whole cube.
     """
-    grid = volume.grid
-    water = Volume(np.zeros(grid.shape, np.float32), grid)
-    edge = grid.shape[0] * grid.spacing[0]
-    inside = reproject(water, xrays) > WHOLE * WATER_MU * edge
+    inside = crossing_rays(volume.grid, xrays)
     difference, total = np.abs(reprojected - xrays.images)[inside].sum(), xrays.images[inside].sum()
     return float(difference / max(float(total), 1e-6))
 

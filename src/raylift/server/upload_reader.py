@@ -167,7 +167,7 @@ def _inspect(
             orientation = options.orientation.to_orientation()
         elif guessed is not None:
             orientation = guessed.orientation
-        radiograph = radiograph.oriented(orientation).line_integrals(view is not None and view.lateral)
+        radiograph = radiograph.oriented(orientation).line_integrals(view or View.parse("pa"))
     return {
         "name": request.names[index],
         "view": None if view is None else view.name,

@@ -9,6 +9,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from raylift.geometry import Geometry, View
+from raylift.images.tone_curve import ToneCurve
 from raylift.images.xray_set import XraySet
 
 XRAYS_FILE = "xrays.safetensors"
@@ -22,6 +23,7 @@ def save_xrays(xrays: XraySet, path: Path) -> None:
         "isocentre": xrays.isocentre,
         "notes": xrays.notes,
         "warnings": xrays.warnings,
+        "tones": [tone and tone.to_dict() for tone in xrays.tones],
     }
     save_file({"images": xrays.images}, path, {"set": json.dumps(header)})
 
@@ -40,4 +42,5 @@ def load_xrays(path: Path) -> XraySet:
         geometry, point = Geometry.from_dict(header["geometry"]), header["isocentre"]
         isocentre = (float(point[0]), float(point[1]), float(point[2])) if point else None
         notes, warnings = tuple(header["notes"]), tuple(header["warnings"])
-        return XraySet(file.get_tensor("images"), views, geometry, isocentre, notes, warnings)
+        tones = tuple(tone and ToneCurve.from_dict(tone) for tone in header["tones"])
+        return XraySet(file.get_tensor("images"), views, geometry, isocentre, notes, warnings, tones)
