@@ -6,8 +6,9 @@ takes. Files that a comment names, and paths below an output, must be there afte
 
 Tables say how the commands differ from the pages: `MEANT` and `LEFT_OUT` have values for placeholders, `SMALLER` has
 options that make them short. The benchmarks all.py, alignment.py, costs.py, engines.py, hostile_records.py,
-many_cases.py, memory.py, projector.py, reconstruction.py, siege.py, siege_disk.py, sizes.py, sources.py, step.py and
-swin_unetr.py measure for minutes: their options are parsed, and nothing more. An unknown placeholder or kind of command
+many_cases.py, memory.py, projector.py, radiographs.py, reconstruction.py, siege.py, siege_disk.py, sizes.py, sources.py,
+step.py and swin_unetr.py measure for minutes: their options are parsed, and nothing more; so are those of modules that
+train (`python -m`). An unknown placeholder or kind of command
 fails. Besides:
 
 - Collections are fetched from a store on this machine, `Download?` is answered with yes. Refinement ends after one
@@ -138,6 +139,7 @@ ONLY_PARSED = (
     "many_cases",
     "memory",
     "projector",
+    "radiographs",
     "reconstruction",
     "siege",
     "siege_disk",
@@ -329,10 +331,13 @@ class Reader:
         assert not code, f"exit code {code}"
 
     def benchmark(self, words: list[str]) -> None:
-        script, *rest = words
+        module = words[0] == "-m"
+        script, *rest = words[1:] if module else words
+        run = runpy.run_module if module else runpy.run_path
+        only_parsed = module or Path(script).stem in ONLY_PARSED
         self.monkeypatch.setattr(sys, "argv", [script, *rest])
         with self.monkeypatch.context() as patched:
-            if Path(script).stem in ONLY_PARSED:
+            if only_parsed:
                 parse = argparse.ArgumentParser.parse_args
 
                 def parse_and_end(*args: Any, **options: Any) -> None:
@@ -340,8 +345,8 @@ class Reader:
                     raise SystemExit
 
                 patched.setattr(argparse.ArgumentParser, "parse_args", parse_and_end)
-            self.ends_well(lambda: runpy.run_path(script, run_name="__main__"))
-        if "-o" in rest and Path(script).stem not in ONLY_PARSED:
+            self.ends_well(lambda: run(script, run_name="__main__"))
+        if "-o" in rest and not only_parsed:
             assert Path(rest[rest.index("-o") + 1]).exists()
 
     def torchrun(self, words: list[str]) -> None:
