@@ -6,10 +6,9 @@ takes. Files that a comment names, and paths below an output, must be there afte
 
 Tables say how the commands differ from the pages: `MEANT` and `LEFT_OUT` have values for placeholders, `SMALLER` has
 options that make them short. The benchmarks all.py, alignment.py, costs.py, engines.py, hostile_records.py,
-many_cases.py, memory.py, projector.py, radiographs.py, reconstruction.py, siege.py, siege_disk.py, sizes.py, sources.py,
-step.py and swin_unetr.py measure for minutes: their options are parsed, and nothing more; so are those of modules that
-train (`python -m`). An unknown placeholder or kind of command
-fails. Besides:
+many_cases.py, memory.py, projector.py, radiographs.py, reconstruction.py, siege.py, siege_disk.py, sizes.py,
+sources.py, step.py and swin_unetr.py measure for minutes: their options are parsed, and nothing more; so are those of
+modules that train (`python -m`). An unknown placeholder or kind of command fails. Besides:
 
 - Collections are fetched from a store on this machine, `Download?` is answered with yes. Refinement ends after one
   iteration, a study's trial after three steps; a training learns what X-rays look like from 24 sets of them; pictures
