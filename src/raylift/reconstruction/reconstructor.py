@@ -214,12 +214,12 @@ class Reconstructor:
         disagreement = tone.disagreement(xrays, projections, crossing)
         for _ in range(tone.ROUNDS):
             changed = calibration.solve(projections, crossing)
-            found = self._translate(changed)
-            projections, crossing = tone.project_with_surroundings(found[0], changed)
+            translated = self._translate(changed)
+            projections, crossing = tone.project_with_surroundings(translated[0], changed)
             current = tone.disagreement(changed, projections, crossing)
             if not current < disagreement:
                 break
-            xrays, (volume, uncertainty), disagreement = changed, found, current
+            xrays, (volume, uncertainty), disagreement = changed, translated, current
         return xrays, volume, uncertainty
 
     def _translate(self, xrays: XraySet) -> tuple[Volume, Volume | None]:
