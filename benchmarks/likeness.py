@@ -24,10 +24,8 @@ from raylift.reconstruction.reconstructor import Reconstruction, Reconstructor
 
 def likeness(made: Reconstruction) -> dict[str, str]:
     """Of the first X-ray and the volume's projection."""
-    grid, geometry = made.volume.grid, made.xrays.geometry
-    path = ProjectionOperator(grid, geometry, made.xrays.views[:1], grid.centre)(torch.ones(1, *grid.shape))[
-        0, 0
-    ].numpy()
+    grid = made.volume.grid
+    path = ProjectionOperator(grid, made.xrays.cameras[:1])(torch.ones(1, *grid.shape))[0, 0].numpy()
     inside = path > 0.95 * path.max()
     given, again = made.xrays.images[0][inside], made.reprojected[0][inside]
     return {

@@ -85,7 +85,7 @@ def compare(name: str, volume: Volume, pixels: int, preset: str, count: int, run
     """Print a row of the table."""
     geometry, isocentre = Geometry.preset(preset, pixels), find_thorax(volume).centre
     views = [View(360.0 * k / count if count > 2 else 90.0 * k) for k in range(count)]
-    inner = ProjectionOperator(volume.grid, geometry, views, isocentre)
+    inner = ProjectionOperator(volume.grid, geometry.cameras(views, isocentre))
     mu = torch.from_numpy(hu_to_mu(volume.array.astype(np.float32)))[None]
     times: dict[str, list[float]] = {key: [] for key in ("ours", "plastimatch", "our projection", "its projection")}
     for run in range(runs + 1):  # the first is not counted: it fills caches

@@ -84,7 +84,7 @@ def test_any_views_of_any_unit(marker: PreparedDataset) -> None:
         units.add(batch.geometry)
         assert len(set(batch.views)) == len(batch.views) == batch.xrays.shape[1]
         for view, image in zip(batch.views, batch.xrays[0], strict=True):
-            row, column = batch.geometry.project(np.array(MARK), view, (0, 0, 0))
+            row, column = batch.geometry.camera(view, (0, 0, 0)).project(np.array(MARK))
             seen = ball_in_xray(image) * (batch.geometry.detector_mm / 430)
             expected = (np.array([row, column]) - 31.5) * batch.geometry.pitch
             assert seen == pytest.approx(expected, abs=2.5)
@@ -105,7 +105,7 @@ def test_augmented_xrays_belong_to_their_truth(dataset: PreparedDataset) -> None
     """Within the cube's shadow the X-rays resemble a projection of the pair's own truth, unflipped, and no other's."""
     batch = online(dataset, augmentation=WILD, projection_spacing=4.0).batch(7, 4)
     cube = VolumeGrid.cube((0, 0, 0), 320, 64)
-    again = ProjectionOperator(cube, dataset.geometry.with_pixels(32), batch.views, (0, 0, 0))(0.04 * batch.truth[:, 0])
+    again = ProjectionOperator(cube, dataset.geometry.with_pixels(32).cameras(batch.views))(0.04 * batch.truth[:, 0])
     inner = (slice(5, -5), slice(5, -5))
     for view in range(2):
         score = np.array([[np.corrcoef(x[view][inner].ravel(), p[view][inner].ravel())[0, 1] for p in again]

@@ -19,7 +19,7 @@ Linear = Callable[[Tensor], Tensor]
 
 
 def operator(geometry: Geometry) -> tuple[Linear, Linear, tuple[int, ...], tuple[int, ...]]:
-    A = ProjectionOperator(GRID, geometry.with_pixels(24), VIEWS, GRID.centre)
+    A = ProjectionOperator(GRID, geometry.with_pixels(24).cameras(VIEWS, GRID.centre))
     return A, A.T, A.domain_shape, A.range_shape
 
 
@@ -70,7 +70,7 @@ def test_adjoint(name: str) -> None:
 
 
 def test_the_shapes_are_those_it_says() -> None:
-    A = ProjectionOperator(GRID, PRESETS["chest-stand"].with_pixels(24), VIEWS, GRID.centre)
+    A = ProjectionOperator(GRID, PRESETS["chest-stand"].with_pixels(24).cameras(VIEWS, GRID.centre))
     assert A(torch.zeros(3, *A.domain_shape)).shape == (3, *A.range_shape)
     assert A.T(torch.zeros(3, *A.range_shape)).shape == (3, *A.domain_shape)
     with pytest.raises(ValueError, match="does not fit"):

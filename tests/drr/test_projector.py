@@ -72,7 +72,7 @@ def through_box(start: np.ndarray, end: np.ndarray, low: np.ndarray, high: np.nd
 
 
 def project(mu: np.ndarray, grid: VolumeGrid, views: list[View], unit: Geometry = UNIT) -> np.ndarray:
-    return ProjectionOperator(grid, unit, views, ISOCENTRE)(torch.from_numpy(mu).float()[None])[0].numpy()
+    return ProjectionOperator(grid, unit.cameras(views, ISOCENTRE))(torch.from_numpy(mu).float()[None])[0].numpy()
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -83,7 +83,7 @@ def test_ball(name: str, parallel: bool) -> None:
     unit = Geometry(UNIT.sad, UNIT.sdd, UNIT.detector_mm, UNIT.pixels, parallel)
     views = [View(angle) for angle in (0.0, 40.0, 90.0, 200.0)]
     for view, image in zip(views, project(mu, grid, views, unit), strict=True):
-        length, distance = chord(*unit.rays(view, ISOCENTRE), centre, radius)
+        length, distance = chord(*unit.camera(view, ISOCENTRE).rays(), centre, radius)
         core = distance < 0.7 * radius
         assert core.sum() > 40
         assert image[core] == pytest.approx(0.02 * length[core], rel=0.01)
@@ -100,7 +100,7 @@ def test_box_off_centre(name: str) -> None:
     mu = 0.03 * inside(grid, body)
     views = [View(angle) for angle in (0.0, 90.0, 160.0, 270.0)]
     for view, image in zip(views, project(mu, grid, views), strict=True):
-        start, end = UNIT.rays(view, ISOCENTRE)
+        start, end = UNIT.camera(view, ISOCENTRE).rays()
         length = through_box(start, end, low, high)
         # Away from edges: rays that meet the shrunken box and its faces as the grown one does.
         shrunk, grown = through_box(start, end, low + 4, high - 4), through_box(start, end, low - 4, high + 4)
@@ -115,8 +115,8 @@ def test_isocentre_is_what_the_unit_turns_around() -> None:
     mu = torch.from_numpy(0.02 * inside(grid, ball(centre, 30.0))).float()[None]
     moved = np.add(ISOCENTRE, (30, 20, -25))
     for view in (View(0.0), View(90.0)):
-        image = ProjectionOperator(grid, UNIT, [view], moved)(mu)[0, 0].numpy()
-        length, distance = chord(*UNIT.rays(view, moved), centre, 30.0)
+        image = ProjectionOperator(grid, UNIT.cameras([view], moved))(mu)[0, 0].numpy()
+        length, distance = chord(*UNIT.camera(view, moved).rays(), centre, 30.0)
         assert image[distance < 24] == pytest.approx(0.02 * length[distance < 24], rel=0.01)
 
 
@@ -158,20 +158,20 @@ def test_linear_and_the_same_in_batches() -> None:
     volumes = torch.rand(3, *grid.shape, generator=torch.Generator().manual_seed(1)) * 0.03
     views = [View(10.0), View(100.0, True)]
     unit = UNIT.with_pixels(20)
-    together = ProjectionOperator(grid, unit, views, ISOCENTRE)(volumes)
+    together = ProjectionOperator(grid, unit.cameras(views, ISOCENTRE))(volumes)
     assert together.shape == (3, 2, 20, 20)
     for k, view in enumerate(views):
         for b in range(3):
-            alone = ProjectionOperator(grid, unit, [view], ISOCENTRE)(volumes[b : b + 1])
+            alone = ProjectionOperator(grid, unit.cameras([view], ISOCENTRE))(volumes[b : b + 1])
             assert torch.allclose(together[b, k], alone[0, 0], rtol=1e-5, atol=1e-6)
-    mixed = ProjectionOperator(grid, unit, views, ISOCENTRE)(2 * volumes[:1] + 0.5 * volumes[1:2])
+    mixed = ProjectionOperator(grid, unit.cameras(views, ISOCENTRE))(2 * volumes[:1] + 0.5 * volumes[1:2])
     assert torch.allclose(mixed[0], 2 * together[0] + 0.5 * together[1], rtol=1e-4, atol=1e-5)
 
 
 def test_sampling_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = VolumeGrid.box(ISOCENTRE, (20, 24, 28), 6.0)
     mu = torch.rand(1, *grid.shape, generator=torch.Generator().manual_seed(1)) * 0.03
-    projector = ProjectionOperator(grid, UNIT.with_pixels(20), [View(10.0)], ISOCENTRE)
+    projector = ProjectionOperator(grid, UNIT.with_pixels(20).cameras([View(10.0)], ISOCENTRE))
     whole = projector.sample(mu)
     monkeypatch.setattr("raylift.drr.operator.SAMPLES_AT_A_TIME", 3 * 20 * 20)
     assert torch.allclose(projector.sample(mu), whole, rtol=1e-5)
@@ -182,7 +182,9 @@ def test_compiled_sums_are_pytorchs(threads: int, step: float | None) -> None:
     grid = centred((14, 16, 18), (8.0, 7.0, 6.0), TURNED)
     mu = torch.rand(2, *grid.shape, generator=torch.Generator().manual_seed(1)) * 0.03
     mu.requires_grad_()
-    projector = ProjectionOperator(grid, UNIT.with_pixels(24), [View(0.0), View(37.0), View(90.0)], ISOCENTRE, step)
+    projector = ProjectionOperator(
+        grid, UNIT.with_pixels(24).cameras([View(0.0), View(37.0), View(90.0)], ISOCENTRE), step
+    )
     assert (min(view.planes for view in projector._rays) > 256) == (step is not None)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -205,7 +207,7 @@ def test_gradient_is_the_adjoint() -> None:
     x = torch.rand(2, *grid.shape, generator=generator) * 0.03
     x.requires_grad_()
     direction = torch.randn(x.shape, generator=generator)
-    projector = ProjectionOperator(grid, UNIT.with_pixels(16), [View(0.0), View(75.0)], ISOCENTRE)
+    projector = ProjectionOperator(grid, UNIT.with_pixels(16).cameras([View(0.0), View(75.0)], ISOCENTRE))
     image = projector(x)
     y = torch.rand(image.shape, generator=generator)
     inner = (image.double() * y).sum()
@@ -233,7 +235,7 @@ def test_a_volume_behind_the_source_or_the_detector() -> None:
 def test_a_shape_that_does_not_fit() -> None:
     grid = VolumeGrid.box(ISOCENTRE, (10, 11, 12), 5.0)
     with pytest.raises(ValueError, match=r"\(12, 11, 10\) does not fit"):
-        ProjectionOperator(grid, UNIT, [View(0.0)], ISOCENTRE)(torch.zeros(1, 12, 11, 10))
+        ProjectionOperator(grid, UNIT.cameras([View(0.0)], ISOCENTRE))(torch.zeros(1, 12, 11, 10))
 
 
 def test_scan_in_hounsfield_units() -> None:
@@ -244,6 +246,6 @@ def test_scan_in_hounsfield_units() -> None:
     volume = Volume(water, VolumeGrid.box(ISOCENTRE, water.shape, 5.0))
     (image,) = project_volume(volume, unit, [View(0.0)], ISOCENTRE)
     assert image.dtype == np.float32
-    start, end = unit.rays(View(0.0), ISOCENTRE)
+    start, end = unit.camera(View(0.0), ISOCENTRE).rays()
     slant = np.linalg.norm(end - start, axis=-1) / 1800
     assert image == pytest.approx(2.0 * slant, rel=0.002)

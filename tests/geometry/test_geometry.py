@@ -130,7 +130,7 @@ def test_an_unmirrored_half_turn_is_not_called_pa() -> None:
 )
 def test_source_and_columns(angle: float, source: tuple[float, ...], u: tuple[float, ...]) -> None:
     view = View(angle)
-    assert CHEST.source(view, ISOCENTRE) - ISOCENTRE == pytest.approx(source, abs=1e-9)
+    assert np.asarray(CHEST.camera(view, ISOCENTRE).source) - ISOCENTRE == pytest.approx(source, abs=1e-9)
     assert view.u == pytest.approx(u, abs=1e-12)
     assert view.v == pytest.approx([0, 0, -1])
 
@@ -145,22 +145,22 @@ def test_mirrored_views_read_like_those_from_the_other_side(mirrored: str, alike
 def test_magnification_by_hand() -> None:
     # 100 mm nearer the source than the isocentre: 1800 / (1600 - 100) = 1.2 times on the detector.
     point = np.add(ISOCENTRE, (50, -100, 30))
-    assert CHEST.project(point, View(0.0), ISOCENTRE) == pytest.approx([21 - 30 * 1.2 / 10, 21 + 50 * 1.2 / 10])
+    assert CHEST.camera(View(0.0), ISOCENTRE).project(point) == pytest.approx([21 - 30 * 1.2 / 10, 21 + 50 * 1.2 / 10])
     # Seen from the left, it is 50 mm nearer the source: 1800 / 1550.
     size = 1800 / 1550 / 10
-    assert CHEST.project(point, View(90.0), ISOCENTRE) == pytest.approx([21 - 30 * size, 21 - 100 * size])
+    assert CHEST.camera(View(90.0), ISOCENTRE).project(point) == pytest.approx([21 - 30 * size, 21 - 100 * size])
     # From behind it is farther: 1800 / 1700, and on the other side, unless oriented as a PA.
     size = 1800 / 1700 / 10
-    assert CHEST.project(point, View(180.0), ISOCENTRE) == pytest.approx([21 - 30 * size, 21 - 50 * size])
-    assert CHEST.project(point, View.parse("pa"), ISOCENTRE) == pytest.approx([21 - 30 * size, 21 + 50 * size])
+    assert CHEST.camera(View(180.0), ISOCENTRE).project(point) == pytest.approx([21 - 30 * size, 21 - 50 * size])
+    assert CHEST.camera(View.parse("pa"), ISOCENTRE).project(point) == pytest.approx([21 - 30 * size, 21 + 50 * size])
 
 
 def test_parallel_rays_do_not_magnify() -> None:
     geometry = Geometry(1600, 1800, 430, 43, parallel=True)
     point = np.add(ISOCENTRE, (50, -100, 30))
-    assert geometry.project(point, View(0.0), ISOCENTRE) == pytest.approx([18, 26])
-    assert geometry.project(point, View(90.0), ISOCENTRE) == pytest.approx([18, 11])
-    start, end = geometry.rays(View(90.0), ISOCENTRE)
+    assert geometry.camera(View(0.0), ISOCENTRE).project(point) == pytest.approx([18, 26])
+    assert geometry.camera(View(90.0), ISOCENTRE).project(point) == pytest.approx([18, 11])
+    start, end = geometry.camera(View(90.0), ISOCENTRE).rays()
     assert (start - end).reshape(-1, 3) == pytest.approx(np.tile([1800.0, 0, 0], (43 * 43, 1)))
 
 
@@ -169,14 +169,14 @@ def test_parallel_rays_do_not_magnify() -> None:
 def test_a_pixels_shadow_is_the_pixel(view: View, parallel: bool) -> None:
     geometry = Geometry(541, 949, 500, 16, parallel)
     rows, columns = np.mgrid[:16, :16]
-    start, end = geometry.rays(view, ISOCENTRE)
+    start, end = geometry.camera(view, ISOCENTRE).rays()
     for t in (1.0, 0.6):  # on the detector, and anywhere else on the ray
-        project = geometry.project(start + t * (end - start), view, ISOCENTRE)
+        project = geometry.camera(view, ISOCENTRE).project(start + t * (end - start))
         assert project == pytest.approx(np.stack([rows, columns], -1))
 
 
 def test_pixels_by_hand() -> None:
-    pixels = CHEST.pixel_positions(View(0.0), (0, 0, 0))
+    pixels = CHEST.camera(View(0.0), (0, 0, 0)).rays()[1]
     assert pixels.shape == (43, 43, 3)
     assert pixels[0, 0] == pytest.approx([-210, 200, 210])  # the patient's right, behind, superior
     assert pixels[0, 42] == pytest.approx([210, 200, 210])
@@ -184,7 +184,7 @@ def test_pixels_by_hand() -> None:
 
 
 def test_all_rays_of_a_cone_start_at_the_source() -> None:
-    start, end = CHEST.rays(View(90.0), ISOCENTRE)
+    start, end = CHEST.camera(View(90.0), ISOCENTRE).rays()
     assert start.shape == end.shape == (43, 43, 3)
     assert np.ptp(start.reshape(-1, 3), 0) == pytest.approx([0, 0, 0])
     assert start[5, 5] == pytest.approx([1607, -11, 100])
@@ -232,7 +232,7 @@ def test_opposite() -> None:
 
 def test_a_unit_turned_about_the_long_axis_is_one_of_another_angle() -> None:
     turned, plain = View(35.0, turn=(0.0, 0.0, 12.0)), View(47.0)
-    for ours, theirs in zip(CHEST.rays(turned, ISOCENTRE), CHEST.rays(plain, ISOCENTRE), strict=True):
+    for ours, theirs in zip(CHEST.camera(turned, ISOCENTRE).rays(), CHEST.camera(plain, ISOCENTRE).rays(), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-9)
     assert turned.opposite.towards_source == pytest.approx(View(227.0).towards_source)
 
@@ -243,8 +243,8 @@ def test_a_displaced_unit_by_hand() -> None:
     assert view.towards_source == pytest.approx([0, 0, -1])
     assert view.u == pytest.approx([1, 0, 0])
     assert view.v == pytest.approx([0, 1, 0])
-    assert CHEST.source(view, ISOCENTRE) == pytest.approx([7 + 1, -11 + 2, 100 + 3 - 1600])
-    middle = CHEST.pixel_positions(view, ISOCENTRE)[21, 21]
+    assert np.asarray(CHEST.camera(view, ISOCENTRE).source) == pytest.approx([7 + 1, -11 + 2, 100 + 3 - 1600])
+    middle = CHEST.camera(view, ISOCENTRE).rays()[1][21, 21]
     assert middle == pytest.approx([7 + 1, -11 + 2, 100 + 3 + 200])
 
 
@@ -252,8 +252,8 @@ def test_a_displaced_unit_by_hand() -> None:
 def test_the_shadow_of_a_displaced_unit_is_where_its_rays_end(parallel: bool) -> None:
     unit = Geometry(1600.0, 1800.0, 430.0, 43, parallel)
     view = View(90.0, True, turn=(3.0, -4.0, 5.0), shift=(6.0, -7.0, 8.0))
-    start, end = unit.rays(view, ISOCENTRE)
-    found = unit.project(0.3 * start + 0.7 * end, view, ISOCENTRE)
+    start, end = unit.camera(view, ISOCENTRE).rays()
+    found = unit.camera(view, ISOCENTRE).project(0.3 * start + 0.7 * end)
     rows, columns = np.meshgrid(np.arange(43), np.arange(43), indexing="ij")
     np.testing.assert_allclose(found, np.stack([rows, columns], -1), atol=1e-8)
 

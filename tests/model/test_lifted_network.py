@@ -120,7 +120,7 @@ def test_another_unit_is_lifted_by_its_own_rays() -> None:
 def test_the_true_volume_leaves_nothing_unexplained(aggregation: str) -> None:
     lifted_network = any_views(iterations=2, aggregation=aggregation)
     volume = torch.rand(1, 1, 32, 32, 32)
-    xrays = ProjectionOperator(lifted_network.grid, lifted_network.geometry, VIEWS, ISOCENTRE)(
+    xrays = ProjectionOperator(lifted_network.grid, lifted_network.geometry.cameras(VIEWS, ISOCENTRE))(
         2 * WATER_MU * volume[:, 0]
     )
     channels = 2 if aggregation == "concatenate" else 3

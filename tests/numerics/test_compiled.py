@@ -49,7 +49,7 @@ from raylift.geometry import Geometry, View, VolumeGrid
 torch.manual_seed(0)
 volume = torch.rand(1, 48, 48, 48)
 grid = VolumeGrid.cube((0, 0, 0), 320.0, 48)
-xrays = ProjectionOperator(grid, Geometry.preset("chest-stand", 64), [View(0.0), View(73.0)], (0, 0, 0))(volume)
+xrays = ProjectionOperator(grid, Geometry.preset("chest-stand", 64).cameras([View(0.0), View(73.0)]))(volume)
 print(hashlib.sha256(xrays.numpy().tobytes()).hexdigest())
 """
 

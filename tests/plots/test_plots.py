@@ -87,7 +87,7 @@ def test_sides_agree_with_the_geometry():
     geometry = Geometry.preset("chest-stand")
     for name, point, letter in (("pa", left, "L"), ("180", left, "L"), ("lateral-left", anterior, "A")):
         view = View.parse(name)
-        column = geometry.project(point, view, (0, 0, 0))[1]
+        column = geometry.camera(view, (0, 0, 0)).project(point)[1]
         assert xray_picture(np.zeros((4, 4)), name).sides[int(column > 127.5)] == letter
 
 

@@ -131,7 +131,7 @@ class OnlinePairs(Pairs):
             truths.append(truth * scan_coverage(self.grid, ends).round().to(truth.device))
             contexts.append(context.mul_(scan_coverage(self.projected_grid, ends).to(context.device)))
         mu = torch.stack(contexts).mul_(WATER_MU / 1000)
-        xrays = ProjectionOperator(self.projected_grid, geometry, views)(mu)
+        xrays = ProjectionOperator(self.projected_grid, geometry.cameras(views))(mu)
         return Batch(xrays, torch.stack(truths), views, geometry, tuple(indices[share]))
 
     def _draw_views(self, generator: torch.Generator) -> tuple[View, ...]:

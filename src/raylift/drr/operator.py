@@ -1,6 +1,6 @@
-"""The projection operator A: the line integrals of a volume along the rays of an X-ray unit, and its adjoint.
+"""The projection operator A: the line integrals of a volume along the rays of cameras, and its adjoint.
 
-    A = ProjectionOperator(grid, geometry, views, isocentre)
+    A = ProjectionOperator(grid, cameras)
     y = A(mu)      # (B, D, H, W) → (B, V, rows, columns)
     b = A.T(y)     # (B, V, rows, columns) → (B, D, H, W)
 
@@ -22,13 +22,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from raylift.drr import kernels
-from raylift.geometry import Geometry, Point, View, VolumeGrid
+from raylift.geometry import Camera, VolumeGrid
 from raylift.numerics.compiled import in_parts
 
 # Positions sampled at a time, to bound memory: each needs 12 bytes, and a float per volume of the batch.
 SAMPLES_AT_A_TIME = 1 << 24
 MARGINS = [kernels.MARGIN] * 6
-KEPT = 256  # views whose rays are cached, half a MB each at 128² pixels
+KEPT = 256  # cameras whose rays are cached, half a MB each at 128² pixels
 MOST_KEPT_PIXELS = 256  # along the edge of a detector whose rays are cached
 
 
@@ -48,19 +48,19 @@ class ViewRays:
 
 
 class ProjectionOperator:
-    """The linear operator A: line integrals ∫μ dl of volumes on one grid, for views around one isocentre.
+    """The linear operator A: line integrals ∫μ dl of volumes on one grid, for cameras with one number of pixels.
 
     The volume is the trilinear interpolation of its voxels, falling to 0 within one voxel outside of them.
-    Each ray is sampled where it crosses equidistant planes perpendicular to the view's axis (the composite
-    midpoint rule), so all rays of a view have the same number of samples.
+    Each ray is sampled where it crosses equidistant planes perpendicular to the camera's axis (the
+    composite midpoint rule), so all rays of a camera have the same number of samples.
 
     On a CPU, compiled loops (`drr.kernels`) compute the sums; `sample` does the same in PyTorch for other devices. The
-    rays of a view are computed once and shared by all operators.
+    rays of a camera are computed once and shared by all operators.
 
     Example:
         >>> from raylift import Geometry, ProjectionOperator, View, VolumeGrid
         >>> grid = VolumeGrid.cube(centre=(0, 0, 0), edge=100.0, voxels=10)
-        >>> A = ProjectionOperator(grid, Geometry.preset("chest-stand", pixels=3), [View.parse("ap")])
+        >>> A = ProjectionOperator(grid, Geometry.preset("chest-stand", pixels=3).cameras([View.parse("ap")]))
         >>> y = A(torch.full((1, 10, 10, 10), 0.02))  # 100 mm of water, 0.02 per mm
         >>> y.shape, round(float(y[0, 0, 1, 1]), 3)
         (torch.Size([1, 1, 3, 3]), 2.0)
@@ -69,25 +69,22 @@ class ProjectionOperator:
 
     Args:
         grid: positions of the voxels, in any orientation.
-        geometry: of the X-ray unit.
-        views: directions of the X-rays.
-        isocentre: world point (x, y, z) in mm that the views turn around.
+        cameras: one per X-ray; all have the same numbers of rows and columns.
         step: greatest distance between planes in mm; the grid's smallest spacing by default.
     """
 
     def __init__(
         self,
         grid: VolumeGrid,
-        geometry: Geometry,
-        views: Sequence[View],
-        isocentre: Sequence[float] = (0.0, 0.0, 0.0),
+        cameras: Sequence[Camera],
         step: float | None = None,
     ) -> None:
-        self.grid, self.geometry, self.views = grid, geometry, tuple(views)
-        x, y, z = (float(c) for c in isocentre)
-        keep = geometry.pixels <= MOST_KEPT_PIXELS
-        rays_of = _rays if keep else _rays.__wrapped__
-        self._rays = [rays_of(grid, geometry, view, (x, y, z), step or min(grid.spacing)) for view in self.views]
+        self.grid, self.cameras = grid, tuple(cameras)
+        self._pixels = (self.cameras[0].rows, self.cameras[0].columns)
+        if any((camera.rows, camera.columns) != self._pixels for camera in self.cameras):
+            raise ValueError("the cameras of an operator need the same numbers of rows and columns")
+        rays_of = _rays if max(self._pixels) <= MOST_KEPT_PIXELS else _rays.__wrapped__
+        self._rays = [rays_of(grid, camera, step or min(grid.spacing)) for camera in self.cameras]
 
     @property
     def domain_shape(self) -> tuple[int, int, int]:
@@ -97,7 +94,7 @@ class ProjectionOperator:
     @property
     def range_shape(self) -> tuple[int, int, int]:
         """The shape (views, rows, columns) of their X-rays."""
-        return (len(self.views), self.geometry.pixels, self.geometry.pixels)
+        return (len(self.cameras), *self._pixels)
 
     def __call__(self, mu: Tensor) -> Tensor:
         """Project: A μ.
@@ -196,19 +193,19 @@ class _Linear(torch.autograd.Function):
 
 
 @lru_cache(KEPT)
-def _rays(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Point, step: float) -> ViewRays:
-    """Return the rays of a view, with planes at most `step` mm apart."""
+def _rays(grid: VolumeGrid, camera: Camera, step: float) -> ViewRays:
+    """Return the rays of a camera, with planes at most `step` mm apart."""
     to_index = grid.world_to_index
-    start, end = geometry.rays(view, isocentre)
-    # Distances from the source along the view's axis between which the volume lies, with the voxel around it in which
+    start, end = camera.rays()
+    # Distances from the source along the camera's axis between which the volume lies, with the voxel around it in which
     # the interpolation falls to 0.
-    depth = (geometry.source(view, isocentre) - grid.corners) @ view.towards_source
+    depth = (camera.source - grid.corners) @ camera.axis
     margin = max(grid.spacing)
     near, far = max(depth.min() - margin, 0.0), depth.max() + margin
     count = max(1, math.ceil((far - near) / step))
-    part = (far - near) / count / geometry.sdd  # fraction of a ray between two planes
+    part = (far - near) / count / camera.distance  # fraction of a ray between two planes
     along = (end - start) @ to_index[:3, :3].T
-    first = start @ to_index[:3, :3].T + to_index[:3, 3] + (near / geometry.sdd + part / 2) * along
+    first = start @ to_index[:3, :3].T + to_index[:3, 3] + (near / camera.distance + part / 2) * along
     rays = np.concatenate([first, part * along], -1)
     lengths = part * np.linalg.norm(end - start, axis=-1)
     return ViewRays(torch.from_numpy(rays).float(), torch.from_numpy(lengths).float(), count)

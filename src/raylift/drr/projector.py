@@ -38,6 +38,8 @@ def project_volume(
     hu_to_mu(volume.array, out=padded[(0, *(slice(kernels.MARGIN, -kernels.MARGIN),) * 3)].numpy())
     images = []
     for view in views:
-        images.append(ProjectionOperator(volume.grid, geometry, [view], isocentre).project_padded(padded)[0, 0].numpy())
+        images.append(
+            ProjectionOperator(volume.grid, geometry.cameras([view], isocentre)).project_padded(padded)[0, 0].numpy()
+        )
         progress(len(images))
     return np.stack(images)

@@ -1,5 +1,7 @@
-from .camera import PRESETS as PRESETS
-from .camera import Geometry as Geometry
+from .camera import Beam as Beam
+from .camera import Camera as Camera
+from .geometry import PRESETS as PRESETS
+from .geometry import Geometry as Geometry
 from .grid import IDENTITY as IDENTITY
 from .grid import MOST_VOXELS as MOST_VOXELS
 from .grid import Direction as Direction
@@ -13,6 +15,8 @@ __all__ = [
     "MOST_VOXELS",
     "NAMED_VIEWS",
     "PRESETS",
+    "Beam",
+    "Camera",
     "Direction",
     "Geometry",
     "Point",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raylift.geometry import Geometry, Point, View
+from raylift.geometry import Camera, Geometry, Point, View
 from raylift.images.tone_curve import ToneCurve
 
 
@@ -32,6 +32,11 @@ class XraySet:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     tones: tuple[ToneCurve | None, ...] = ()
+
+    @property
+    def cameras(self) -> tuple[Camera, ...]:
+        """The cameras of the views around the isocentre, or around the world's origin where that is not known."""
+        return self.geometry.cameras(self.views, self.isocentre or (0.0, 0.0, 0.0))
 
     def __post_init__(self) -> None:
         pixels = self.geometry.pixels

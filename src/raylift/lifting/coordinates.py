@@ -22,8 +22,7 @@ def repeat(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Sequence
     Returns:
         Continuous pixel coordinates (z, y, x, 2) as (row, column).
     """
-    at_isocentre = geometry.detector_mm if geometry.parallel else geometry.detector_mm * geometry.sad / geometry.sdd
-    return replace(geometry, detector_mm=at_isocentre, parallel=True).project(grid.points(), view, isocentre)
+    return geometry.camera(view, isocentre).at(view.centre(isocentre)).project(grid.points())
 
 
 def backproject(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Sequence[float]) -> np.ndarray:
@@ -32,7 +31,7 @@ def backproject(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Seq
     Returns:
         Continuous pixel coordinates (z, y, x, 2) as (row, column).
     """
-    return geometry.project(grid.points(), view, isocentre)
+    return geometry.camera(view, isocentre).project(grid.points())
 
 
 def transpose(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Sequence[float]) -> np.ndarray:

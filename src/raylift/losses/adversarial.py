@@ -130,7 +130,7 @@ class X2CTObjective(Objective):
         masks = torch.cat([((hu >= low) & (hu < high)).to(real) for low, high in CLASSES.values()])
         maps = []
         for view in views:
-            project = ProjectionOperator(self.grid, self.geometry, [view])
+            project = ProjectionOperator(self.grid, self.geometry.cameras([view]))
             images = self._image_lift(view).to(real.device)(project(masks))
             lengths = images[:, 0] / (self.grid.shape[0] * self.grid.spacing[0])
             maps.append(lengths.unflatten(0, (len(CLASSES), -1)).transpose(0, 1))

@@ -70,7 +70,7 @@ class PairedObjective(Objective):
         # Projection is linear, so the projection of the difference is the difference of the projections.
         angle = 15.0 * int(torch.randint(24, (1,)))
         geometry = geometry.with_pixels(self.grid.shape[0])
-        project = ProjectionOperator(self.grid, geometry, (*views, View(angle)))
+        project = ProjectionOperator(self.grid, geometry.cameras((*views, View(angle))))
         return project(normalised_to_mu(difference[:, 0])).abs().mean() / (100 * WATER_MU)
 
 

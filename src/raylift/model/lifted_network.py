@@ -193,7 +193,9 @@ class LiftedNetwork(nn.Module):
 
     def project(self, volume: Tensor, views: Sequence[View] | None = None, geometry: Geometry | None = None) -> Tensor:
         """Return the line integrals (B, N, rows, columns) through volumes (B, 1, D, H, W) in [0, 1]."""
-        projection = ProjectionOperator(self.grid, self._lift_geometry(geometry), views or self.views, ISOCENTRE)
+        projection = ProjectionOperator(
+            self.grid, self._lift_geometry(geometry).cameras(views or self.views, ISOCENTRE)
+        )
         return projection(normalised_to_mu(volume[:, 0].float()))
 
     def forward(self, xrays: Tensor, views: Sequence[View] | None = None, geometry: Geometry | None = None) -> Tensor:

@@ -104,7 +104,7 @@ def _estimate_displacement(
         """Return the differences of the structures (pixels,) and those from the prior (motions,), over their noise."""
         (displaced,) = displace([view], (kept + frame @ motion)[None])
         with torch.no_grad():
-            projection = ProjectionOperator(grid, xrays.geometry, [displaced], isocentre)(box)[0, 0].numpy()
+            projection = ProjectionOperator(grid, xrays.geometry.cameras([displaced], isocentre))(box)[0, 0].numpy()
         return np.concatenate([(structure(projection) - target).ravel() / scale, motion / usual])
 
     def jacobian(motion: np.ndarray) -> np.ndarray:

@@ -41,7 +41,7 @@ class System:
         self.shape = (shape[0], shape[1], shape[2])
         centre = xrays.isocentre or (0.0, 0.0, 0.0)
         grid = VolumeGrid.box(centre, self.shape, spacing)
-        self.A = ProjectionOperator(grid, xrays.geometry, xrays.views, centre)
+        self.A = ProjectionOperator(grid, xrays.cameras)
         self.b = xrays.images.astype(np.float32)
 
     def project(self, mu: np.ndarray) -> np.ndarray:

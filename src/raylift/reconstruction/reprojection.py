@@ -15,11 +15,10 @@ WHOLE = 0.9  # share of the cube's edge that a ray crosses at least where it cou
 
 
 def reproject(volume: Volume, xrays: XraySet) -> np.ndarray:
-    """Return the line integrals (N, rows, columns) through a volume, for the views and geometry of a set of X-rays."""
-    centre = xrays.isocentre or (0.0, 0.0, 0.0)
+    """Return the line integrals (N, rows, columns) through a volume, for the cameras of a set of X-rays."""
     mu = torch.from_numpy(hu_to_mu(volume.array.astype(np.float32)))
     with torch.inference_mode():
-        return ProjectionOperator(volume.grid, xrays.geometry, xrays.views, centre)(mu[None])[0].numpy()
+        return ProjectionOperator(volume.grid, xrays.cameras)(mu[None])[0].numpy()
 
 
 def crossing_rays(grid: VolumeGrid, xrays: XraySet) -> np.ndarray:
