@@ -30,7 +30,7 @@ def back_projection(geometry: Geometry) -> tuple[Linear, Linear, tuple[int, ...]
 
 def lift(name: str) -> tuple[Linear, Linear, tuple[int, ...], tuple[int, ...]]:
     views = VIEWS[:2] if name == "image" else VIEWS
-    made = build_lift(name, CUBE, PRESETS["chest-stand"].with_pixels(24), views, (0, 0, 0))
+    made = build_lift(name, CUBE, PRESETS["chest-stand"].with_pixels(24).cameras(views), (0, 0, 0))
     images = (len(views), 24, 24)
 
     def adjoint(y: Tensor) -> Tensor:

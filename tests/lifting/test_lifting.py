@@ -22,7 +22,7 @@ def xray(seed: int = 0, pixels: int = 8) -> torch.Tensor:
 
 def test_a_frontal_image_is_repeated_from_front_to_back() -> None:
     image = xray()
-    volume = build_lift("repeat", GRID, UNIT, [AP], ISOCENTRE)(image)[0, 0]
+    volume = build_lift("repeat", GRID, UNIT.cameras([AP], ISOCENTRE), ISOCENTRE)(image)[0, 0]
     for y in range(8):
         # Row 0 is superior, the last z; column 0 is the patient's right, x = 0.
         assert torch.allclose(volume[:, y], image[0, 0].flip(0), atol=1e-5)
@@ -30,7 +30,7 @@ def test_a_frontal_image_is_repeated_from_front_to_back() -> None:
 
 def test_a_lateral_image_is_repeated_from_side_to_side() -> None:
     image = xray()
-    volume = build_lift("repeat", GRID, UNIT, [RIGHT], ISOCENTRE)(image)[0, 0]
+    volume = build_lift("repeat", GRID, UNIT.cameras([RIGHT], ISOCENTRE), ISOCENTRE)(image)[0, 0]
     for x in range(8):
         # Column 0 is the patient's front, y = 0.
         assert torch.allclose(volume[:, :, x], image[0, 0].flip(0), atol=1e-5)
@@ -41,15 +41,17 @@ def test_views_from_the_other_side(name: str, reversed_like: str) -> None:
     """PA oriented for reading repeats as AP does; the plain half turn with its columns reversed."""
     image = xray()
     view, other = View.parse(name), View.parse(reversed_like)
-    expected = build_lift("repeat", GRID, UNIT, [other], ISOCENTRE)(image)
-    assert torch.allclose(build_lift("repeat", GRID, UNIT, [view], ISOCENTRE)(image), expected, atol=1e-5)
-    plain = build_lift("repeat", GRID, UNIT, [View(view.angle)], ISOCENTRE)(image.flip(3))
+    expected = build_lift("repeat", GRID, UNIT.cameras([other], ISOCENTRE), ISOCENTRE)(image)
+    assert torch.allclose(
+        build_lift("repeat", GRID, UNIT.cameras([view], ISOCENTRE), ISOCENTRE)(image), expected, atol=1e-5
+    )
+    plain = build_lift("repeat", GRID, UNIT.cameras([View(view.angle)], ISOCENTRE), ISOCENTRE)(image.flip(3))
     assert torch.allclose(plain, expected, atol=1e-5)
 
 
 def test_an_oblique_image_is_constant_along_its_own_axis() -> None:
     """At 45° u = (1, 1)/√2: voxels with the same x + y share a column."""
-    volume = build_lift("repeat", GRID, UNIT, [View(45.0)], ISOCENTRE)(xray())[0, 0]
+    volume = build_lift("repeat", GRID, UNIT.cameras([View(45.0)], ISOCENTRE), ISOCENTRE)(xray())[0, 0]
     for step in range(1, 4):
         assert torch.allclose(volume[:, 3, 3], volume[:, 3 - step, 3 + step], atol=1e-5)
     assert not torch.allclose(volume[:, 3, 3], volume[:, 4, 4], atol=1e-3)
@@ -60,7 +62,7 @@ def test_backprojection_of_one_voxel_by_hand() -> None:
     # the source: magnified 500 / 375. Its shadow is 33.33 mm above and 20 mm right of the detector's middle,
     # 2.667 and 1.6 pixels of 12.5 mm: row 3.5 - 2.667, column 3.5 + 1.6.
     image = xray()
-    volume = build_lift("backproject", GRID, UNIT, [AP], ISOCENTRE)(image)[0, 0]
+    volume = build_lift("backproject", GRID, UNIT.cameras([AP], ISOCENTRE), ISOCENTRE)(image)[0, 0]
     row, column = 3.5 - 2.6667, 3.5 + 1.6
     pixels = image[0, 0].numpy()
     r, c = int(row), int(column)
@@ -72,7 +74,7 @@ def test_backprojection_of_one_voxel_by_hand() -> None:
 def test_voxels_beside_the_image_get_nothing() -> None:
     small = Geometry(400.0, 500.0, 50.0, 8)
     for name in ("repeat", "backproject", "transpose", "coarse"):
-        volume = build_lift(name, GRID, small, [AP], ISOCENTRE)(torch.ones(1, 1, 8, 8))[0, 0]
+        volume = build_lift(name, GRID, small.cameras([AP], ISOCENTRE), ISOCENTRE)(torch.ones(1, 1, 8, 8))[0, 0]
         assert volume[0].abs().max() == 0
         assert volume[4, 4, 4] == pytest.approx(1)
 
@@ -81,7 +83,10 @@ def test_voxels_beside_the_image_get_nothing() -> None:
 def test_both_lifts_agree_on_parallel_rays(angle: float) -> None:
     parallel = Geometry(400.0, 500.0, 80.0, 8, parallel=True)
     image = xray(3)
-    lifted = [build_lift(name, GRID, parallel, [View(angle)], ISOCENTRE)(image) for name in ("repeat", "backproject")]
+    lifted = [
+        build_lift(name, GRID, parallel.cameras([View(angle)], ISOCENTRE), ISOCENTRE)(image)
+        for name in ("repeat", "backproject")
+    ]
     assert lifted[0].abs().max() > 0
     assert torch.allclose(*lifted)
 
@@ -97,7 +102,7 @@ def test_a_ball_lights_up_where_it_is(angle: float) -> None:
     view = View(angle)
     image = ProjectionOperator(grid, unit.cameras([view], ISOCENTRE))(torch.from_numpy(ball).float()[None])
     index = tuple(round(float(i)) for i in (grid.world_to_index @ [*at, 1])[2::-1])
-    exact = build_lift("backproject", grid, unit, [view], ISOCENTRE)(image)[0, 0]
+    exact = build_lift("backproject", grid, unit.cameras([view], ISOCENTRE), ISOCENTRE)(image)[0, 0]
     assert float(exact[index]) > 0.9 * float(image.max())
     # Along the ray through the ball and nowhere else: towards the source it stays bright, beside it is dark.
     to_source = np.asarray(unit.camera(view, ISOCENTRE).source) - at
@@ -109,7 +114,7 @@ def test_a_ball_lights_up_where_it_is(angle: float) -> None:
     depth = float(offset @ view.towards_source)
     wrong_by = np.hypot(offset @ view.u, offset[2]) * (400 / (400 - depth) - 1)
     assert abs(wrong_by) > 4
-    repeated = build_lift("repeat", grid, unit, [view], ISOCENTRE)(image)[0, 0]
+    repeated = build_lift("repeat", grid, unit.cameras([view], ISOCENTRE), ISOCENTRE)(image)[0, 0]
     assert float(repeated[index]) < 0.7 * float(image.max())
 
 
@@ -120,10 +125,12 @@ def _voxel(grid: VolumeGrid, at: np.ndarray) -> tuple[int, ...]:
 def test_each_view_fills_its_own_channel() -> None:
     images = torch.cat([xray(0), xray(1)], 1).repeat(3, 1, 1, 1)
     images[1] *= 2
-    both = build_lift("backproject", GRID, UNIT, [AP, RIGHT], ISOCENTRE)(images)
+    both = build_lift("backproject", GRID, UNIT.cameras([AP, RIGHT], ISOCENTRE), ISOCENTRE)(images)
     assert both.shape == (3, 2, 8, 8, 8)
     for channel, view in enumerate((AP, RIGHT)):
-        alone = build_lift("backproject", GRID, UNIT, [view], ISOCENTRE)(images[:, channel : channel + 1])
+        alone = build_lift("backproject", GRID, UNIT.cameras([view], ISOCENTRE), ISOCENTRE)(
+            images[:, channel : channel + 1]
+        )
         assert torch.equal(both[:, channel], alone[:, 0])
     assert torch.allclose(both[1], 2 * both[0])
 
@@ -131,14 +138,14 @@ def test_each_view_fills_its_own_channel() -> None:
 @pytest.mark.parametrize("name", ["repeat", "backproject", "transpose", "coarse", "image"])
 def test_gradients_reach_every_pixel(name: str) -> None:
     images = torch.cat([xray(0), xray(1)], 1).requires_grad_()
-    build_lift(name, GRID, UNIT, [AP, RIGHT], ISOCENTRE)(images).sum().backward()
+    build_lift(name, GRID, UNIT.cameras([AP, RIGHT], ISOCENTRE), ISOCENTRE)(images).sum().backward()
     assert images.grad is not None
     assert (images.grad > 0).all()
 
 
 def test_a_grid_that_is_no_cube() -> None:
     grid = VolumeGrid((3, 5, 4), (20.0, 10.0, 15.0), (-18.0, -100.0, 285.0))
-    volume = build_lift("repeat", grid, UNIT, [AP], ISOCENTRE)(xray())
+    volume = build_lift("repeat", grid, UNIT.cameras([AP], ISOCENTRE), ISOCENTRE)(xray())
     assert volume.shape == (1, 1, 3, 5, 4)
     # Voxel (1, 2, 1) at (2, -80, 300) is 10 mm right of the isocentre: one pixel left of the middle, row 3.5.
     image = xray()[0, 0]
@@ -147,8 +154,8 @@ def test_a_grid_that_is_no_cube() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1, 8, 8), (1, 3, 8, 8), (1, 2, 16, 16), (1, 2, 8, 9)])
 def test_xrays_that_do_not_fit(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="do not fit 2 views of 8 pixels"):
-        build_lift("repeat", GRID, UNIT, [AP, RIGHT], ISOCENTRE)(torch.zeros(shape))
+    with pytest.raises(ValueError, match="are not of 2 × 8 × 8 pixels"):
+        build_lift("repeat", GRID, UNIT.cameras([AP, RIGHT], ISOCENTRE), ISOCENTRE)(torch.zeros(shape))
 
 
 SMOOTH = 32  # voxels, for lifts that interpolate twice
@@ -160,7 +167,7 @@ def smooth_lift(name: str, angle: float, mirrored: bool = False) -> torch.Tensor
     rows, columns = torch.meshgrid(torch.linspace(0, 3, 64), torch.linspace(0, 3, 64), indexing="ij")
     image = torch.sin(columns + 1) + torch.cos(0.7 * rows) + 0.3 * columns
     unit = Geometry(400.0, 500.0, 150.0, 64)
-    return build_lift(name, grid, unit, [View(angle, mirrored)], ISOCENTRE)(image[None, None])[0, 0]
+    return build_lift(name, grid, unit.cameras([View(angle, mirrored)], ISOCENTRE), ISOCENTRE)(image[None, None])[0, 0]
 
 
 @pytest.mark.parametrize(("angle", "mirrored"), [(0, False), (30, False), (45, False), (135, False), (225, True)])
@@ -183,8 +190,8 @@ def test_transpose_turns_views_at_right_angles_alone(angle: float, like: float) 
 @pytest.mark.parametrize(("view", "axis"), [(AP, 1), (View(180.0, True), 1), (RIGHT, 2), (View(270.0, True), 2)])
 def test_images_are_a_slice_of_the_repeated_volume(view: View, axis: int) -> None:
     image = xray(5)
-    frame = build_lift("image", GRID, UNIT, [view], ISOCENTRE)(image)
-    volume = build_lift("repeat", GRID, UNIT, [view], ISOCENTRE)(image)
+    frame = build_lift("image", GRID, UNIT.cameras([view], ISOCENTRE), ISOCENTRE)(image)
+    volume = build_lift("repeat", GRID, UNIT.cameras([view], ISOCENTRE), ISOCENTRE)(image)
     assert depth_axis(view) == axis
     assert frame.shape == (1, 1, 8, 8)
     assert torch.allclose(volume.select(axis + 2, 3), frame, atol=1e-5)
@@ -194,7 +201,7 @@ class TestNoise:
     @staticmethod
     def lift(name: str, patients: list[int] | None, images: torch.Tensor | None = None) -> torch.Tensor:
         images = torch.cat([xray(0), xray(1)], 1).repeat(2, 1, 1, 1) if images is None else images
-        return build_lift(name, GRID, UNIT, [AP, RIGHT], ISOCENTRE)(images, patients)
+        return build_lift(name, GRID, UNIT.cameras([AP, RIGHT], ISOCENTRE), ISOCENTRE)(images, patients)
 
     @pytest.mark.parametrize("name", ["noise-fixed", "noise-fresh"])
     def test_the_image_comes_first_and_one_image_of_noise_behind_it(self, name: str) -> None:

@@ -36,7 +36,8 @@ def lifted_network() -> LiftedNetwork:
 def test_translates_what_the_lift_gives(lifted_network: LiftedNetwork) -> None:
     xrays = torch.rand(1, 2, 32, 32) * 6
     lifted = (
-        build_lift("backproject", lifted_network.grid, lifted_network.geometry, VIEWS, ISOCENTRE)(xrays) / XRAY_SCALE
+        build_lift("backproject", lifted_network.grid, lifted_network.geometry.cameras(VIEWS), ISOCENTRE)(xrays)
+        / XRAY_SCALE
     )
     with torch.inference_mode():
         volume = lifted_network(xrays)
@@ -67,7 +68,10 @@ def test_other_views_move_the_lift(lifted_network: LiftedNetwork) -> None:
     # The right half of the detector is bright: u runs to the left (+x) at 0°, mirrored at 180° again to the left.
     xrays = torch.zeros(1, 2, 32, 32)
     xrays[..., 16:] = 1
-    own, opposite = lifted_network.lift(xrays), lifted_network.lift(xrays, (View(180.0, True), View(90.0)))
+    own, opposite = (
+        lifted_network.lift(xrays),
+        lifted_network.lift(xrays, lifted_network.geometry.cameras((View(180.0, True), View(90.0)))),
+    )
     for lifted in (own, opposite):
         assert lifted[0, 0, 32, 32, 50] == pytest.approx(0.25)
         assert lifted[0, 0, 32, 32, 13] == 0
@@ -101,18 +105,18 @@ def any_views(**options: object) -> LiftedNetwork:
 def test_any_number_of_views_in_any_order(count: int) -> None:
     lifted_network, views = any_views(iterations=2), tuple(View(37.0 * k) for k in range(count))
     xrays = torch.rand(2, count, 32, 32)
-    volume = lifted_network(xrays, views)
+    volume = lifted_network(xrays, lifted_network.geometry.cameras(views))
     assert volume.shape == (2, 1, 32, 32, 32)
-    torch.testing.assert_close(lifted_network(xrays.flip(1), views[::-1]), volume)
+    torch.testing.assert_close(lifted_network(xrays.flip(1), lifted_network.geometry.cameras(views[::-1])), volume)
 
 
 @torch.inference_mode()
 def test_another_unit_is_lifted_by_its_own_rays() -> None:
     lifted_network, unit = any_views(), Geometry.preset("x2ct", 32)
     xrays = torch.rand(1, 2, 32, 32)
-    expected = build_lift("backproject", lifted_network.grid, unit, VIEWS, ISOCENTRE)(xrays) / XRAY_SCALE
-    torch.testing.assert_close(lifted_network.lift(xrays, VIEWS, unit), expected)
-    assert not torch.allclose(lifted_network.lift(xrays, VIEWS), expected, atol=0.05)
+    expected = build_lift("backproject", lifted_network.grid, unit.cameras(VIEWS), ISOCENTRE)(xrays) / XRAY_SCALE
+    torch.testing.assert_close(lifted_network.lift(xrays, unit.cameras(VIEWS)), expected)
+    assert not torch.allclose(lifted_network.lift(xrays, lifted_network.geometry.cameras(VIEWS)), expected, atol=0.05)
 
 
 @pytest.mark.parametrize("aggregation", ["concatenate", "harmonics"])
@@ -138,7 +142,7 @@ def test_the_second_pass_sees_the_first() -> None:
     torch.testing.assert_close(
         lifted_network(xrays), lifted_network.network(lifted_network.inputs(xrays, volume=first))
     )
-    assert lifted_network.translate(lifted_network.network, xrays, None, None, 0) is None
+    assert lifted_network.translate(lifted_network.network, xrays, None, 0) is None
 
 
 @torch.inference_mode()

@@ -247,7 +247,7 @@ class TestEnsemble:
             return (each[0].lifted_network.network(lifted) + each[1].lifted_network.network(lifted)) / 2
 
         with torch.no_grad():
-            expected = each[0].lifted_network.translate(mean, xrays, None, None, 2)
+            expected = each[0].lifted_network.translate(mean, xrays, None, 2)
             assert torch.allclose(both.lifted_network(xrays), expected, atol=0.02)
             assert not torch.allclose(both.lifted_network(xrays), each[0].lifted_network(xrays), atol=0.2)
 

@@ -151,7 +151,11 @@ def test_finer_xrays_are_accounted_for_on_the_weights_detector() -> None:
     assert result.reprojected.shape == (2, 64, 64)
     # The volume is that of the full resolution, which the map averages itself.
     with torch.inference_mode():
-        unit = chosen.lifted_network(torch.from_numpy(fine)[None], VIEWS)[0, 0].clamp(0, 1).numpy()
+        unit = (
+            chosen.lifted_network(torch.from_numpy(fine)[None], chosen.geometry.cameras(VIEWS))[0, 0]
+            .clamp(0, 1)
+            .numpy()
+        )
     np.testing.assert_allclose(hu_to_normalised(result.volume.array), unit, atol=1e-6)
     coarse = fine[:, :40, :40]
     assert chosen(xray_set(coarse, geometry=UNIT.with_pixels(40))).reprojected.shape == (2, 40, 40)
@@ -400,7 +404,11 @@ def test_refining_and_aligning_are_what_they_say(images: np.ndarray) -> None:
     for motions in alignment.ROUNDS:
         views = alignment.align(expected.volume, expected.xrays, motions)
         with torch.inference_mode():
-            unit = chosen.lifted_network(torch.from_numpy(smooth)[None], views)[0, 0].clamp(0, 1).numpy()
+            unit = (
+                chosen.lifted_network(torch.from_numpy(smooth)[None], chosen.geometry.cameras(views))[0, 0]
+                .clamp(0, 1)
+                .numpy()
+            )
         grid = plain.volume.grid
         expected = replace(plain, volume=Volume(normalised_to_hu(unit), grid), xrays=replace(plain.xrays, views=views))
     aligned = chosen(xray_set(smooth), align=True)

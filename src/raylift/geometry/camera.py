@@ -113,6 +113,8 @@ class Camera:
 
     def with_pixels(self, rows: int, columns: int) -> Camera:
         """Return the same detector, divided into other pixels."""
+        if (rows, columns) == (self.rows, self.columns):
+            return self
         row_step = np.asarray(self.row_step) * self.rows / rows
         column_step = np.asarray(self.column_step) * self.columns / columns
         change = (row_step - self.row_step + column_step - self.column_step) / 2

@@ -38,6 +38,11 @@ class XraySet:
         """The cameras of the views around the isocentre, or around the world's origin where that is not known."""
         return self.geometry.cameras(self.views, self.isocentre or (0.0, 0.0, 0.0))
 
+    @property
+    def centred_cameras(self) -> tuple[Camera, ...]:
+        """The cameras in a frame whose origin is the isocentre."""
+        return self.geometry.cameras(self.views)
+
     def __post_init__(self) -> None:
         pixels = self.geometry.pixels
         if self.images.shape != (len(self.views), pixels, pixels):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from raylift.geometry import Geometry, View, VolumeGrid
-from raylift.lifting.coordinates import frontal_angle
+from raylift.geometry import Camera, VolumeGrid
+from raylift.lifting.coordinates import frontal_angle, turned_to
 from raylift.lifting.lift import Repeat
 from raylift.plugins.extras import import_extra
 
@@ -21,10 +20,10 @@ class CoarseLift(Repeat):
     views. The arguments are those of `Lift`.
     """
 
-    def __init__(self, grid: VolumeGrid, geometry: Geometry, views: Sequence[View], isocentre: Sequence[float]) -> None:
-        frontal = [replace(view, angle=frontal_angle(view)) for view in views]
-        super().__init__(grid, geometry, frontal, isocentre)
-        self.rotations = [view.angle - frontal_angle(view) for view in views]
+    def __init__(self, grid: VolumeGrid, cameras: Sequence[Camera], isocentre: Sequence[float]) -> None:
+        frontal = [turned_to(camera, frontal_angle(camera.view), isocentre) for camera in cameras]
+        super().__init__(grid, frontal, isocentre)
+        self.rotations = [camera.view.angle - frontal_angle(camera.view) for camera in cameras]
 
     def forward(self, xrays: Tensor, patients: Sequence[int] | None = None) -> Tensor:
         """Return the lifted volume as `Lift.forward` does."""

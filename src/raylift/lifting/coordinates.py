@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.geometry import Camera, View, VolumeGrid
 
 RIGHT = 5.0  # greatest difference in degrees at which a view still counts as being at a right angle
 
 
-def repeat(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Sequence[float]) -> np.ndarray:
-    """Return each voxel's point when the X-ray is repeated along its view's direction (equation 1).
+def repeat(grid: VolumeGrid, camera: Camera, isocentre: Sequence[float]) -> np.ndarray:
+    """Return each voxel's point when the X-ray is repeated along its camera's axis (equation 1).
 
     A frontal image (z, x) is repeated along y, a lateral image (z, y) along x, an oblique one along its own axis;
     in all of them the cranio-caudal axis stays z. The image is scaled to its size at the isocentre, and the beam
@@ -22,19 +21,19 @@ def repeat(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Sequence
     Returns:
         Continuous pixel coordinates (z, y, x, 2) as (row, column).
     """
-    return geometry.camera(view, isocentre).at(view.centre(isocentre)).project(grid.points())
+    return camera.at(isocentre).project(grid.points())
 
 
-def backproject(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Sequence[float]) -> np.ndarray:
+def backproject(grid: VolumeGrid, camera: Camera) -> np.ndarray:
     """Return the point where the ray through each voxel meets the detector.
 
     Returns:
         Continuous pixel coordinates (z, y, x, 2) as (row, column).
     """
-    return geometry.camera(view, isocentre).project(grid.points())
+    return camera.project(grid.points())
 
 
-def transpose(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Sequence[float]) -> np.ndarray:
+def transpose(grid: VolumeGrid, camera: Camera, isocentre: Sequence[float]) -> np.ndarray:
     """Return each voxel's point in the paper's repetition without alignment.
 
     Views at right angles are transposed, which equals `repeat`; all others are repeated as if they were frontal.
@@ -42,7 +41,12 @@ def transpose(grid: VolumeGrid, geometry: Geometry, view: View, isocentre: Seque
     Returns:
         Continuous pixel coordinates (z, y, x, 2) as (row, column).
     """
-    return repeat(grid, geometry, replace(view, angle=_transposed(view)), isocentre)
+    return repeat(grid, turned_to(camera, _transposed(camera.view), isocentre), isocentre)
+
+
+def turned_to(camera: Camera, angle: float, isocentre: Sequence[float]) -> Camera:
+    """Return a camera turned around the patient's long axis to the view of an angle in degrees."""
+    return camera.moved((0.0, 0.0, angle - camera.view.angle), (0.0, 0.0, 0.0), isocentre)
 
 
 def depth_axis(view: View) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from raylift.geometry import View
+from raylift.geometry import Camera
 from raylift.lifting.coordinates import depth_axis
 from raylift.lifting.lift import Transpose
 
@@ -16,7 +16,7 @@ class ImageLift(Transpose):
     meet the detector. `forward` returns (B, N, D, W) of a cube.
     """
 
-    def projected_pixels(self, view: View) -> np.ndarray:
+    def projected_pixels(self, camera: Camera) -> np.ndarray:
         """Return the coordinates of `coordinates.transpose`, which are constant along the depth, without that axis."""
-        pixels: np.ndarray = super().projected_pixels(view).take(0, axis=depth_axis(view))
+        pixels: np.ndarray = super().projected_pixels(camera).take(0, axis=depth_axis(camera.view))
         return pixels

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.geometry import Camera, VolumeGrid
 from raylift.lifting.coordinates import backproject, repeat, transpose
 
 
@@ -27,9 +27,8 @@ class Lift(torch.nn.Module, ABC):
 
     Args:
         grid: of the volume.
-        geometry: of the X-ray unit; its `pixels` are those of the X-rays passed to `forward`.
-        views: one per X-ray.
-        isocentre: world point (x, y, z) in mm.
+        cameras: one per X-ray, all with the rows and columns of the X-rays passed to `forward`.
+        isocentre: world point (x, y, z) in mm that the paper's lifts repeat images around.
     """
 
     positions: Tensor
@@ -38,25 +37,26 @@ class Lift(torch.nn.Module, ABC):
     def __init__(
         self,
         grid: VolumeGrid,
-        geometry: Geometry,
-        views: Sequence[View],
+        cameras: Sequence[Camera],
         isocentre: Sequence[float],
     ) -> None:
         super().__init__()
-        self.grid, self.geometry, self.views = grid, geometry, tuple(views)
+        self.grid, self.cameras = grid, tuple(cameras)
         self.isocentre: Sequence[float] = isocentre
-        sampled = np.stack([self.projected_pixels(view) for view in views])
+        sampled = np.stack([self.projected_pixels(camera) for camera in cameras])
         # From (row, column) in pixels to grid_sample's (x, y) in [-1, 1], with align_corners=False.
-        positions = (sampled[..., ::-1] + 0.5) * (2 / geometry.pixels) - 1
+        self.pixels = np.array([cameras[0].columns, cameras[0].rows])
+        positions = (sampled[..., ::-1] + 0.5) * (2 / self.pixels) - 1
         self.shape = positions.shape[1:-1]
-        flat = positions.reshape(len(views), -1, self.shape[-1], 2)
+        flat = positions.reshape(len(cameras), -1, self.shape[-1], 2)
         self.register_buffer("positions", torch.from_numpy(flat.astype(np.float32)), persistent=False)
         # (N, z, y, x): whether each voxel's ray meets the detector, within the centres of the outermost pixels.
-        visible = (self.positions.abs() <= 1 - 1 / geometry.pixels).all(-1).unflatten(1, self.shape[:-1])
+        outermost = torch.from_numpy(1 - 1 / self.pixels).float()
+        visible = (self.positions.abs() <= outermost).all(-1).unflatten(1, self.shape[:-1])
         self.register_buffer("visible", visible, persistent=False)
 
     @abstractmethod
-    def projected_pixels(self, view: View) -> np.ndarray:
+    def projected_pixels(self, camera: Camera) -> np.ndarray:
         """Return the continuous (row, column) from which each voxel takes its value, (..., rows, columns, 2)."""
 
     def forward(self, xrays: Tensor, patients: Sequence[int] | None = None) -> Tensor:
@@ -71,11 +71,13 @@ class Lift(torch.nn.Module, ABC):
             Volume (B, N, D, H, W) = (B, N, z, y, x); 0 where a voxel's ray misses the detector.
 
         Raises:
-            ValueError: the X-rays do not fit the views or the geometry's pixels.
+            ValueError: the X-rays do not fit the cameras.
         """
-        pixels = self.geometry.pixels
-        if tuple(xrays.shape[1:]) != (len(self.positions), pixels, pixels):
-            raise ValueError(f"X-rays {tuple(xrays.shape)} do not fit {len(self.positions)} views of {pixels} pixels")
+        columns, rows = self.pixels
+        if tuple(xrays.shape[1:]) != (len(self.positions), rows, columns):
+            raise ValueError(
+                f"X-rays {tuple(xrays.shape)} are not of {len(self.positions)} × {rows} × {columns} pixels"
+            )
         # Views are the batch and volumes the channels, since a view's positions are the same for all volumes.
         sampled = F.grid_sample(xrays.float().transpose(0, 1), self.positions, align_corners=False)
         lifted: Tensor = sampled.transpose(0, 1).unflatten(2, self.shape[:-1])
@@ -85,22 +87,22 @@ class Lift(torch.nn.Module, ABC):
 class Repeat(Lift):
     """Equation 1 of the paper: each X-ray is repeated along its view's direction."""
 
-    def projected_pixels(self, view: View) -> np.ndarray:
+    def projected_pixels(self, camera: Camera) -> np.ndarray:
         """Return the coordinates of `raylift.lifting.coordinates.repeat`."""
-        return repeat(self.grid, self.geometry, view, self.isocentre)
+        return repeat(self.grid, camera, self.isocentre)
 
 
 class BackProject(Lift):
     """The exact form of repetition: each voxel samples an X-ray where its own ray meets the detector."""
 
-    def projected_pixels(self, view: View) -> np.ndarray:
+    def projected_pixels(self, camera: Camera) -> np.ndarray:
         """Return the coordinates of `raylift.lifting.coordinates.backproject`."""
-        return backproject(self.grid, self.geometry, view, self.isocentre)
+        return backproject(self.grid, camera)
 
 
 class Transpose(Lift):
     """The paper's repetition without alignment, in which oblique views are repeated as if they were frontal."""
 
-    def projected_pixels(self, view: View) -> np.ndarray:
+    def projected_pixels(self, camera: Camera) -> np.ndarray:
         """Return the coordinates of `raylift.lifting.coordinates.transpose`."""
-        return transpose(self.grid, self.geometry, view, self.isocentre)
+        return transpose(self.grid, camera, self.isocentre)

@@ -26,19 +26,19 @@ class NoiseLift(Transpose):
         """Return the lifted volume as `Lift.forward` does."""
         lifted = super().forward(xrays)
         if self.fresh and patients is not None:
-            noise = torch.randn(len(xrays), len(self.views), *self.grid.shape[1:])
+            noise = torch.randn(len(xrays), len(self.cameras), *self.grid.shape[1:])
         else:
             seeds = patients or [zlib.crc32(images.detach().cpu().numpy().tobytes()) for images in xrays]
             noise = torch.stack([self._noise(seed) for seed in seeds])
-        for channel, view in enumerate(self.views):
-            axis = depth_axis(view) + 1
+        for channel, camera in enumerate(self.cameras):
+            axis = depth_axis(camera.view) + 1
             behind = lifted[:, channel].narrow(axis, 1, lifted[:, channel].shape[axis] - 1)
             behind.copy_(noise[:, channel].unsqueeze(axis).expand_as(behind))
         return lifted
 
     def _noise(self, seed: int) -> Tensor:
         """Return noise (N, D, W) for a cube (D, W, W), which depends on the seed and the views only."""
-        generators = [torch.Generator().manual_seed(1000 * seed + round(view.angle)) for view in self.views]
+        generators = [torch.Generator().manual_seed(1000 * seed + round(c.view.angle)) for c in self.cameras]
         return torch.stack([torch.randn(self.grid.shape[1:], generator=generator) for generator in generators])
 
 

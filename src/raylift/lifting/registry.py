@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.geometry import Camera, VolumeGrid
 from raylift.plugins import Registry, load
 
 if TYPE_CHECKING:
     from raylift.lifting.lift import Lift
 
-# module:class of a `Lift` with the arguments (grid, geometry, views, isocentre)
+# module:class of a `Lift` with the arguments (grid, cameras, isocentre)
 LIFTS: Registry[str] = Registry(
     "raylift.lifts",
     {
@@ -27,17 +27,14 @@ LIFTS: Registry[str] = Registry(
 )
 
 
-def build_lift(
-    name: str, grid: VolumeGrid, geometry: Geometry, views: Sequence[View], isocentre: Sequence[float]
-) -> Lift:
+def build_lift(name: str, grid: VolumeGrid, cameras: Sequence[Camera], isocentre: Sequence[float]) -> Lift:
     """Return a new lift. Raises KeyError, through `LIFTS`, if there is none of that name.
 
     Args:
         name: in the registry.
         grid: of the volume.
-        geometry: of the X-ray unit; its `pixels` are those of the X-rays.
-        views: one per X-ray.
+        cameras: one per X-ray, with the rows and columns of the X-rays.
         isocentre: world point (x, y, z) in mm.
     """
-    lift: Lift = load(LIFTS[name])(grid, geometry, views, isocentre)
+    lift: Lift = load(LIFTS[name])(grid, cameras, isocentre)
     return lift

@@ -76,7 +76,7 @@ class X2CTObjective(Objective):
         super().__init__(config, setting)
         grid, views = setting.grid, setting.views
         self.grid, self.geometry = grid, setting.geometry.with_pixels(grid.shape[0])
-        self._image_lift = cache(lambda view: build_lift("image", grid, self.geometry, [view], (0, 0, 0)))
+        self._image_lift = cache(lambda view: build_lift("image", grid, self.geometry.cameras([view]), (0, 0, 0)))
         self.axes = [depth_axis(view) for view in views]
         self.d = PatchDiscriminator(1 + len(views), config.d_features) if config.adversarial else None
         self.d_updates = int(self.d is not None)

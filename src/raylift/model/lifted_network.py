@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from raylift.config.recipe import Recipe
 from raylift.drr.operator import ProjectionOperator
-from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.geometry import Camera, Geometry, View, VolumeGrid
 from raylift.images.hounsfield import normalised_to_mu
 from raylift.lifting.coordinates import depth_axis
 from raylift.lifting.lift import Lift
@@ -94,9 +94,7 @@ class LiftedNetwork(nn.Module):
             ]
             self.network = networks[0] if members == 1 else Ensemble(networks)
         # Cached outside of the module tree, since lifts have no parameters.
-        self._lift = lru_cache(CACHED_LIFTS)(
-            lambda view, geometry: build_lift(lift, self.grid, geometry, [view], ISOCENTRE)
-        )
+        self._lift = lru_cache(CACHED_LIFTS)(lambda camera: build_lift(lift, self.grid, [camera], ISOCENTRE))
 
     @classmethod
     def from_recipe(
@@ -140,30 +138,27 @@ class LiftedNetwork(nn.Module):
     def lift(
         self,
         xrays: Tensor,
-        views: Sequence[View] | None = None,
-        geometry: Geometry | None = None,
+        cameras: Sequence[Camera] | None = None,
         patients: Sequence[int] | None = None,
     ) -> Tensor:
         """Return the N lifted views of equation 1.
 
         Args:
             xrays: line integrals (B, N, rows, columns); finer ones than the lift samples are averaged down first.
-            views: see `forward`.
-            geometry: see `forward`.
+            cameras: see `forward`.
             patients: see `Lift.forward`.
 
         Returns:
             (B, N, D, H, W); with the `image` lift, (B, N, D, W).
         """
-        lifts = self._lifts(views, geometry, xrays.device)
+        lifts = self._lifts(cameras, xrays.device)
         images = (self._average(xrays) / XRAY_SCALE).split(1, 1)
         return torch.cat([lift(image, patients) for lift, image in zip(lifts, images, strict=True)], 1)
 
     def inputs(
         self,
         xrays: Tensor,
-        views: Sequence[View] | None = None,
-        geometry: Geometry | None = None,
+        cameras: Sequence[Camera] | None = None,
         volume: Tensor | None = None,
         patients: Sequence[int] | None = None,
     ) -> Tensor:
@@ -171,46 +166,44 @@ class LiftedNetwork(nn.Module):
 
         Args:
             xrays: see `forward`.
-            views: see `forward`.
-            geometry: see `forward`.
+            cameras: see `forward`.
             volume: the network's result of the pass before, (B, 1, D, H, W) in [0, 1]; zeros by default.
             patients: see `Lift.forward`.
         """
-        views, xrays = views or self.views, self._average(xrays)
-        lifted = self.lift(xrays, views, geometry, patients)
+        cameras, xrays = self._cameras(cameras), self._average(xrays)
+        lifted = self.lift(xrays, cameras, patients)
+        views = [camera.view for camera in cameras]
         concatenated = self.aggregation == "concatenate"
         if concatenated:
             channels = [lifted]
         else:
-            visible = torch.cat([lift.visible for lift in self._lifts(views, geometry, xrays.device)])
+            visible = torch.cat([lift.visible for lift in self._lifts(cameras, xrays.device)])
             channels = [harmonic_channels(lifted, visible, views)]
         if self.iterations > 1:
             if volume is None:
                 volume = xrays.new_zeros(len(xrays), 1, *self.grid.shape)
-            unexplained = self.lift(xrays - self.project(volume, views, geometry), views, geometry)
+            unexplained = self.lift(xrays - self.project(volume, cameras), cameras)
             channels += [volume, unexplained if concatenated else harmonics(unexplained, views, 1)]
         return torch.cat(channels, 1)
 
-    def project(self, volume: Tensor, views: Sequence[View] | None = None, geometry: Geometry | None = None) -> Tensor:
+    def project(self, volume: Tensor, cameras: Sequence[Camera] | None = None) -> Tensor:
         """Return the line integrals (B, N, rows, columns) through volumes (B, 1, D, H, W) in [0, 1]."""
-        projection = ProjectionOperator(
-            self.grid, self._lift_geometry(geometry).cameras(views or self.views, ISOCENTRE)
-        )
+        projection = ProjectionOperator(self.grid, self._cameras(cameras))
         return projection(normalised_to_mu(volume[:, 0].float()))
 
-    def forward(self, xrays: Tensor, views: Sequence[View] | None = None, geometry: Geometry | None = None) -> Tensor:
+    def forward(self, xrays: Tensor, cameras: Sequence[Camera] | None = None) -> Tensor:
         """Return the volume that the network predicts from X-rays.
 
         Args:
-            xrays: line integrals (B, N, rows, columns) on the geometry's detector, in the order of the views.
-            views: of the X-rays; those of the training by default.
-            geometry: of the X-rays; that of the training by default. Its pixels do not matter.
+            xrays: line integrals (B, N, rows, columns), in the order of the cameras.
+            cameras: of the X-rays, in the frame of the cube, whose middle is (0, 0, 0); those of the training by
+                default. How their detectors are divided into pixels does not matter.
 
         Returns:
             (B, 1, D, H, W) = (B, 1, z, y, x) in the network's window [0, 1], not clipped to it. With `uncertainty`
             (B, 2, D, H, W): the second channel is the expected absolute error, in units of the window.
         """
-        out = self.translate(self.network, self.preprocess(xrays), views, geometry, self.iterations)
+        out = self.translate(self.network, self.preprocess(xrays), cameras, self.iterations)
         assert out is not None
         return out
 
@@ -222,8 +215,7 @@ class LiftedNetwork(nn.Module):
         self,
         network: Callable[[Tensor], Tensor],
         xrays: Tensor,
-        views: Sequence[View] | None,
-        geometry: Geometry | None,
+        cameras: Sequence[Camera] | None,
         iterations: int,
     ) -> Tensor | None:
         """Return what `forward` returns, computed by another network.
@@ -231,8 +223,7 @@ class LiftedNetwork(nn.Module):
         Args:
             network: maps the network's input to its output, in place of `self.network`.
             xrays: as returned by `preprocess`.
-            views: see `forward`.
-            geometry: see `forward`.
+            cameras: see `forward`.
             iterations: passes of the network.
 
         Returns:
@@ -240,7 +231,7 @@ class LiftedNetwork(nn.Module):
         """
         out = volume = None
         for _ in range(iterations):
-            out = self.finish(network(self.inputs(xrays, views, geometry, volume)))
+            out = self.finish(network(self.inputs(xrays, cameras, volume)))
             volume = out[:, :1].float().clamp(0, 1)
         return out
 
@@ -256,11 +247,13 @@ class LiftedNetwork(nn.Module):
         pixels = (self.geometry.pixels,) * 2
         return xrays if xrays.shape[2:] == pixels else F.interpolate(xrays, pixels, mode="area")
 
-    def _lift_geometry(self, geometry: Geometry | None) -> Geometry:
-        """Return a geometry, or else the network's own, with the pixels that the lift samples."""
-        return (geometry or self.geometry).with_pixels(self.geometry.pixels)
+    def _cameras(self, cameras: Sequence[Camera] | None) -> tuple[Camera, ...]:
+        """Return cameras, or else the network's own, with the pixels that the lift samples."""
+        if cameras is None:
+            return self.geometry.cameras(self.views, ISOCENTRE)
+        pixels = self.geometry.pixels
+        return tuple(camera.with_pixels(pixels, pixels) for camera in cameras)
 
-    def _lifts(self, views: Sequence[View] | None, geometry: Geometry | None, device: torch.device) -> list[Lift]:
-        """Return one lift per view, on a device."""
-        geometry = self._lift_geometry(geometry)
-        return [self._lift(view, geometry).to(device) for view in views or self.views]
+    def _lifts(self, cameras: Sequence[Camera] | None, device: torch.device) -> list[Lift]:
+        """Return one lift per camera, on a device."""
+        return [self._lift(camera).to(device) for camera in self._cameras(cameras)]

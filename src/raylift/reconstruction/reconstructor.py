@@ -229,7 +229,7 @@ class Reconstructor:
         """
         images = torch.from_numpy(xrays.images).float().to(self.device)[None]
         with torch.no_grad():  # not inference_mode: lifts and projectors cached here must serve gradients later
-            normalised, *deviation = self.lifted_network(images, xrays.views, xrays.geometry)[0].float().cpu().numpy()
+            normalised, *deviation = self.lifted_network(images, xrays.centred_cameras)[0].float().cpu().numpy()
         cube = self.lifted_network.grid
         centre = xrays.isocentre or (0.0, 0.0, 0.0)
         grid = VolumeGrid.cube(centre, cube.shape[0] * cube.spacing[0], cube.shape[0])

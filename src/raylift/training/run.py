@@ -252,20 +252,20 @@ class Run:
 
         Where g is iterated, V_cat holds the volume after none to all but one of the iterations, at random.
         """
-        xrays, views, geometry = batch.xrays, batch.views, batch.geometry
+        xrays, cameras = batch.xrays, batch.geometry.cameras(batch.views)
         iterations = int(torch.randint(self.model.iterations, (1,))) if self.model.iterations > 1 else 0
         with torch.no_grad():
-            earlier = self.model.translate(self.g, xrays, views, geometry, iterations)
+            earlier = self.model.translate(self.g, xrays, cameras, iterations)
         volume = None if earlier is None else earlier[:, :1].float().clamp(0, 1)
-        v_cat = self.model.inputs(xrays, views, geometry, volume, batch.patients)
+        v_cat = self.model.inputs(xrays, cameras, volume, batch.patients)
         out, class_maps = out if isinstance(out := self.g(v_cat), tuple) else (out, None)
         fake, *uncertainty = self.model.finish(out).float().split(1, 1)
         return GeneratorOutput(
             fake,
             batch.truth,
             v_cat,
-            views,
-            geometry,
+            batch.views,
+            batch.geometry,
             None if class_maps is None else class_maps.float(),
             uncertainty[0] if uncertainty else None,
         )

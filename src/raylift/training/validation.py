@@ -92,7 +92,7 @@ class Validator:
         volumes = []
         for images in xrays:
             seen = self.model.preprocess(images[None].to(device))
-            out = self.model.translate(network, seen, None, None, self.model.iterations)
+            out = self.model.translate(network, seen, None, self.model.iterations)
             assert out is not None
             volumes.append(out[0, 0])
         network.train(learning)
