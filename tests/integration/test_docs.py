@@ -64,7 +64,7 @@ from raylift.data import preparation as preparing
 from raylift.data.phantom import thorax_phantom
 from raylift.data.thorax import find_thorax
 from raylift.drr.projector import project_volume
-from raylift.geometry import Geometry, View
+from raylift.geometry import Camera, Geometry, View
 from raylift.images.xray_set import XraySet
 from raylift.io.volumes import write_volume
 from raylift.model.weights import build_lifted_network, save_weights
@@ -196,6 +196,9 @@ def block(language: str, content: str) -> Iterator[Piece]:
         yield from (Piece("command", line) for line in lines if WHOLE.fullmatch(line))
         return
     if language in ("nginx", "caddy"):  # tests/server/test_proxy.py runs them
+        return
+    if language == "json":  # an `xrays.json` with cameras
+        assert all(Camera.from_dict(xray["camera"]) for xray in json.loads(content)["xrays"])
         return
     assert language == "", f"a block of {language}"
     lines = iter(re.sub(r"\\\n\s*", "", content).splitlines())

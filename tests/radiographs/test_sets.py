@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from PIL import Image
 
 from radiograph_files import grey, write_dicom
+from raylift.drr.operator import ProjectionOperator
 from raylift.errors import BadInput
-from raylift.geometry import Geometry, View
+from raylift.geometry import Beam, Camera, Geometry, View, VolumeGrid
 from raylift.images.xray_set import XraySet
 from raylift.radiographs.intake import read_radiographs
 from raylift.radiographs.sets import read_xrays, write_xrays
@@ -272,3 +274,75 @@ def test_dicom_of_another_view(tmp_path: Path, position: str, view: str, fits: b
     xrays = read_radiographs([file], [given], UNIT)
     assert xrays.views == (given.oriented,)
     assert re.search(rf"view {given.name} as given, though the file declares [a-z-]+", xrays.notes[0])
+
+
+# --- Cameras of their own -------------------------------------------------------------------------------------------
+
+FRONT = Camera((10.0, -1200, 0), (-150.0, 300, 120), (0.0, 0, -3), (4.0, 0, 0), 90, 70)
+SIDE = Camera((900.0, 0, 200), (-300.0, -140, 180), (0.0, 0, -5), (0.0, 4, 0), 60, 80, Beam.SLOT)
+
+
+def own_set(folder: Path, isocentre: list[float] | None = None) -> list[np.ndarray]:
+    """A set of two X-rays with cameras of their own, of a volume of blocks."""
+    grid = VolumeGrid.box((5, -3, 2), (20, 18, 16), 12.0)
+    mu = torch.rand(1, *grid.shape, generator=torch.Generator().manual_seed(0)) * 0.02
+    images = [ProjectionOperator(grid, [camera])(mu)[0, 0].numpy() for camera in (FRONT, SIDE)]
+    xrays = []
+    for number, (camera, image) in enumerate(zip((FRONT, SIDE), images, strict=True)):
+        np.save(folder / f"{number}.npy", image)
+        xrays.append({"file": f"{number}.npy", "camera": camera.to_dict()})
+    (folder / "xrays.json").write_text(json.dumps({"isocentre_lps_mm": isocentre, "xrays": xrays}))
+    return images
+
+
+def test_cameras_of_their_own_are_brought_to_one_number_of_pixels(tmp_path: Path) -> None:
+    images = own_set(tmp_path, [1.0, 2.0, 3.0])
+    xrays = read_xrays(tmp_path)
+    assert xrays.images.shape == (2, 90, 90)
+    assert xrays.isocentre == (1, 2, 3)
+    assert [view.name for view in xrays.views] == ["ap", "lateral-right"]
+    assert xrays.cameras == (FRONT.with_pixels(90, 90), SIDE.with_pixels(90, 90))
+    for image, given in zip(xrays.images, images, strict=True):
+        assert image.mean() == pytest.approx(given.mean(), rel=0.01)
+    point = np.array([20.0, -30, 40])
+    row, column = (round(float(x)) for x in xrays.cameras[0].project(point))
+    given_row, given_column = (round(float(x)) for x in FRONT.project(point))
+    assert xrays.images[0][row, column] == pytest.approx(images[0][given_row, given_column], abs=0.3)
+
+
+def test_without_an_isocentre_it_is_where_the_middle_rays_meet(tmp_path: Path) -> None:
+    own_set(tmp_path)
+    isocentre = read_xrays(tmp_path).isocentre
+    assert isocentre is not None
+    for camera in (FRONT, SIDE):
+        start, end = camera.middle_ray
+        along = (end - start) / np.linalg.norm(end - start)
+        assert np.linalg.norm(np.cross(np.subtract(isocentre, start), along)) < 45  # they pass each other
+
+
+def test_cameras_of_their_own_survive_being_written(tmp_path: Path) -> None:
+    own_set(tmp_path)
+    xrays = read_xrays(tmp_path)
+    write_xrays(xrays, tmp_path / "again", "torch")
+    again = read_xrays(tmp_path / "again")
+    np.testing.assert_allclose(again.images, xrays.images, atol=1e-6)
+    for one, other in zip(again.cameras, xrays.cameras, strict=True):
+        np.testing.assert_allclose(one.project([1.0, 2, 3]), other.project([1.0, 2, 3]), atol=1e-6)
+
+
+def test_an_image_of_other_pixels_than_its_camera(tmp_path: Path) -> None:
+    own_set(tmp_path)
+    np.save(tmp_path / "1.npy", np.random.default_rng(0).random((60, 79)).astype(np.float32))
+    with pytest.raises(
+        BadInput, match=r"1\.npy: 60×79 pixels, its camera has 60×80; correct the camera in xrays\.json"
+    ):
+        read_xrays(tmp_path)
+
+
+def test_a_camera_that_is_none(tmp_path: Path) -> None:
+    own_set(tmp_path)
+    record = json.loads((tmp_path / "xrays.json").read_text())
+    record["xrays"][0]["camera"]["row_step_mm"] = [0, 0, 0]
+    (tmp_path / "xrays.json").write_text(json.dumps(record))
+    with pytest.raises(BadInput, match=r"xrays\.json: damaged \(a camera needs pixels, and two steps"):
+        read_xrays(tmp_path)

@@ -126,6 +126,19 @@ def test_views_of_both_sides_are_not_confused() -> None:
     same(chosen(xray_set(four, views)), chosen(xray_set(four[order], [views[k] for k in order])))
 
 
+def test_cameras_of_their_own_are_those_of_the_geometry_where_they_are_equal(images: np.ndarray) -> None:
+    info = describe_tiny((0.0, 90.0), UNIT)
+    info["recipe"]["data"] |= {"pairs": "online", "any_geometry": 0.1}
+    chosen = Reconstructor(known_weights(Known(0.1, 0.05, -0.02), info), "cpu")
+    given = xray_set(images)
+    own = replace(given, own_cameras=given.cameras)
+    same(chosen(own), chosen(given))
+    shifted = replace(own, own_cameras=tuple(c.moved((0, 0, 0), (20, 10, 5), (0, 0, 0)) for c in own.own_cameras))
+    assert np.abs(chosen(shifted).volume.array - chosen(given).volume.array).max() > 10
+    with pytest.raises(BadInput, match="use other weights"):
+        known(0.1, 0.05, -0.02)(own)
+
+
 def test_gradients_after_a_reconstruction(images: np.ndarray) -> None:
     chosen = known(0.1, 0.05, -0.02)
     chosen(xray_set(images))

@@ -1,5 +1,6 @@
 from .camera import Beam as Beam
 from .camera import Camera as Camera
+from .camera import common_point as common_point
 from .geometry import PRESETS as PRESETS
 from .geometry import Geometry as Geometry
 from .grid import IDENTITY as IDENTITY
@@ -22,4 +23,5 @@ __all__ = [
     "Point",
     "View",
     "VolumeGrid",
+    "common_point",
 ]

@@ -182,6 +182,16 @@ class Camera:
         plain = View(0.0 if angle > 360 - 1e-9 else angle)
         return replace(plain, mirrored=bool(plain.u @ self.column_step < 0))
 
+    @property
+    def middle_ray(self) -> tuple[np.ndarray, np.ndarray]:
+        """The start and the end (3,) in mm of the ray to the detector's middle."""
+        a, b = self.beam.moves
+        down, right = (
+            (self.rows - 1) / 2 * np.asarray(self.row_step),
+            (self.columns - 1) / 2 * np.asarray(self.column_step),
+        )
+        return self.source + a * down + b * right, self.corner + down + right
+
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready description, which `from_dict` reads back."""
         return {
@@ -206,6 +216,24 @@ class Camera:
         )
         rows, columns = (plain_integer(data[key], 1, MOST_PIXELS) for key in ("rows", "columns"))
         return cls(source, corner, row_step, column_step, rows, columns, Beam(data.get("beam", "cone")))
+
+
+def common_point(cameras: Sequence[Camera], share: float) -> Point:
+    """Return the point that is nearest to the middle rays of cameras, by least squares.
+
+    Args:
+        cameras: at least one.
+        share: of the way to the detector at which the point lies where all rays are parallel, or there is one alone.
+    """
+    matrix, vector = np.zeros((3, 3)), np.zeros(3)
+    for camera in cameras:
+        start, end = camera.middle_ray
+        along = (end - start) / np.linalg.norm(end - start)
+        across = np.eye(3) - np.outer(along, along)
+        # A weak pull along each ray decides where others do not.
+        matrix += across + 1e-6 * np.eye(3)
+        vector += across @ start + 1e-6 * (start + share * (end - start))
+    return _point(np.linalg.solve(matrix, vector))
 
 
 def _point(vector: Any) -> Point:

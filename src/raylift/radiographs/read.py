@@ -79,7 +79,8 @@ def decode(path: str | Path) -> Radiograph | Grey:
     if not path.is_file():
         raise BadInput(path, "no such file", "check the path")
     if suffix_of(path) in LINE_INTEGRAL_SUFFIXES:
-        return _read_line_integrals(path)
+        image, pixel_mm = read_line_integrals(path)
+        return Radiograph(square(image), pixel_mm, "line integrals, used unchanged")
     if suffix_of(path) in PICTURES:
         return Grey(path, _read_picture(path), facts=("bone assumed to be bright",))
     if read_dicom_file(path, []) is not None:
@@ -90,7 +91,15 @@ def decode(path: str | Path) -> Radiograph | Grey:
     raise BadInput(path, "not an X-ray format that Raylift reads", f"give DICOM or one of {known}")
 
 
-def _read_line_integrals(path: Path) -> Radiograph:
+def read_line_integrals(path: Path) -> tuple[np.ndarray, float | None]:
+    """Read line integrals from a .mha, .nii, .nii.gz or .npy file.
+
+    Returns:
+        The image (rows, columns), float32 ≥ 0, and the distance of its pixels in mm, None where the file has none.
+
+    Raises:
+        BadInput: the file is damaged, or holds no line integrals.
+    """
     # Both readers know shape and type from the header, before a huge array is read.
     try:
         image: np.ndarray
@@ -113,7 +122,7 @@ def _read_line_integrals(path: Path) -> Radiograph:
         raise BadInput(path, *describe_damage(error)) from None
     image = np.array(image.reshape(image.shape[-2:]), np.float32)
     check_line_integrals(path, image)
-    return Radiograph(square(np.maximum(image, 0)), pixel_mm, "line integrals, used unchanged")
+    return np.maximum(image, 0), pixel_mm
 
 
 def _check_array(path: Path, shape: tuple[int, ...], is_float: bool) -> None:

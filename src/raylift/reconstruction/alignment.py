@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.optimize import least_squares
 
 from raylift.drr.operator import ProjectionOperator
-from raylift.geometry import View, VolumeGrid
+from raylift.geometry import Point, View, VolumeGrid
 from raylift.images.hounsfield import normalised_to_mu
 from raylift.images.volume import Volume
 from raylift.images.xray_set import XraySet
@@ -57,12 +57,11 @@ def align(volume: Volume, xrays: XraySet, motions: Sequence[int] = ROUNDS[-1]) -
     if len(xrays.views) == 1:
         return xrays.views
     coarse = F.interpolate(torch.from_numpy(xrays.images)[None].float(), (COMPARED_PIXELS,) * 2, mode="area")[0].numpy()
-    xrays = replace(xrays, images=coarse, geometry=xrays.geometry.with_pixels(COMPARED_PIXELS))
+    xrays = xrays.with_images(coarse)
     system = System(xrays, volume.grid)
     box = torch.from_numpy(normalised_to_mu(surround(volume, system)))[None]
     estimates = [
-        _estimate_displacement(box, system.A.grid, xrays, view, image, motions)
-        for view, image in zip(xrays.views, coarse, strict=True)
+        _estimate_displacement(box, system.A.grid, xrays, number, image, motions) for number, image in enumerate(coarse)
     ]
     initial = [[*view.turn, *view.shift] for view in xrays.views]
     return displace(xrays.views, np.stack(estimates) - np.mean(estimates, 0) + np.mean(initial, 0))
@@ -83,14 +82,16 @@ def structure(image: np.ndarray) -> np.ndarray:
 
 
 def _estimate_displacement(
-    box: torch.Tensor, grid: VolumeGrid, xrays: XraySet, view: View, image: np.ndarray, motions: Sequence[int]
+    box: torch.Tensor, grid: VolumeGrid, xrays: XraySet, number: int, image: np.ndarray, motions: Sequence[int]
 ) -> np.ndarray:
     """Return the turn and shift (6,) of a view at which a box's (1, z, y, x) projection is most like the X-ray."""
+    view = xrays.views[number]
     plain, initial = replace(view, turn=(0, 0, 0), shift=(0, 0, 0)), np.array([*view.turn, *view.shift])
+    camera = xrays.camera(number, plain)
     frame = np.zeros((6, 6))  # columns: displacements by one degree or mm
-    frame[:3, 0] = frame[3:, 3] = plain.towards_source
-    frame[:3, 1] = frame[3:, 4] = plain.u
-    frame[:3, 2] = frame[3:, 5] = plain.v
+    frame[:3, 0] = frame[3:, 3] = camera.axis
+    frame[:3, 1] = frame[3:, 4] = _direction(camera.column_step)
+    frame[:3, 2] = frame[3:, 5] = _direction(camera.row_step)
     frame = frame[:, list(motions)]
     kept = initial - frame @ (frame.T @ initial)
     turns = np.abs(frame[:3]).sum(0) > 0
@@ -98,13 +99,12 @@ def _estimate_displacement(
     steps = np.diag(np.where(turns, STEP_TURN, STEP_SHIFT))
     target = structure(image)
     scale = NOISE_SHARE * max(float(target.std()), 1e-6)
-    isocentre = xrays.isocentre or (0.0, 0.0, 0.0)
 
     def residuals(motion: np.ndarray) -> np.ndarray:
         """Return the differences of the structures (pixels,) and those from the prior (motions,), over their noise."""
         (displaced,) = displace([view], (kept + frame @ motion)[None])
         with torch.no_grad():
-            projection = ProjectionOperator(grid, xrays.geometry.cameras([displaced], isocentre))(box)[0, 0].numpy()
+            projection = ProjectionOperator(grid, [xrays.camera(number, displaced)])(box)[0, 0].numpy()
         return np.concatenate([(structure(projection) - target).ravel() / scale, motion / usual])
 
     def jacobian(motion: np.ndarray) -> np.ndarray:
@@ -117,3 +117,9 @@ def _estimate_displacement(
     ).x
     displacement: np.ndarray = kept + frame @ solution
     return displacement
+
+
+def _direction(step: Point) -> np.ndarray:
+    """Return the unit vector (3,) of a step."""
+    direction: np.ndarray = np.asarray(step) / np.linalg.norm(step)
+    return direction

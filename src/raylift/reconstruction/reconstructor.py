@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from raylift.config.recipe import DataConfig
 from raylift.errors import BadInput, WrongUsage
-from raylift.geometry import Geometry, View, VolumeGrid
+from raylift.geometry import Beam, Camera, Geometry, View, VolumeGrid
 from raylift.images.hounsfield import WINDOW, normalised_to_hu
 from raylift.images.volume import Volume
 from raylift.images.xray_set import XraySet, describe_geometry
@@ -324,28 +324,32 @@ class Reconstructor:
         geometry, data = xrays.geometry, self.weights.info.recipe.data
         trained = replace(self.geometry, pixels=geometry.pixels)
         same = np.allclose(list(trained.to_dict().values()), list(geometry.to_dict().values()), rtol=1e-3)
-        if not (same or data.any_geometry):
+        if (not same or xrays.own_cameras) and not data.any_geometry:
             raise BadInput(
                 "X-rays",
                 f"taken with {describe_geometry(geometry)}, the weights are for {describe_geometry(trained)}",
                 "use other weights",
             )
         cube = self.lifted_network.grid
-        if not geometry.parallel and geometry.sad <= cube.shape[0] * cube.spacing[0] / 2**0.5:
+        if any(_inside(camera, cube) for camera in xrays.centred_cameras):
             raise BadInput(
                 "X-rays",
                 f"taken with {describe_geometry(geometry)}: the source lies inside the volume",
                 "give distances in mm",
             )
         order = list(range(len(xrays.views))) if data.any_views else self._order(xrays.views, data)
-        images, pixels = xrays.images[order], self.geometry.pixels
+        pixels = self.geometry.pixels
         if geometry.pixels > pixels:
             # Averaged here already, since re-projection onto a radiograph's millions of pixels exhausts memory.
-            finer = torch.from_numpy(images).float()
-            images = F.interpolate(finer[None], (pixels, pixels), mode="area")[0].numpy()
-            geometry = geometry.with_pixels(pixels)
-        views, tones = tuple(xrays.views[k] for k in order), tuple(xrays.tones[k] for k in order if xrays.tones)
-        return replace(xrays, images=images, views=views, geometry=geometry, tones=tones)
+            finer = torch.from_numpy(xrays.images).float()
+            xrays = xrays.with_images(F.interpolate(finer[None], (pixels, pixels), mode="area")[0].numpy())
+        return replace(
+            xrays,
+            images=xrays.images[order],
+            views=tuple(xrays.views[k] for k in order),
+            tones=tuple(xrays.tones[k] for k in order if xrays.tones),
+            own_cameras=tuple(xrays.own_cameras[k] for k in order if xrays.own_cameras),
+        )
 
     def _order(self, views: Sequence[View], data: DataConfig) -> list[int]:
         """Return the indices of the views that match the weights' views, in the weights' order.
@@ -420,6 +424,12 @@ def _parse_views(views: Sequence[str | float | View]) -> tuple[View, ...]:
         return tuple(View.parse(view) for view in views)
     except ValueError as error:
         raise BadInput("views", str(error)) from None
+
+
+def _inside(camera: Camera, cube: VolumeGrid) -> bool:
+    """Return whether a camera's source is no further along its axis than the edges of a cube around the origin."""
+    edge = cube.shape[0] * cube.spacing[0] / 2**0.5
+    return camera.beam is not Beam.PARALLEL and float(camera.axis @ camera.source) <= edge
 
 
 def _near(angle: float, other: float) -> bool:
